@@ -1,28 +1,32 @@
 // The limiter over any Store: one document per key, one optimistic transaction in flight per key and process, which all
-// waiting requests join. This file owns the queues and applies the outage rule (outage.ts); count-batch.ts owns the
-// transaction, windows.ts the arithmetic.
-import type { Clock } from '../clock.ts';
+// waiting requests join. The calls of a busy owner are admitted from blocks in memory. This file owns the queues and
+// applies the outage rule (outage.ts); count-batch.ts owns the transaction, windows.ts the arithmetic, block-upkeep.ts
+// the transactions that no call waits for.
+import { type Clock, type Ids, randomIds } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import { errorFields, type Logger } from '../log.ts';
 import { NewerFormat } from '../store/define-document.ts';
 import type { Store } from '../store/store.ts';
-import { createCountBatch } from './count-batch.ts';
+import { addDemand, areBlocksAllowed, isBusy, rateOf } from './block-policy.ts';
+import { createUpkeep } from './block-upkeep.ts';
+import { type BlockPlan, createCountBatch } from './count-batch.ts';
 import { createEntries, type Entry, type Waiting } from './entries.ts';
 import type { Limiter, RateDecision, TakeRequest } from './limiter.ts';
-import { createOutage, unavailable } from './outage.ts';
-import { EMPTY_STATE, refuse } from './windows.ts';
+import { createOutage, type Moment, unavailable } from './outage.ts';
+import { refusalOf, wouldFitWithout } from './refusals.ts';
+import { systemTimers, type Timers } from './timers.ts';
+import { EMPTY_STATE } from './windows.ts';
 
-/**
- * A cached refusal is used this long before the document is read again, so that a reset by an operator takes effect
- * within a minute.
- */
-const DENY_RECHECK_MS = 60_000;
-/** The same for a cached revocation. Shorter, so that a withdrawn revocation takes effect within seconds. */
-const REVOKED_RECHECK_MS = 5_000;
+/** Blocks admit calls for this long after the key was certainly not revoked. */
+const FRESH_MS = 2_000;
+
 export interface DocumentLimiterOptions {
   readonly store: Store;
   readonly clock: Clock;
   readonly log?: Logger;
+  /** Of the blocks. */
+  readonly ids?: Ids;
+  readonly timers?: Timers;
   /** Keys cached at most; the least recently used idle one is evicted first (its next call costs a read). */
   readonly keysMax?: number;
   /** Calls that may wait on one key, and on all keys together; one more is answered `unavailable`. */
@@ -41,12 +45,17 @@ export interface DocumentLimiterOptions {
  * the decision, and with RangeError when `limits` is empty or `cost` is invalid; every other outcome is a RateDecision.
  */
 export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter {
-  const { store, clock, log } = options;
+  const { store, clock, log, ids = randomIds, timers = systemTimers } = options;
   const { keysMax = 10_000, waitingPerKeyMax = 10_000, waitingMax = 20_000 } = options;
   const { optimisticMs = 400, timeoutMs = 2_000, lockTimeoutMs = 6_000 } = options;
-  const entryOf = createEntries(keysMax);
+  const entryOf = createEntries(keysMax, timers.random);
   const outage = createOutage();
-  const countBatch = createCountBatch({ store, clock, log, outage, optimisticMs, timeoutMs, lockTimeoutMs });
+  const countBatch = createCountBatch({
+    ...{ store, clock, timers, log, outage, optimisticMs, timeoutMs, lockTimeoutMs },
+    holderId: ids.next('holder'),
+    nextBlockId: () => ids.next('block'),
+  });
+  const upkeep = createUpkeep({ clock, timers, outage, run: (entry, mustRead) => start(entry, mustRead) });
   let waitingCount = 0;
 
   function take(request: TakeRequest): Promise<RateDecision> {
@@ -60,6 +69,15 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
       return Promise.reject(error);
     }
     if (request.signal?.aborted) return Promise.reject(request.signal.reason);
+    if (areBlocksAllowed(request.limits)) {
+      addDemand(entry.demand, atMs, request.cost);
+      Object.assign(entry.upkeep, { limits: request.limits, lastCallAtMs: atMs });
+      const admitted = fromBlocks(entry, request, { nowMs, atMs });
+      if (admitted !== undefined) {
+        upkeep.afterCall(entry);
+        return Promise.resolve(admitted);
+      }
+    }
     if (waitingCount >= waitingMax || entry.waiting.length >= waitingPerKeyMax) {
       return Promise.resolve(unavailable(request.limits, 1_000, nowMs));
     }
@@ -71,34 +89,82 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     });
   }
 
-  /**
-   * setImmediate runs after the requests that this iteration of the event loop has parsed, so they all share one
-   * commit.
-   */
+  /** `soon` runs after the requests that this iteration of the event loop has parsed, so they all share one commit. */
   function schedule(entry: Entry): void {
     if (entry.busy || entry.waiting.length === 0) return;
     entry.busy = true;
-    setImmediate(() => void runBatch(entry));
+    timers.soon(() => void runBatch(entry, false));
   }
 
-  async function runBatch(entry: Entry): Promise<void> {
-    let batch = dequeue(entry);
+  /** A transaction that no call waits for: it refills, gives back, or reads. */
+  function start(entry: Entry, mustRead: boolean): void {
+    if (entry.busy) return;
+    entry.busy = true;
+    void runBatch(entry, mustRead);
+  }
+
+  async function runBatch(entry: Entry, mustRead: boolean): Promise<void> {
+    let batch = dequeue(entry).filter((waiting) => !admitFromBlocks(entry, waiting));
     try {
-      const decisions = batch.length === 0 ? [] : await countBatch(entry, batch);
-      batch.forEach(({ request, resolve, reject }, index) => {
-        const decision = decisions[index];
-        if (decision === undefined) reject(request.signal?.reason);
-        else resolve(decision);
-      });
+      batch = await decide(entry, batch, mustRead);
+      while (batch.length > 0) {
+        // What is left in the blocks of this instance would admit these: once more, without blocks.
+        entry.held.surrender();
+        batch = await decide(entry, batch, false, false);
+      }
+      entry.upkeep.failures = 0;
     } catch (error) {
       // Requests queued during the failed transaction fail with it: another attempt would make them wait for a second
       // deadline.
       batch = batch.concat(dequeue(entry));
       const failureOf = toDecision(error);
       for (const { request, resolve } of batch) resolve(failureOf(entry, request));
+      upkeep.failed(entry);
     }
     entry.busy = false;
     schedule(entry);
+    upkeep.afterCall(entry);
+  }
+
+  /** Counts and answers the calls of a batch; returns those that blocks of this instance keep from being admitted. */
+  async function decide(
+    entry: Entry,
+    batch: readonly Waiting[],
+    mustRead: boolean,
+    mayTakeBlocks = true,
+  ): Promise<Waiting[]> {
+    const plan = planOf(entry, mustRead, mayTakeBlocks);
+    if (batch.length === 0 && plan === undefined) return [];
+    const decisions = await countBatch(entry, batch, plan);
+    return batch.filter(({ request, resolve, reject }, index) => {
+      const decision = decisions[index];
+      if (decision === 'own') return true;
+      if (decision === undefined) reject(request.signal?.reason);
+      else resolve(decision);
+      return false;
+    });
+  }
+
+  function planOf(entry: Entry, mustRead: boolean, mayTakeBlocks: boolean): BlockPlan | undefined {
+    const { held, demand, upkeep: state } = entry;
+    const time = { nowMs: clock.now(), atMs: clock.monotonic() };
+    held.retire(time);
+    const isWanted = state.limits.length > 0 && isBusy(demand, time.atMs) && !upkeep.isIdle(entry);
+    const mayTake = mayTakeBlocks && isWanted && !outage.open;
+    if (!mayTake && held.isEmpty && !mustRead) return undefined;
+    return { limits: state.limits, rate: Math.round(rateOf(demand, time.atMs) * 100) / 100, mayTake, mustRead };
+  }
+
+  function fromBlocks(entry: Entry, request: TakeRequest, time: Moment): RateDecision | undefined {
+    return time.atMs - entry.upkeep.freshAtMs < FRESH_MS ? entry.held.take(request, time) : undefined;
+  }
+
+  /** Blocks may have arrived since the call was queued. */
+  function admitFromBlocks(entry: Entry, { request, resolve }: Waiting): boolean {
+    if (request.signal?.aborted || !areBlocksAllowed(request.limits)) return false;
+    const admitted = fromBlocks(entry, request, { nowMs: clock.now(), atMs: clock.monotonic() });
+    if (admitted !== undefined) resolve(admitted);
+    return admitted !== undefined;
   }
 
   /**
@@ -126,9 +192,13 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   return { take };
 }
 
-/** The deny cache: a refusal computed from the cached state costs no store operation, and ends when its window ends. */
+/**
+ * A refusal computed from the state of the last transaction costs no store operation, and ends when its window ends. One
+ * that blocks cause is no reason to refuse while this instance has some.
+ */
 function cachedRefusal(entry: Entry, request: TakeRequest, nowMs: number, atMs: number): RateDecision | undefined {
-  const refusal = refuse(entry.state ?? EMPTY_STATE, request.limits, request.cost, nowMs);
-  const trustedMs = entry.state?.revoked ? REVOKED_RECHECK_MS : DENY_RECHECK_MS;
-  return atMs - entry.confirmedAtMs < trustedMs ? refusal : undefined;
+  const refusal = refusalOf(entry.state ?? EMPTY_STATE, request.limits, request.cost, nowMs);
+  if (refusal === undefined || atMs - entry.confirmedAtMs >= refusal.lastsMs) return undefined;
+  if (refusal.isLasting || entry.state === undefined) return refusal.decision;
+  return wouldFitWithout(entry.held.leftById(), entry.state, request, nowMs) ? undefined : refusal.decision;
 }

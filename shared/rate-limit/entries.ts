@@ -1,5 +1,8 @@
 // The per-key cache of an instance, bounded: the least recently used idle key is evicted first.
+import type { Limit } from '../config/limits.ts';
 import type { Ref, Snapshot } from '../store/store.ts';
+import type { Demand } from './block-policy.ts';
+import { HeldBlocks } from './held-blocks.ts';
 import { toLimitRef } from './limit-document.ts';
 import type { RateDecision, TakeRequest } from './limiter.ts';
 import type { Bucket } from './outage.ts';
@@ -25,13 +28,40 @@ export interface Entry {
   /** A transaction is scheduled or running. */
   busy: boolean;
   readonly bucket: Bucket;
+  /** Blocks of this key in the memory of this instance. */
+  readonly held: HeldBlocks;
+  readonly demand: Demand;
+  readonly upkeep: Upkeep;
 }
+
+/** What the upkeep of the blocks of a key needs (block-upkeep.ts). All times are monotonic milliseconds. */
+export interface Upkeep {
+  /** Of the last call that could use a block. Blocks are refilled under these limits. */
+  limits: readonly Limit[];
+  lastCallAtMs: number;
+  /** The key was not revoked at this time for certain. */
+  freshAtMs: number;
+  /** Smoothed duration of a transaction, retries included. */
+  commitMs: number;
+  /** Instances that count the key in blocks, as of the last block. */
+  holders: number;
+  /** No transaction of the upkeep before this time. */
+  pausedUntilMs: number;
+  /** Consecutive failed transactions of the upkeep. */
+  failures: number;
+  isTicking: boolean;
+  /** 0 to 1: where in the time before an edge this instance takes its block for the next windows. */
+  readonly earlyPart: number;
+}
+
+/** Duration of a transaction before one was measured. */
+const COMMIT_MS = 30;
 
 /**
  * Returns a function that finds or creates the entry of a key id. Eviction loses no count: the next call of the key
  * reads the document again.
  */
-export function createEntries(keysMax: number): (keyId: string) => Entry {
+export function createEntries(keysMax: number, random: () => number = Math.random): (keyId: string) => Entry {
   const entries = new Map<string, Entry>();
   return (keyId) => {
     let entry = entries.get(keyId);
@@ -47,6 +77,19 @@ export function createEntries(keysMax: number): (keyId: string) => Entry {
         waiting: [],
         busy: false,
         bucket: { startMs: Number.NEGATIVE_INFINITY, used: 0 },
+        held: new HeldBlocks(),
+        demand: { calls: 0, lost: 0, atMs: Number.NEGATIVE_INFINITY },
+        upkeep: {
+          limits: [],
+          lastCallAtMs: Number.NEGATIVE_INFINITY,
+          freshAtMs: Number.NEGATIVE_INFINITY,
+          commitMs: COMMIT_MS,
+          holders: 1,
+          pausedUntilMs: Number.NEGATIVE_INFINITY,
+          failures: 0,
+          isTicking: false,
+          earlyPart: random(),
+        },
       };
     }
     entries.set(keyId, entry);
@@ -56,12 +99,17 @@ export function createEntries(keysMax: number): (keyId: string) => Entry {
 
 /**
  * A Map iterates in insertion order. Each busy entry has a waiting call, and those are bounded, so the map is bounded
- * too.
+ * too. An entry with blocks is evicted only where all idle ones have some; its blocks are lost until their windows end.
  */
 function evictIdle(entries: Map<string, Entry>): void {
+  let withBlocks: string | undefined;
   for (const [keyId, entry] of entries) {
     if (entry.busy) continue;
-    entries.delete(keyId);
-    return;
+    if (entry.held.isEmpty) {
+      entries.delete(keyId);
+      return;
+    }
+    withBlocks ??= keyId;
   }
+  if (withBlocks !== undefined) entries.delete(withBlocks);
 }

@@ -19,17 +19,23 @@ const Window = z.object({
   start_ms: Count,
   count: Count,
   since_ms: Count.exactOptional(),
+  early: z.literal(true).exactOptional(),
 });
+const Label = z.object({ window_ms: z.int().positive(), start_ms: Count });
+const Block = z.object({ id: z.string(), calls: Count, until_ms: Count, windows: z.array(Label) });
+const Holder = z.object({ id: z.string(), rate: z.number().nonnegative(), seen_ms: Count, blocks: z.array(Block) });
 export const Limits = defineDocument({
   collection: 'limits',
   schema: z.object({
     // Absent where an operator has revoked a key that was not used recently (terraform/README.md, "Revoke a key").
     windows: z.array(Window).exactOptional(),
     revoked: z.boolean(),
+    // Instances that count in blocks. Older versions keep the field, and its calls are in the counts of the windows.
+    holders: z.array(Holder).exactOptional(),
   }),
   id: 'hash of key id',
-  holds: 'the windows, the revoke flag',
-  writtenBy: 'every call',
+  holds: 'the windows, the revoke flag, the blocks of busy owners',
+  writtenBy: 'every call; for busy owners every block',
   kept: '800 days after the last window; a revoked key’s for good',
 });
 
@@ -59,7 +65,8 @@ export function toLimitWrite(ref: Ref, state: LimitState): Write {
 
 /**
  * Sets or clears the revoke flag of a key. It takes effect at the next call on every instance: the document's version
- * changes, so an instance with a cached copy conflicts, reads again and finds the flag. The counts are kept. The PATCH
+ * changes, so an instance with a cached copy conflicts, reads again and finds the flag. An instance that holds a block
+ * of the key finds it within 2 s. The counts are kept. The PATCH
  * request in terraform/README.md does the same.
  */
 export async function setRevoked(store: Store, keyId: string, revoked: boolean): Promise<void> {

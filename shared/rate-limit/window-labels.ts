@@ -15,6 +15,8 @@ export interface WindowCount {
   readonly count: number;
   /** Labels from here up to `start_ms` are closed: their counts are deleted, and slower clocks count in this window. */
   readonly since_ms?: number;
+  /** Only blocks for this label were counted so far, before its start; the label before it is still open (blocks.ts). */
+  readonly early?: true;
 }
 
 /** A closed label lies at most this far before the window that replaces it, milliseconds. */
@@ -25,25 +27,31 @@ const LABELS_MAX = 4;
 /**
  * The window in which a call at `nowMs` is counted; `stored` holds all windows of the length `windowMs`. It is the
  * latest stored window that starts at most one window after the end of the clock's own window, or that has closed the
- * label of the clock's own window; otherwise the clock's own window, with count 0.
+ * label of the clock's own window; otherwise the clock's own window, with count 0. An early window is used only where
+ * no other fits: at its own time, and after an older version of the gateway, which has no such rule, has closed the
+ * label before it.
  */
 export function windowFor(stored: readonly WindowCount[], windowMs: number, nowMs: number): WindowCount {
   const ownMs = Math.floor(nowMs / windowMs) * windowMs;
-  let found: WindowCount | undefined;
+  let open: WindowCount | undefined;
+  let early: WindowCount | undefined;
   for (const window of stored) {
     const aheadMs = window.start_ms - ownMs;
     const isNear = aheadMs >= 0 && aheadMs <= 2 * windowMs;
     const isClosed = aheadMs > 2 * windowMs && aheadMs <= CLOSED_MS_MAX && sinceOf(window) <= ownMs;
-    if ((isNear || isClosed) && window.start_ms >= (found?.start_ms ?? 0)) found = window;
+    if (!isNear && !isClosed) continue;
+    if (window.early) {
+      if (window.start_ms < (early?.start_ms ?? Number.POSITIVE_INFINITY)) early = window;
+    } else if (window.start_ms >= (open?.start_ms ?? 0)) open = window;
   }
-  return found ?? { window_ms: windowMs, start_ms: ownMs, count: 0 };
+  return open ?? early ?? { window_ms: windowMs, start_ms: ownMs, count: 0 };
 }
 
 /**
  * Inserts `current` into the stored windows of its length, in place of the one with the same label, and closes labels
  * until at most LABELS_MAX windows are left. First it closes every label that lies one window before the next label:
  * the same clock started both. If there are still too many, it closes the label with the smallest distance to the next
- * one. The label of `current` is never closed.
+ * one. The label of `current` is never closed, and an early window closes none.
  */
 export function insertWindow(
   stored: readonly WindowCount[],
@@ -55,6 +63,7 @@ export function insertWindow(
   const gapAfter = (index: number): number => {
     const [closed, next] = [windows[index], windows[index + 1]];
     if (closed === undefined || next === undefined || closed.start_ms === current.start_ms) return Infinity;
+    if (next.early) return Infinity;
     return next.start_ms - closed.start_ms;
   };
   const closeAt = (index: number): void => {

@@ -2,6 +2,7 @@
 // a call fits. window-labels.ts chooses the stored window in which a call is counted.
 
 import type { Limit } from '../config/limits.ts';
+import type { Holder } from './blocks.ts';
 import type { RateDecision } from './limiter.ts';
 import { insertWindow, type WindowCount, windowFor } from './window-labels.ts';
 
@@ -10,6 +11,8 @@ export interface LimitState {
   readonly windows: readonly WindowCount[];
   /** True: every call of the key is refused. */
   readonly revoked: boolean;
+  /** The instances that count calls of this key in blocks. Absent where none did. */
+  readonly holders?: readonly Holder[];
 }
 
 export const EMPTY_STATE: LimitState = { windows: [], revoked: false };
@@ -37,29 +40,62 @@ export function charge(state: LimitState, limits: readonly Limit[], cost: number
   if (refusal !== undefined) return { decision: refusal, state };
   if (cost === 0)
     return { decision: { outcome: 'admitted', degraded: false, ...tightest(state, limits, nowMs) }, state };
+  const { state: charged } = addCalls(state, limits, cost, nowMs, nowMs);
+  return { decision: { outcome: 'admitted', degraded: false, ...tightest(charged, limits, nowMs) }, state: charged };
+}
+
+/** A label of a stored window. */
+export type WindowLabel = Pick<WindowCount, 'window_ms' | 'start_ms'>;
+
+/**
+ * Counts `calls` in the windows that the clock of the instance, now at `nowMs`, will use at `atMs`: now, or when the
+ * next window begins. Returns the labels too. A window that has not begun is marked as early and leaves the current
+ * one open; the first call counted in it by a clock that has reached it removes the mark.
+ */
+export function addCalls(
+  state: LimitState,
+  limits: readonly Limit[],
+  calls: number,
+  nowMs: number,
+  atMs: number,
+): { readonly state: LimitState; readonly labels: readonly WindowLabel[] } {
   const lengths = new Set(limits.map(({ windowMs }) => windowMs));
   for (const { window_ms, start_ms } of state.windows) {
     if (lengths.size < LENGTHS_MAX && start_ms + window_ms > nowMs) lengths.add(window_ms);
   }
   const current: WindowCount[] = [];
   const others: WindowCount[] = [];
+  const labels: WindowLabel[] = [];
   for (const windowMs of lengths) {
-    const stored = state.windows.filter(({ window_ms }) => window_ms === windowMs);
-    const used = windowFor(stored, windowMs, nowMs);
-    const kept = insertWindow(stored, { ...used, count: used.count + cost });
-    current.push(kept.current);
-    others.push(...kept.others);
+    let stored = state.windows.filter(({ window_ms }) => window_ms === windowMs);
+    const own = windowFor(stored, windowMs, nowMs);
+    const { early, ...used } = windowFor(stored, windowMs, atMs);
+    labels.push({ window_ms: windowMs, start_ms: used.start_ms });
+    const counted = { ...used, count: used.count + calls };
+    if (used.start_ms === own.start_ms) {
+      const kept = insertWindow(stored, counted);
+      current.push(kept.current);
+      others.push(...kept.others);
+      continue;
+    }
+    // The current label must be stored, or every clock would count in the early window from now on.
+    if (!stored.some(({ start_ms }) => start_ms === own.start_ms)) {
+      const kept = insertWindow(stored, own);
+      stored = [kept.current, ...kept.others];
+    }
+    const isEarly = early === true || !stored.some(({ start_ms }) => start_ms === used.start_ms);
+    const kept = insertWindow(stored, isEarly ? { ...counted, early: true } : counted);
+    const all = [kept.current, ...kept.others];
+    for (const window of all) (window.start_ms === own.start_ms ? current : others).push(window);
   }
   // The windows of this clock come first, because older versions of the gateway read only the first of each length.
-  const windows = [...current, ...others];
-  const charged = { ...state, windows };
-  return { decision: { outcome: 'admitted', degraded: false, ...tightest(charged, limits, nowMs) }, state: charged };
+  return { state: { ...state, windows: [...current, ...others] }, labels };
 }
 
 /**
- * The refusal of a call, or undefined when it fits. The count of a stored window only grows, so a refusal computed from
- * an old state is valid for the current one too (unless an operator reset the document); the deny cache depends on
- * this. `retryAfterMs` is at most the length of the window, also if a clock that is ahead wrote the stored window.
+ * The refusal of a call, or undefined when it fits. Without blocks the count of a stored window only grows, so a refusal
+ * computed from an old state is valid for the current one too (unless an operator reset the document); what blocks
+ * change is in refusals.ts. `retryAfterMs` is at most the length of the window, also if a clock that is ahead wrote the stored window.
  */
 export function refuse(
   state: LimitState,
@@ -108,7 +144,7 @@ export function endOf(state: LimitState): number {
 }
 
 /** The window with the fewest calls left; of equals the one that resets last. */
-function tightest(state: LimitState, limits: readonly Limit[], nowMs: number) {
+export function tightest(state: LimitState, limits: readonly Limit[], nowMs: number) {
   let found = { limit: 0, remaining: Number.POSITIVE_INFINITY, resetAtMs: 0 };
   for (const { max, windowMs } of limits) {
     const { startMs, count } = usage(state, windowMs, nowMs);

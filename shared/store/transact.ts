@@ -30,7 +30,21 @@ export interface TransactOptions extends CallOptions {
   readonly optimisticMs?: number;
   /** Most milliseconds of the lock, including the wait for it. Default: `timeoutMs`. */
   readonly lockTimeoutMs?: number;
+  /** Optimistic rounds before the lock; default 5. */
+  readonly roundsMax?: number;
+  /** Clock and pauses of the rounds; default: those of the process. */
+  readonly waits?: Waits;
 }
+
+export interface Waits {
+  /** Milliseconds that never decrease. */
+  monotonic(): number;
+  pause(delayMs: number, signal?: AbortSignal): Promise<void>;
+  /** 0 <= x < 1. */
+  random(): number;
+}
+
+const systemWaits: Waits = { monotonic: () => performance.now(), pause, random: () => Math.random() };
 
 /**
  * Runs `compute` on the documents of `refs` and commits its writes atomically. `compute` must be pure; it runs once per
@@ -43,9 +57,10 @@ export async function transact<R>(
   compute: (snapshots: readonly Snapshot[]) => Decision<R>,
   options: TransactOptions = {},
 ): Promise<Committed<R>> {
+  const { waits = systemWaits, roundsMax = ROUNDS_MAX } = options;
   let snapshots = options.cached;
-  const lockAtMs = performance.now() + (options.optimisticMs ?? Number.POSITIVE_INFINITY);
-  for (let round = 0; round < ROUNDS_MAX && performance.now() < lockAtMs; round++) {
+  const lockAtMs = waits.monotonic() + (options.optimisticMs ?? Number.POSITIVE_INFINITY);
+  for (let round = 0; round < roundsMax && waits.monotonic() < lockAtMs; round++) {
     const fresh = snapshots === undefined;
     snapshots ??= await store.get(refs, options);
     const decision = compute(snapshots);
@@ -61,7 +76,7 @@ export async function transact<R>(
     } catch (error) {
       if (!(error instanceof Conflict)) throw error;
       snapshots = undefined;
-      if (!options.cached || round > 0) await pause(Math.random() * JITTER_MS, options.signal);
+      if (!options.cached || round > 0) await waits.pause(waits.random() * JITTER_MS, options.signal);
     }
   }
   const result = await store.lock(

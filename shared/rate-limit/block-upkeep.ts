@@ -1,0 +1,105 @@
+// The transactions for the blocks of a key that no call waits for: refills, give-backs after the last call, and reads
+// that find a revocation. A timer ticks per key while this instance holds blocks of it; nothing runs for other keys.
+import type { Clock } from '../clock.ts';
+import { isBusy, rateOf } from './block-policy.ts';
+import type { Entry } from './entries.ts';
+import type { Moment, Outage } from './outage.ts';
+import { earlyMs, isRefillDue, leadMs, nextEdgeMs } from './take-blocks.ts';
+import type { Timers } from './timers.ts';
+
+const TICK_MS = 100;
+/** Time after the last call at which blocks are given back: with few instances, and with more. */
+const IDLE_MS = 500;
+const IDLE_MS_MANY = 2_500;
+const FEW_HOLDERS = 15;
+/** The document is read when the last transaction is this old, so that a revocation is found within 2 s. */
+const REREAD_MS = 1_300;
+/** A refill that was too small to be a block is repeated after this time at the earliest. */
+const SMALL_PAUSE_MS = 100;
+/** The pause after a failed transaction doubles up to the second value. */
+const FAILED_PAUSE_MS = 250;
+const FAILED_PAUSE_MAX_MS = 5_000;
+/** After this many failures in a row nothing is given back any more. */
+const FAILURES_MAX = 20;
+
+export interface BlockUpkeep {
+  /** Call it after each admission from memory and each transaction. */
+  afterCall(entry: Entry): void;
+  failed(entry: Entry): void;
+  /** Whether the owner's calls have stopped, so that its blocks are given back. */
+  isIdle(entry: Entry): boolean;
+}
+
+export interface UpkeepDeps {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly outage: Outage;
+  /** Starts a transaction of the key; with `mustRead` it does not rely on the cached document. */
+  readonly run: (entry: Entry, mustRead: boolean) => void;
+}
+
+export function createUpkeep({ clock, timers, outage, run }: UpkeepDeps): BlockUpkeep {
+  function afterCall(entry: Entry): void {
+    const time = { nowMs: clock.now(), atMs: clock.monotonic() };
+    if (mayRun(entry, time.atMs) && !isIdle(entry) && isDue(entry, time)) refill(entry, time);
+    keepTicking(entry);
+  }
+
+  function keepTicking(entry: Entry): void {
+    if (entry.upkeep.isTicking || entry.held.isEmpty) return;
+    entry.upkeep.isTicking = true;
+    timers.after(TICK_MS, () => {
+      entry.upkeep.isTicking = false;
+      tick(entry);
+    });
+  }
+
+  function tick(entry: Entry): void {
+    const time = { nowMs: clock.now(), atMs: clock.monotonic() };
+    const { held, upkeep } = entry;
+    held.retire(time);
+    if (isIdle(entry)) held.surrender();
+    if (upkeep.failures >= FAILURES_MAX) held.forget();
+    if (mayRun(entry, time.atMs) && !held.isEmpty) {
+      if (isIdle(entry)) run(entry, false);
+      else if (isDue(entry, time)) refill(entry, time);
+      else if (held.left === 0) run(entry, false);
+      else if (time.atMs - upkeep.freshAtMs > REREAD_MS) run(entry, true);
+    }
+    keepTicking(entry);
+  }
+
+  function refill(entry: Entry, { atMs }: Moment): void {
+    entry.upkeep.pausedUntilMs = atMs + Math.max(SMALL_PAUSE_MS, entry.upkeep.commitMs);
+    run(entry, false);
+  }
+
+  function mayRun({ busy, upkeep }: Entry, atMs: number): boolean {
+    return !busy && !outage.open && atMs >= upkeep.pausedUntilMs;
+  }
+
+  function isDue({ held, demand, upkeep }: Entry, time: Moment): boolean {
+    if (held.isEmpty || upkeep.limits.length === 0 || !isBusy(demand, time.atMs)) return false;
+    const rate = rateOf(demand, time.atMs);
+    if (isRefillDue(held, upkeep.limits, { rate, leadMs: leadMs(upkeep) }, time)) return true;
+    const edgeMs = nextEdgeMs(upkeep.limits, time.nowMs);
+    // At a time of its own, so that the instances do not all commit at once.
+    const early = earlyMs(upkeep.limits, upkeep.holders);
+    return !held.hasBlockFrom(edgeMs) && edgeMs - time.nowMs <= early * (0.3 + 0.6 * upkeep.earlyPart);
+  }
+
+  function isIdle({ upkeep }: Entry): boolean {
+    return clock.monotonic() - upkeep.lastCallAtMs >= (upkeep.holders <= FEW_HOLDERS ? IDLE_MS : IDLE_MS_MANY);
+  }
+
+  return {
+    afterCall,
+    isIdle,
+    failed(entry) {
+      const { upkeep } = entry;
+      const pauseMs = Math.min(FAILED_PAUSE_MAX_MS, FAILED_PAUSE_MS * 2 ** upkeep.failures);
+      upkeep.failures++;
+      upkeep.pausedUntilMs = clock.monotonic() + pauseMs * (0.5 + timers.random() / 2);
+    },
+  };
+}

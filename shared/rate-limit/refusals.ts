@@ -1,0 +1,75 @@
+// How long a refusal is valid, and when its caller should return. No I/O and no clock. Give-backs lower the counts of
+// windows; a count without all its blocks only grows, whoever takes, uses or returns one. So a refusal that needs no
+// block is valid until its window ends, and another one for a second.
+import type { Limit } from '../config/limits.ts';
+import { withoutBlocks } from './blocks.ts';
+import type { RateDecision } from './limiter.ts';
+import { type LimitState, refuse } from './windows.ts';
+
+/**
+ * A remembered refusal is used this long before the document is read again, so that a reset by an operator takes effect
+ * within a minute.
+ */
+const RECHECK_MS = 60_000;
+/** The same for a revocation. Shorter, so that a withdrawn revocation takes effect within seconds. */
+const REVOKED_RECHECK_MS = 5_000;
+/** The same for a refusal that a give-back may end, and the time after which its caller should return. */
+const HELD_RECHECK_MS = 1_000;
+/** A block that ended longer ago (or ends later) is not expected back: its instance has stopped, or its clock is wrong. */
+const EXPECTED_MS = 20_000;
+
+export interface Refusal {
+  readonly decision: RateDecision;
+  /** It may be repeated for this long after the state was the stored one, milliseconds. */
+  readonly lastsMs: number;
+  /** No block causes it. */
+  readonly isLasting: boolean;
+}
+
+/** States without their blocks; the hot path of a refused owner computes each once. */
+const bare = new WeakMap<LimitState, LimitState>();
+
+/** The refusal of a call by a stored state, or undefined when it fits. */
+export function refusalOf(
+  state: LimitState,
+  limits: readonly Limit[],
+  cost: number,
+  nowMs: number,
+): Refusal | undefined {
+  const decision = refuse(state, limits, cost, nowMs);
+  if (decision === undefined) return undefined;
+  if (decision.outcome === 'revoked') return { decision, lastsMs: REVOKED_RECHECK_MS, isLasting: true };
+  let without = bare.get(state);
+  if (without === undefined) {
+    without = withoutBlocks(state);
+    bare.set(state, without);
+  }
+  if (without === state) return { decision, lastsMs: RECHECK_MS, isLasting: true };
+  const lasting = refuse(without, limits, cost, nowMs);
+  if (lasting !== undefined) {
+    return { decision: withRetry(decision, lasting.retryAfterMs), lastsMs: RECHECK_MS, isLasting: true };
+  }
+  const expected = withoutBlocks(state, ({ until_ms }) => Math.abs(nowMs - until_ms) < EXPECTED_MS);
+  const mayReturn = refuse(expected, limits, cost, nowMs) === undefined;
+  const retryAfterMs = Math.min(HELD_RECHECK_MS, decision.retryAfterMs ?? HELD_RECHECK_MS);
+  return {
+    decision: mayReturn ? withRetry(decision, retryAfterMs) : decision,
+    lastsMs: HELD_RECHECK_MS,
+    isLasting: false,
+  };
+}
+
+/** Whether a refused call would fit without the blocks `own` of this instance, which are in use. */
+export function wouldFitWithout(
+  own: ReadonlyMap<string, number>,
+  state: LimitState,
+  { limits, cost }: { readonly limits: readonly Limit[]; readonly cost: number },
+  nowMs: number,
+): boolean {
+  if (own.size === 0) return false;
+  return refuse(withoutBlocks(state, ({ id }) => own.has(id)), limits, cost, nowMs) === undefined;
+}
+
+function withRetry(decision: RateDecision, retryAfterMs: number | undefined): RateDecision {
+  return retryAfterMs === undefined ? decision : { ...decision, retryAfterMs };
+}
