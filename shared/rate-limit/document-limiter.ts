@@ -62,6 +62,16 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     const entry = entryOf(request.keyId);
     const nowMs = clock.now();
     const atMs = clock.monotonic();
+    const mayUseBlocks = areBlocksAllowed(request.limits);
+    if (mayUseBlocks && !request.signal?.aborted) {
+      const admitted = fromBlocks(entry, request, { nowMs, atMs });
+      if (admitted !== undefined) {
+        addDemand(entry.demand, atMs, request.cost);
+        Object.assign(entry.upkeep, { limits: request.limits, lastCallAtMs: atMs });
+        upkeep.afterCall(entry);
+        return Promise.resolve(admitted);
+      }
+    }
     try {
       const refusal = cachedRefusal(entry, request, nowMs, atMs);
       if (refusal !== undefined) return Promise.resolve(refusal);
@@ -69,14 +79,9 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
       return Promise.reject(error);
     }
     if (request.signal?.aborted) return Promise.reject(request.signal.reason);
-    if (areBlocksAllowed(request.limits)) {
+    if (mayUseBlocks) {
       addDemand(entry.demand, atMs, request.cost);
       Object.assign(entry.upkeep, { limits: request.limits, lastCallAtMs: atMs });
-      const admitted = fromBlocks(entry, request, { nowMs, atMs });
-      if (admitted !== undefined) {
-        upkeep.afterCall(entry);
-        return Promise.resolve(admitted);
-      }
     }
     if (waitingCount >= waitingMax || entry.waiting.length >= waitingPerKeyMax) {
       return Promise.resolve(unavailable(request.limits, 1_000, nowMs));

@@ -49,7 +49,7 @@ export class HeldBlocks {
 
   /** Admits a call, from the blocks that end first, or returns undefined. A free call needs a block, but no call. */
   take({ limits, cost }: Pick<TakeRequest, 'limits' | 'cost'>, time: Moment): RateDecision | undefined {
-    if (this.blocks.length === 0) return undefined;
+    if (this.blocks.length === 0 || !Number.isSafeInteger(cost) || cost < 0) return undefined;
     const usable = this.blocks.filter((block) => isUsable(block, time) && areEqual(block.limits, limits));
     const left = usable.reduce((sum, block) => sum + block.left, 0);
     const last = usable.at(-1);
