@@ -11,14 +11,16 @@ const LIMIT_MIN = 1_000;
 const BUSY_RATE = 5;
 /** Commits lost to other instances in the last seconds that count as busy too. */
 const BUSY_LOST = 1.5;
-/** Both are means over this time, milliseconds, with older calls fading. */
-const MEMORY_MS = 2_000;
+/** Older calls and lost commits fade over these times, milliseconds: blocks themselves prevent lost commits. */
+const CALLS_MEMORY_MS = 2_000;
+const LOST_MEMORY_MS = 10_000;
 /** Part of the smallest limit that all unexpired blocks may hold together. */
 const HELD_PART = 0.02;
 /** Fewer calls are no block. */
 const CALLS_MIN = 2;
-/** Life of a block: 100 ms for each instance, within these bounds. */
+/** Life of a block: 100 ms for each instance, or so many commits, within these bounds. */
 const LIFE_PER_HOLDER_MS = 100;
+const LIFE_COMMITS = 8;
 const LIFE_MS_MIN = 1_000;
 const LIFE_MS_MAX = 10_000;
 /** Up to this many instances a block lives 2 s at most. */
@@ -35,15 +37,18 @@ export interface Demand {
 
 /** Fades the counts to `atMs` and adds to them. */
 export function addDemand(demand: Demand, atMs: number, calls: number, lost = 0): void {
-  const fading = Math.exp(-Math.max(0, atMs - demand.atMs) / MEMORY_MS);
-  demand.calls = demand.calls * fading + calls;
-  demand.lost = demand.lost * fading + lost;
+  demand.calls = faded(demand, demand.calls, CALLS_MEMORY_MS, atMs) + calls;
+  demand.lost = faded(demand, demand.lost, LOST_MEMORY_MS, atMs) + lost;
   demand.atMs = Math.max(atMs, demand.atMs);
 }
 
 /** Calls a second at `atMs`. */
 export function rateOf(demand: Demand, atMs: number): number {
-  return (demand.calls * Math.exp(-Math.max(0, atMs - demand.atMs) / MEMORY_MS) * 1_000) / MEMORY_MS;
+  return (faded(demand, demand.calls, CALLS_MEMORY_MS, atMs) * 1_000) / CALLS_MEMORY_MS;
+}
+
+function faded({ atMs }: Demand, count: number, memoryMs: number, nowMs: number): number {
+  return count * Math.exp(-Math.max(0, nowMs - atMs) / memoryMs);
 }
 
 /** Whether the limits allow blocks at all. */
@@ -53,13 +58,13 @@ export function areBlocksAllowed(limits: readonly Limit[]): boolean {
 
 /** Whether the calls of an owner on this instance keep meeting one document. */
 export function isBusy(demand: Demand, atMs: number): boolean {
-  const fading = Math.exp(-Math.max(0, atMs - demand.atMs) / MEMORY_MS);
-  return rateOf(demand, atMs) > BUSY_RATE || demand.lost * fading > BUSY_LOST;
+  return rateOf(demand, atMs) > BUSY_RATE || faded(demand, demand.lost, LOST_MEMORY_MS, atMs) > BUSY_LOST;
 }
 
-/** Life of a block that is used by one of `holders` instances, milliseconds. */
-export function lifeMs(holders: number): number {
-  const life = Math.min(LIFE_MS_MAX, Math.max(LIFE_MS_MIN, holders * LIFE_PER_HOLDER_MS));
+/** Life of a block that is used by one of `holders` instances, which needs `commitMs` to take one; milliseconds. */
+export function lifeMs(holders: number, commitMs: number): number {
+  const wanted = Math.ceil(Math.max(holders * LIFE_PER_HOLDER_MS, commitMs * LIFE_COMMITS));
+  const life = Math.min(LIFE_MS_MAX, Math.max(LIFE_MS_MIN, wanted));
   return holders <= FEW_HOLDERS ? Math.min(FEW_LIFE_MS_MAX, life) : life;
 }
 
@@ -71,19 +76,35 @@ export interface BlockSize {
   readonly holders: number;
 }
 
+export interface SizedHolder {
+  readonly id: string;
+  readonly rate: number;
+  /** Calls in memory for the same windows, and for all. */
+  readonly left: number;
+  readonly leftInAll: number;
+  /** Smoothed duration of a transaction. */
+  readonly commitMs: number;
+}
+
+export interface SizeTimes {
+  readonly nowMs: number;
+  readonly atMs: number;
+  /** The part of the block's life in which it is used, milliseconds. */
+  readonly useMs: (lifeMs: number) => number;
+}
+
 /**
- * The size of the next block of a holder with `rate` calls a second and `left` calls in memory, for `useMs` at most, in
- * the windows that are current at `atMs`.
+ * The size of the next block of a holder in the windows that are current at `atMs`.
  */
 export function sizeBlock(
   state: LimitState,
   limits: readonly Limit[],
-  holder: { readonly id: string; readonly rate: number; readonly left: number },
-  { nowMs, atMs, useMs }: { readonly nowMs: number; readonly atMs: number; readonly useMs: number },
+  holder: SizedHolder,
+  { nowMs, atMs, useMs }: SizeTimes,
 ): BlockSize {
   const others = presentHolders(state, nowMs).filter(({ id }) => id !== holder.id);
   const holders = others.length + 1;
-  const life = lifeMs(holders);
+  const life = lifeMs(holders, holder.commitMs);
   const none = { calls: 0, lifeMs: life, holders };
   const all = state.holders ?? [];
   const isFull = all.length >= HOLDERS_MAX && !all.some(({ id }) => id === holder.id);
@@ -93,8 +114,8 @@ export function sizeBlock(
   const heldMax = HELD_PART * Math.min(...limits.map(({ max }) => max));
   const calls = Math.floor(
     Math.min(
-      (rate * Math.min(life, useMs)) / 1_000 - holder.left,
-      heldMax * share - holder.left,
+      (rate * useMs(life)) / 1_000 - holder.left,
+      heldMax * share - holder.leftInAll,
       heldMax - heldCalls(state, nowMs),
       (tightest(state, limits, atMs).remaining * share) / 2,
     ),

@@ -81,11 +81,12 @@ export function createUpkeep({ clock, timers, outage, run }: UpkeepDeps): BlockU
   function isDue({ held, demand, upkeep }: Entry, time: Moment): boolean {
     if (held.isEmpty || upkeep.limits.length === 0 || !isBusy(demand, time.atMs)) return false;
     const rate = rateOf(demand, time.atMs);
-    if (isRefillDue(held, upkeep.limits, { rate, leadMs: leadMs(upkeep) }, time)) return true;
+    const due = isRefillDue(held, upkeep.limits, { rate, leadMs: leadMs(upkeep) }, time);
+    if (due.now || due.next) return true;
     const edgeMs = nextEdgeMs(upkeep.limits, time.nowMs);
     // At a time of its own, so that the instances do not all commit at once.
-    const early = earlyMs(upkeep.limits, upkeep.holders);
-    return !held.hasBlockFrom(edgeMs) && edgeMs - time.nowMs <= early * (0.3 + 0.6 * upkeep.earlyPart);
+    const early = earlyMs(upkeep.limits, upkeep);
+    return held.leftFrom(edgeMs) === 0 && edgeMs - time.nowMs <= early * (0.15 + 0.6 * upkeep.earlyPart);
   }
 
   function isIdle({ upkeep }: Entry): boolean {

@@ -2,8 +2,9 @@
 // block is in the counts of its windows from the commit that stored it, so no label admits more than its limit,
 // whatever happens to the instance. What is left is given back by the id of the block: once, because the record goes
 // with it, and only to windows that are still stored. No I/O and no clock; block-policy.ts chooses the sizes.
-import { addCalls, type LimitState, type WindowLabel } from './windows.ts';
+
 import type { Limit } from '../config/limits.ts';
+import { addCalls, type LimitState, type WindowLabel } from './windows.ts';
 
 /** A block as stored: `calls` is an upper bound of what its holder has not used. */
 export interface Block {
@@ -141,7 +142,8 @@ export function pruneHolders(state: LimitState, nowMs: number): LimitState {
           : { ...block, windows: block.windows.filter((label) => stored.has(keyOf(label))) },
       )
       .filter(
-        (block) => block.windows.length > 0 && block.calls > 0 && (isLive(block, nowMs) || block.until_ms > lostBeforeMs),
+        (block) =>
+          block.windows.length > 0 && block.calls > 0 && (isLive(block, nowMs) || block.until_ms > lostBeforeMs),
       );
     if (blocks.length > 0 || present.has(holder)) kept.push({ ...holder, blocks });
   }

@@ -21,7 +21,9 @@ import { charge, EMPTY_STATE } from './windows.ts';
 const PROBE_TIMEOUT_MS = 1_000;
 /** Rounds and milliseconds without the store's lock where blocks are allowed: the lock stops all other instances. */
 const BLOCK_ROUNDS_MAX = 100;
-const BLOCK_OPTIMISTIC_MS = 2_000;
+const BLOCK_OPTIMISTIC_MS = 8_000;
+/** The pause after a conflict grows, because more instances contend than the document has room for. */
+const jitterMs = (round: number): number => Math.min(1_500, 50 * 1.5 ** round);
 /** Weight of a new duration in the smoothed one. */
 const COMMIT_WEIGHT = 0.2;
 
@@ -108,7 +110,7 @@ export function createCountBatch(deps: CountBatchDeps): CountBatch {
     const committed = await transact(store, [entry.ref], compute, {
       cached: trusted ? [known] : undefined,
       optimisticMs: plan ? BLOCK_OPTIMISTIC_MS : optimisticMs,
-      ...(plan && { roundsMax: BLOCK_ROUNDS_MAX }),
+      ...(plan && { roundsMax: BLOCK_ROUNDS_MAX, jitterMs }),
       lockTimeoutMs,
       timeoutMs: outage.open ? PROBE_TIMEOUT_MS : timeoutMs,
       waits,

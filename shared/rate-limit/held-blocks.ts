@@ -47,21 +47,17 @@ export class HeldBlocks {
     this.blocks.push(block);
   }
 
-  /** Admits a call, from the blocks that end first, or returns undefined. A free call needs a block, but no call. */
+  /** Admits a call from the first block that has room for it, or returns undefined. A free call needs any block. */
   take({ limits, cost }: Pick<TakeRequest, 'limits' | 'cost'>, time: Moment): RateDecision | undefined {
-    if (this.blocks.length === 0 || !Number.isSafeInteger(cost) || cost < 0) return undefined;
-    const usable = this.blocks.filter((block) => isUsable(block, time) && areEqual(block.limits, limits));
-    const left = usable.reduce((sum, block) => sum + block.left, 0);
-    const last = usable.at(-1);
-    if (last === undefined || left < Math.max(cost, 1)) return undefined;
-    let due = cost;
-    for (const block of usable) {
-      const used = Math.min(due, block.left);
-      block.left -= used;
-      due -= used;
-    }
-    const remaining = Math.min(last.rate.limit, last.rate.remaining + left - cost);
-    return { outcome: 'admitted', degraded: false, ...last.rate, remaining };
+    if (!Number.isSafeInteger(cost) || cost < 0) return undefined;
+    const block = this.blocks.find(
+      (each) => each.left >= cost && isUsable(each, time) && areEqual(each.limits, limits),
+    );
+    if (block === undefined) return undefined;
+    block.left -= cost;
+    const { limit, resetAtMs } = block.rate;
+    const remaining = Math.min(limit, block.rate.remaining + this.usableLeft(time));
+    return { outcome: 'admitted', degraded: false, limit, remaining, resetAtMs };
   }
 
   /** Calls that can be admitted at `time` and still after another `aheadMs`. */
@@ -72,9 +68,12 @@ export class HeldBlocks {
     );
   }
 
-  /** Whether a block for the windows after `edgeMs` is held. */
-  hasBlockFrom(edgeMs: number): boolean {
-    return this.blocks.some((block) => block.fromMs <= edgeMs && block.toMs > edgeMs);
+  /** Calls in blocks for the windows that begin at `edgeMs`. */
+  leftFrom(edgeMs: number): number {
+    return this.blocks.reduce(
+      (sum, { left, fromMs, toMs }) => (fromMs <= edgeMs && toMs > edgeMs ? sum + left : sum),
+      0,
+    );
   }
 
   /** Stops using the blocks that have ended or are used up. What is left of them is to be given back. */

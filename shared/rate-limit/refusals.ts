@@ -67,7 +67,14 @@ export function wouldFitWithout(
   nowMs: number,
 ): boolean {
   if (own.size === 0) return false;
-  return refuse(withoutBlocks(state, ({ id }) => own.has(id)), limits, cost, nowMs) === undefined;
+  return (
+    refuse(
+      withoutBlocks(state, ({ id }) => own.has(id)),
+      limits,
+      cost,
+      nowMs,
+    ) === undefined
+  );
 }
 
 function withRetry(decision: RateDecision, retryAfterMs: number | undefined): RateDecision {

@@ -26,20 +26,25 @@ export function nextEdgeMs(limits: readonly Limit[], nowMs: number): number {
 }
 
 /** How long before an edge blocks for the windows after it are taken. */
-export function earlyMs(limits: readonly Limit[], holders: number): number {
+export function earlyMs(limits: readonly Limit[], { holders, commitMs }: Pick<Upkeep, 'holders' | 'commitMs'>): number {
   const shortest = Math.min(...limits.map(({ windowMs }) => windowMs));
-  return Math.min(EARLY_MS_MAX, shortest / 2, 1.5 * lifeMs(holders));
+  return Math.min(EARLY_MS_MAX, shortest / 2, lifeMs(holders, commitMs));
 }
 
-/** Whether the calls in memory last less than the time that a transaction needs. */
+/** Whether the calls in memory last less than the time that a transaction needs: before the next edge, and after it. */
 export function isRefillDue(
   held: HeldBlocks,
   limits: readonly Limit[],
   need: { readonly rate: number; readonly leadMs: number },
   time: Moment,
-): boolean {
-  const aheadMs = Math.min(need.leadMs, nextEdgeMs(limits, time.nowMs) - time.nowMs);
-  return held.usableLeft(time, aheadMs) < (need.rate * aheadMs) / 1_000 + 1;
+): { readonly now: boolean; readonly next: boolean } {
+  const edgeMs = nextEdgeMs(limits, time.nowMs);
+  const beforeMs = Math.min(need.leadMs, edgeMs - time.nowMs);
+  const afterMs = need.leadMs - beforeMs;
+  return {
+    now: held.usableLeft(time, beforeMs) < (need.rate * beforeMs) / 1_000 + 1,
+    next: afterMs > 0 && held.leftFrom(edgeMs) < (need.rate * afterMs) / 1_000 + 1,
+  };
 }
 
 export interface Taken {
@@ -68,12 +73,13 @@ export function takeBlocks(
   let holders = 1;
   let after = state;
 
-  const take = (blockId: string, fromMs: number, ownLeft: number): void => {
-    const useMs = fromMs > nowMs ? Number.POSITIVE_INFINITY : edgeMs - nowMs;
-    const { calls, ...size } = sizeBlock(after, limits, { id, rate, left: ownLeft }, { nowMs, atMs: fromMs, useMs });
+  const take = (blockId: string, fromMs: number, left: number, useMs: (lifeMs: number) => number): void => {
+    const leftInAll = held.left + blocks.reduce((sum, block) => sum + block.left, 0);
+    const holder = { id, rate, left, leftInAll, commitMs: upkeep.commitMs };
+    const { calls, ...size } = sizeBlock(after, limits, holder, { nowMs, atMs: fromMs, useMs });
     holders = size.holders;
     if (calls === 0) return;
-    const aliveMs = fromMs - nowMs + size.lifeMs;
+    const aliveMs = size.lifeMs;
     const added = addBlock(
       after,
       limits,
@@ -94,8 +100,14 @@ export function takeBlocks(
     });
   };
 
-  if (isRefillDue(held, limits, { rate, leadMs: leadMs(upkeep) }, time)) take(ids.now, nowMs, held.usableLeft(time));
-  if (edgeMs - nowMs <= earlyMs(limits, upkeep.holders) && !held.hasBlockFrom(edgeMs)) take(ids.next, edgeMs, 0);
+  // A block whose life crosses the edge is split into one for each side of it.
+  const toEdgeMs = edgeMs - nowMs;
+  const due = isRefillDue(held, limits, { rate, leadMs: leadMs(upkeep) }, time);
+  if (due.now) take(ids.now, nowMs, held.usableLeft(time), (life) => Math.min(life, toEdgeMs));
+  const leftNext = held.leftFrom(edgeMs);
+  if (toEdgeMs <= earlyMs(limits, upkeep) && (due.next || leftNext === 0)) {
+    take(ids.next, edgeMs, leftNext, (life) => Math.max(0, life - toEdgeMs));
+  }
   return { state: after, taken: { blocks, holders } };
 }
 

@@ -32,6 +32,8 @@ export interface TransactOptions extends CallOptions {
   readonly lockTimeoutMs?: number;
   /** Optimistic rounds before the lock; default 5. */
   readonly roundsMax?: number;
+  /** Most milliseconds of the pause after each conflict; default 50. */
+  readonly jitterMs?: (round: number) => number;
   /** Clock and pauses of the rounds; default: those of the process. */
   readonly waits?: Waits;
 }
@@ -57,7 +59,7 @@ export async function transact<R>(
   compute: (snapshots: readonly Snapshot[]) => Decision<R>,
   options: TransactOptions = {},
 ): Promise<Committed<R>> {
-  const { waits = systemWaits, roundsMax = ROUNDS_MAX } = options;
+  const { waits = systemWaits, roundsMax = ROUNDS_MAX, jitterMs = () => JITTER_MS } = options;
   let snapshots = options.cached;
   const lockAtMs = waits.monotonic() + (options.optimisticMs ?? Number.POSITIVE_INFINITY);
   for (let round = 0; round < roundsMax && waits.monotonic() < lockAtMs; round++) {
@@ -76,7 +78,7 @@ export async function transact<R>(
     } catch (error) {
       if (!(error instanceof Conflict)) throw error;
       snapshots = undefined;
-      if (!options.cached || round > 0) await waits.pause(waits.random() * JITTER_MS, options.signal);
+      if (!options.cached || round > 0) await waits.pause(waits.random() * jitterMs(round), options.signal);
     }
   }
   const result = await store.lock(
