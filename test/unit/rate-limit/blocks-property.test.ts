@@ -81,7 +81,7 @@ async function check(seed: number): Promise<void> {
   world.stopFaults();
   for (const instance of world.all) instance.skewMs = 0;
   await world.time.run(world.time.nowMs + SETTLED_MS);
-  expect(world.violations, `seed ${seed}`).toEqual([]);
+  expect(world.violations.slice(0, 5), `seed ${seed}`).toEqual([]);
   if (isCalm) {
     expect(world.heldCalls(), `seed ${seed}: calls still in blocks`).toBe(0);
     expect(world.outcomes.unavailable, `seed ${seed}`).toBe(0);
@@ -96,7 +96,7 @@ async function check(seed: number): Promise<void> {
     await world.time.run(world.time.nowMs + 500);
     expect(await last, `seed ${seed}: the rest of ${left}`).toMatchObject({ outcome: 'admitted' });
   }
-  expect(world.violations, `seed ${seed}`).toEqual([]);
+  expect(world.violations.slice(0, 5), `seed ${seed}`).toEqual([]);
 }
 
 test(`never over and refused only for a reason, in ${SEED ?? RUNS} seeded runs`, { timeout: 3_600_000 }, async () => {
