@@ -23,7 +23,7 @@ const PROBE_TIMEOUT_MS = 1_000;
 const BLOCK_ROUNDS_MAX = 100;
 const BLOCK_OPTIMISTIC_MS = 8_000;
 /** The pause after a conflict grows, because more instances contend than the document has room for. */
-const jitterMs = (round: number): number => Math.min(1_500, 50 * 1.5 ** round);
+const jitterMs = (round: number): number => Math.min(3_000, 50 * 1.35 ** round);
 /** Weight of a new duration in the smoothed one. */
 const COMMIT_WEIGHT = 0.2;
 
@@ -48,8 +48,15 @@ export interface BlockPlan {
   /** Calls a second of the owner on this instance. */
   readonly rate: number;
   readonly mayTake: boolean;
+}
+
+export interface BatchOptions {
+  /** Evaluated in each round, because lost rounds are a reason for blocks. */
+  readonly planOf: () => BlockPlan | undefined;
   /** Read the document, also if nothing is written. */
   readonly mustRead: boolean;
+  /** Blocks are allowed, so the store's lock, which stops all other instances, is the last resort. */
+  readonly isPatient: boolean;
 }
 
 /** `own`: blocks of this instance keep the call from being admitted. Undefined: its signal has aborted. */
@@ -59,19 +66,19 @@ export type BatchDecision = RateDecision | 'own' | undefined;
 export type CountBatch = (
   entry: Entry,
   batch: readonly Waiting[],
-  plan: BlockPlan | undefined,
+  options: BatchOptions,
 ) => Promise<readonly BatchDecision[]>;
 
 export function createCountBatch(deps: CountBatchDeps): CountBatch {
   const { store, clock, timers, log, outage, holderId, optimisticMs, timeoutMs, lockTimeoutMs } = deps;
   const waits = { monotonic: () => clock.monotonic(), pause: timers.pause, random: timers.random };
-  return async (entry, batch, plan) => {
+  return async (entry, batch, { planOf, mustRead, isPatient }) => {
     const startMs = clock.monotonic();
     const known = entry.snapshot;
-    const trusted =
-      known !== undefined && !plan?.mustRead && isProbablyCurrent(entry.traffic, startMs - entry.confirmedAtMs);
+    const trusted = known !== undefined && !mustRead && isProbablyCurrent(entry.traffic, startMs - entry.confirmedAtMs);
     const ids = { now: deps.nextBlockId(), next: deps.nextBlockId() };
     let found = EMPTY_STATE;
+    let plan: BlockPlan | undefined;
     let commits = 0;
     let giveBacks: readonly GiveBack[] = [];
     let taken: Taken = { blocks: [], holders: 1 };
@@ -81,6 +88,9 @@ export function createCountBatch(deps: CountBatchDeps): CountBatch {
       found = toLimitState(snapshots[0]);
       const nowMs = clock.now();
       computedAtMs = clock.monotonic();
+      // The commit of the round before was lost to another instance.
+      if (commits > 0) addDemand(entry.demand, computedAtMs, 0, 1);
+      plan = planOf();
       // Both lists at this moment: a block that ends while the transaction runs moves from one to the other.
       giveBacks = [...entry.held.toGiveBack];
       const left = entry.held.leftById();
@@ -109,12 +119,12 @@ export function createCountBatch(deps: CountBatchDeps): CountBatch {
 
     const committed = await transact(store, [entry.ref], compute, {
       cached: trusted ? [known] : undefined,
-      optimisticMs: plan ? BLOCK_OPTIMISTIC_MS : optimisticMs,
-      ...(plan && { roundsMax: BLOCK_ROUNDS_MAX, jitterMs }),
+      optimisticMs: isPatient ? BLOCK_OPTIMISTIC_MS : optimisticMs,
+      ...(isPatient && { roundsMax: BLOCK_ROUNDS_MAX, jitterMs }),
       lockTimeoutMs,
       timeoutMs: outage.open ? PROBE_TIMEOUT_MS : timeoutMs,
       waits,
-    }).finally(() => addDemand(entry.demand, clock.monotonic(), 0, Math.max(0, commits - 1)));
+    });
     const doneMs = clock.monotonic();
     observe(entry.traffic, entry.state, entry.confirmedAtMs, found, doneMs);
     entry.snapshot = committed.snapshots[0];

@@ -1,24 +1,21 @@
 // The limiter over any Store: one document per key, one optimistic transaction in flight per key and process, which all
 // waiting requests join. The calls of a busy owner are admitted from blocks in memory. This file owns the queues and
-// applies the outage rule (outage.ts); count-batch.ts owns the transaction, windows.ts the arithmetic, block-upkeep.ts
-// the transactions that no call waits for.
+// applies the outage rule (outage.ts); count-batch.ts owns the transaction, windows.ts the arithmetic, block-keeper.ts
+// the blocks and the transactions that no call waits for.
 import { type Clock, type Ids, randomIds } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import { errorFields, type Logger } from '../log.ts';
 import { NewerFormat } from '../store/define-document.ts';
 import type { Store } from '../store/store.ts';
-import { addDemand, areBlocksAllowed, isBusy, rateOf } from './block-policy.ts';
-import { createUpkeep } from './block-upkeep.ts';
-import { type BlockPlan, createCountBatch } from './count-batch.ts';
+import { areBlocksAllowed } from './block-policy.ts';
+import { createBlockKeeper } from './block-keeper.ts';
+import { createCountBatch } from './count-batch.ts';
 import { createEntries, type Entry, type Waiting } from './entries.ts';
 import type { Limiter, RateDecision, TakeRequest } from './limiter.ts';
-import { createOutage, type Moment, unavailable } from './outage.ts';
+import { createOutage, unavailable } from './outage.ts';
 import { refusalOf, wouldFitWithout } from './refusals.ts';
 import { systemTimers, type Timers } from './timers.ts';
 import { EMPTY_STATE } from './windows.ts';
-
-/** Blocks admit calls for this long after the key was certainly not revoked. */
-const FRESH_MS = 2_000;
 
 export interface DocumentLimiterOptions {
   readonly store: Store;
@@ -55,22 +52,18 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     holderId: ids.next('holder'),
     nextBlockId: () => ids.next('block'),
   });
-  const upkeep = createUpkeep({ clock, timers, outage, run: (entry, mustRead) => start(entry, mustRead) });
+  const keeper = createBlockKeeper({ clock, timers, outage, run: (entry, mustRead) => start(entry, mustRead) });
   let waitingCount = 0;
 
   function take(request: TakeRequest): Promise<RateDecision> {
     const entry = entryOf(request.keyId);
     const nowMs = clock.now();
     const atMs = clock.monotonic();
-    const mayUseBlocks = areBlocksAllowed(request.limits);
-    if (mayUseBlocks && !request.signal?.aborted) {
-      const admitted = fromBlocks(entry, request, { nowMs, atMs });
-      if (admitted !== undefined) {
-        addDemand(entry.demand, atMs, request.cost);
-        Object.assign(entry.upkeep, { limits: request.limits, lastCallAtMs: atMs });
-        upkeep.afterCall(entry);
-        return Promise.resolve(admitted);
-      }
+    const admitted = request.signal?.aborted ? undefined : keeper.admit(entry, request, { nowMs, atMs });
+    if (admitted !== undefined) {
+      keeper.observe(entry, request, atMs);
+      keeper.proceed(entry);
+      return Promise.resolve(admitted);
     }
     try {
       const refusal = cachedRefusal(entry, request, nowMs, atMs);
@@ -79,10 +72,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
       return Promise.reject(error);
     }
     if (request.signal?.aborted) return Promise.reject(request.signal.reason);
-    if (mayUseBlocks) {
-      addDemand(entry.demand, atMs, request.cost);
-      Object.assign(entry.upkeep, { limits: request.limits, lastCallAtMs: atMs });
-    }
+    keeper.observe(entry, request, atMs);
     if (waitingCount >= waitingMax || entry.waiting.length >= waitingPerKeyMax) {
       return Promise.resolve(unavailable(request.limits, 1_000, nowMs));
     }
@@ -124,11 +114,11 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
       batch = batch.concat(dequeue(entry));
       const failureOf = toDecision(error);
       for (const { request, resolve } of batch) resolve(failureOf(entry, request));
-      upkeep.failed(entry);
+      keeper.failed(entry);
     }
     entry.busy = false;
     schedule(entry);
-    upkeep.afterCall(entry);
+    keeper.proceed(entry);
   }
 
   /** Counts and answers the calls of a batch; returns those that blocks of this instance keep from being admitted. */
@@ -138,9 +128,10 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     mustRead: boolean,
     mayTakeBlocks = true,
   ): Promise<Waiting[]> {
-    const plan = planOf(entry, mustRead, mayTakeBlocks);
-    if (batch.length === 0 && plan === undefined) return [];
-    const decisions = await countBatch(entry, batch, plan);
+    const planOf = () => keeper.planOf(entry, mayTakeBlocks);
+    if (batch.length === 0 && !mustRead && planOf() === undefined) return [];
+    const isPatient = batch.every(({ request }) => areBlocksAllowed(request.limits));
+    const decisions = await countBatch(entry, batch, { planOf, mustRead, isPatient });
     return batch.filter(({ request, resolve, reject }, index) => {
       const decision = decisions[index];
       if (decision === 'own') return true;
@@ -150,24 +141,10 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     });
   }
 
-  function planOf(entry: Entry, mustRead: boolean, mayTakeBlocks: boolean): BlockPlan | undefined {
-    const { held, demand, upkeep: state } = entry;
-    const time = { nowMs: clock.now(), atMs: clock.monotonic() };
-    held.retire(time);
-    const isWanted = state.limits.length > 0 && isBusy(demand, time.atMs) && !upkeep.isIdle(entry);
-    const mayTake = mayTakeBlocks && isWanted && !outage.open;
-    if (!mayTake && held.isEmpty && !mustRead) return undefined;
-    return { limits: state.limits, rate: Math.round(rateOf(demand, time.atMs) * 100) / 100, mayTake, mustRead };
-  }
-
-  function fromBlocks(entry: Entry, request: TakeRequest, time: Moment): RateDecision | undefined {
-    return time.atMs - entry.upkeep.freshAtMs < FRESH_MS ? entry.held.take(request, time) : undefined;
-  }
-
   /** Blocks may have arrived since the call was queued. */
   function admitFromBlocks(entry: Entry, { request, resolve }: Waiting): boolean {
-    if (request.signal?.aborted || !areBlocksAllowed(request.limits)) return false;
-    const admitted = fromBlocks(entry, request, { nowMs: clock.now(), atMs: clock.monotonic() });
+    if (request.signal?.aborted) return false;
+    const admitted = keeper.admit(entry, request, { nowMs: clock.now(), atMs: clock.monotonic() });
     if (admitted !== undefined) resolve(admitted);
     return admitted !== undefined;
   }

@@ -34,7 +34,7 @@ export interface Entry {
   readonly upkeep: Upkeep;
 }
 
-/** What the upkeep of the blocks of a key needs (block-upkeep.ts). All times are monotonic milliseconds. */
+/** What the upkeep of the blocks of a key needs (block-keeper.ts). All times are monotonic milliseconds. */
 export interface Upkeep {
   /** Of the last call that could use a block. Blocks are refilled under these limits. */
   limits: readonly Limit[];

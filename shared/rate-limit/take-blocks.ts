@@ -13,7 +13,7 @@ import { type LimitState, tightest } from './windows.ts';
 const EARLY_MS_MAX = 3_000;
 /** Calls for a refill must be left in memory for two transactions, within these bounds. */
 const LEAD_MS_MIN = 40;
-const LEAD_MS_MAX = 400;
+const LEAD_MS_MAX = 700;
 
 /** Milliseconds before the last call of a block at which the next one is taken. */
 export function leadMs({ commitMs }: Pick<Upkeep, 'commitMs'>): number {

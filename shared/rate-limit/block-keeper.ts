@@ -1,8 +1,11 @@
-// The transactions for the blocks of a key that no call waits for: refills, give-backs after the last call, and reads
-// that find a revocation. A timer ticks per key while this instance holds blocks of it; nothing runs for other keys.
+// Admits calls from the blocks of a key, and starts the transactions for them that no call waits for: refills, give-backs
+// after the last call, and reads that find a revocation. A timer ticks per key while this instance holds blocks of it;
+// nothing runs for other keys.
 import type { Clock } from '../clock.ts';
-import { isBusy, rateOf } from './block-policy.ts';
+import { addDemand, areBlocksAllowed, isBusy, rateOf } from './block-policy.ts';
+import type { BlockPlan } from './count-batch.ts';
 import type { Entry } from './entries.ts';
+import type { RateDecision, TakeRequest } from './limiter.ts';
 import type { Moment, Outage } from './outage.ts';
 import { earlyMs, isRefillDue, leadMs, nextEdgeMs } from './take-blocks.ts';
 import type { Timers } from './timers.ts';
@@ -12,6 +15,8 @@ const TICK_MS = 100;
 const IDLE_MS = 500;
 const IDLE_MS_MANY = 2_500;
 const FEW_HOLDERS = 15;
+/** Blocks admit calls for this long after the key was certainly not revoked. */
+const FRESH_MS = 2_000;
 /** The document is read when the last transaction is this old, so that a revocation is found within 2 s. */
 const REREAD_MS = 1_300;
 /** A refill that was too small to be a block is repeated after this time at the earliest. */
@@ -22,15 +27,20 @@ const FAILED_PAUSE_MAX_MS = 5_000;
 /** After this many failures in a row nothing is given back any more. */
 const FAILURES_MAX = 20;
 
-export interface BlockUpkeep {
-  /** Call it after each admission from memory and each transaction. */
-  afterCall(entry: Entry): void;
+export interface BlockKeeper {
+  /** Admits a call from memory, or returns undefined. */
+  admit(entry: Entry, request: TakeRequest, time: Moment): RateDecision | undefined;
+  /** Records a call, so that the next transaction takes blocks for such calls if there are many. */
+  observe(entry: Entry, request: TakeRequest, atMs: number): void;
+  /** What a transaction of the key does about blocks; undefined: nothing. */
+  planOf(entry: Entry, mayTake: boolean): BlockPlan | undefined;
+  /** Starts what is due. Call it after each admission from memory and each transaction. */
+  proceed(entry: Entry): void;
+  /** A transaction of the key has failed. */
   failed(entry: Entry): void;
-  /** Whether the owner's calls have stopped, so that its blocks are given back. */
-  isIdle(entry: Entry): boolean;
 }
 
-export interface UpkeepDeps {
+export interface KeeperDeps {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly outage: Outage;
@@ -38,9 +48,11 @@ export interface UpkeepDeps {
   readonly run: (entry: Entry, mustRead: boolean) => void;
 }
 
-export function createUpkeep({ clock, timers, outage, run }: UpkeepDeps): BlockUpkeep {
-  function afterCall(entry: Entry): void {
-    const time = { nowMs: clock.now(), atMs: clock.monotonic() };
+export function createBlockKeeper({ clock, timers, outage, run }: KeeperDeps): BlockKeeper {
+  const now = (): Moment => ({ nowMs: clock.now(), atMs: clock.monotonic() });
+
+  function proceed(entry: Entry): void {
+    const time = now();
     if (mayRun(entry, time.atMs) && !isIdle(entry) && isDue(entry, time)) refill(entry, time);
     keepTicking(entry);
   }
@@ -55,7 +67,7 @@ export function createUpkeep({ clock, timers, outage, run }: UpkeepDeps): BlockU
   }
 
   function tick(entry: Entry): void {
-    const time = { nowMs: clock.now(), atMs: clock.monotonic() };
+    const time = now();
     const { held, upkeep } = entry;
     held.retire(time);
     if (isIdle(entry)) held.surrender();
@@ -94,8 +106,25 @@ export function createUpkeep({ clock, timers, outage, run }: UpkeepDeps): BlockU
   }
 
   return {
-    afterCall,
-    isIdle,
+    proceed,
+    admit(entry, request, time) {
+      if (!areBlocksAllowed(request.limits) || time.atMs - entry.upkeep.freshAtMs >= FRESH_MS) return undefined;
+      return entry.held.take(request, time);
+    },
+    observe(entry, { limits, cost }, atMs) {
+      if (!areBlocksAllowed(limits)) return;
+      addDemand(entry.demand, atMs, cost);
+      Object.assign(entry.upkeep, { limits, lastCallAtMs: atMs });
+    },
+    planOf(entry, mayTakeBlocks) {
+      const { held, demand, upkeep } = entry;
+      const time = now();
+      held.retire(time);
+      const isWanted = upkeep.limits.length > 0 && isBusy(demand, time.atMs) && !isIdle(entry);
+      const mayTake = mayTakeBlocks && isWanted && !outage.open;
+      if (!mayTake && held.isEmpty) return undefined;
+      return { limits: upkeep.limits, rate: Math.round(rateOf(demand, time.atMs) * 100) / 100, mayTake };
+    },
     failed(entry) {
       const { upkeep } = entry;
       const pauseMs = Math.min(FAILED_PAUSE_MAX_MS, FAILED_PAUSE_MS * 2 ** upkeep.failures);
