@@ -23,7 +23,7 @@ const PROBE_TIMEOUT_MS = 1_000;
 const BLOCK_ROUNDS_MAX = 100;
 const BLOCK_OPTIMISTIC_MS = 8_000;
 /** The pause after a conflict grows, because more instances contend than the document has room for. */
-const jitterMs = (round: number): number => Math.min(3_000, 50 * 1.35 ** round);
+const jitterMs = (round: number): number => Math.min(400, 50 * 1.3 ** round);
 /** Weight of a new duration in the smoothed one. */
 const COMMIT_WEIGHT = 0.2;
 

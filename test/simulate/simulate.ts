@@ -82,7 +82,6 @@ export async function simulate(scenario: Scenario): Promise<Row> {
   const latenciesMs: number[] = [];
   const outcomes = { admitted: 0, rate_limited: 0, unavailable: 0, revoked: 0 };
   let isMeasuring = false;
-  const waits = new Map<number, number>();
 
   const weights = Array.from({ length: instances }, (_, index) => (isEven ? 1 : 1 / (index + 1)));
   const sum = weights.reduce((total, weight) => total + weight, 0);
@@ -98,10 +97,6 @@ export async function simulate(scenario: Scenario): Promise<Row> {
         if (!isCounted) return;
         outcomes[outcome]++;
         latenciesMs.push(time.nowMs - startMs);
-        if (process.env.DEBUG_WAITS && time.nowMs - startMs > 20) {
-          const at = Math.floor((startMs - START_MS) / 500) / 2;
-          waits.set(at, (waits.get(at) ?? 0) + 1);
-        }
       });
       time.after(-Math.log(1 - arrivals.next()) * gapMs, next);
     };
@@ -117,7 +112,6 @@ export async function simulate(scenario: Scenario): Promise<Row> {
     held.push(heldCalls(toLimitState(store.peek(toLimitRef(KEY))), time.nowMs) / limit);
   }
   isMeasuring = false;
-  if (process.env.DEBUG_WAITS) process.stdout.write(`${[...waits].sort((a, b) => a[0] - b[0]).map(([k, v]) => `${k}:${v}`).join(' ')}\n`);
   const since = (of: (counts: typeof before) => number): number => of(store.operations) - of(before);
   const seconds = MEASURED_MS / 1_000;
   const sorted = Float64Array.from(latenciesMs).sort();

@@ -7,7 +7,7 @@ import { report } from '../../../shared/rate-limit/windows.ts';
 import { createLimiterWorld, type LimiterWorld } from '../../support/fixtures/limiter-world.ts';
 import { createRandom, type Random } from '../../support/random.ts';
 
-const RUNS = Number(process.env.LIMITER_RUNS ?? 60);
+const RUNS = Number(process.env.LIMITER_RUNS ?? 25);
 const SEED = process.env.LIMITER_SEED;
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -75,7 +75,12 @@ async function check(seed: number): Promise<void> {
   const isCalm = random.chance(0.3);
   const limits = random.pick(LIMITS);
   const startMs = NOON + MINUTE - random.int(0, 12) * SECOND + random.int(0, 999);
-  const world = createLimiterWorld({ random, limits, instances: random.int(1, 6), startMs, hasFaults: !isCalm });
+  const world = createLimiterWorld({
+    ...{ random, limits, startMs },
+    instances: random.int(1, 6),
+    hasFaults: !isCalm,
+    hasReleased: random.chance(0.25),
+  });
   const run = { world, random, limits, isCalm };
   await makeCalls(run, 10 * SECOND);
   world.stopFaults();
