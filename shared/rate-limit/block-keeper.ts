@@ -1,6 +1,6 @@
-// Admits calls from the blocks of a key, and starts the transactions for them that no call waits for: refills, give-backs
-// after the last call, and reads that find a revocation. A timer ticks per key while this instance holds blocks of it;
-// nothing runs for other keys.
+// Admits calls from the blocks of a key, and starts the transactions for them that no call waits for: refills,
+// give-backs after the last call, and reads that find a revocation. A timer ticks per key while this instance holds
+// blocks of it; nothing runs for other keys.
 import type { Clock } from '../clock.ts';
 import { addDemand, areBlocksAllowed, isBusy, rateOf } from './block-policy.ts';
 import type { BlockPlan } from './count-batch.ts';

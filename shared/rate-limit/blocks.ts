@@ -38,7 +38,7 @@ const SEEN_MS = 12_000;
 const LIFE_MS_MAX = 20_000;
 /** Most holders of a document; one more instance takes no blocks. */
 export const HOLDERS_MAX = 512;
-/** Most blocks of instances that did not come back; of more, those that ended first are lost until their windows end. */
+/** Most blocks of instances that did not return; of more, those that ended first are lost until their windows end. */
 const LOST_MAX = 64;
 
 /** Whether a block is still in use as far as the clock at `nowMs` can show. */
@@ -58,7 +58,7 @@ export function heldCalls({ holders = [] }: LimitState, nowMs: number): number {
   return calls;
 }
 
-/** The state in which no block that satisfies `isCounted` has ever been taken, except for the calls that it has used. */
+/** The state as if the unused calls of each block that satisfies `isCounted` had been given back. */
 export function withoutBlocks(state: LimitState, isCounted: (block: Block) => boolean = () => true): LimitState {
   const calls = new Map<string, number>();
   for (const block of (state.holders ?? []).flatMap(({ blocks }) => blocks)) {

@@ -175,8 +175,8 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
 }
 
 /**
- * A refusal computed from the state of the last transaction costs no store operation, and ends when its window ends. One
- * that blocks cause is no reason to refuse while this instance has some.
+ * A refusal computed from the state of the last transaction costs no store operation, and ends when its window ends.
+ * One that blocks of this instance cause is no reason to refuse.
  */
 function cachedRefusal(entry: Entry, request: TakeRequest, nowMs: number, atMs: number): RateDecision | undefined {
   const refusal = refusalOf(entry.state ?? EMPTY_STATE, request.limits, request.cost, nowMs);

@@ -15,7 +15,7 @@ export interface WindowCount {
   readonly count: number;
   /** Labels from here up to `start_ms` are closed: their counts are deleted, and slower clocks count in this window. */
   readonly since_ms?: number;
-  /** Only blocks for this label were counted so far, before its start; the label before it is still open (blocks.ts). */
+  /** Only blocks were counted in this label so far, before its start; the label before it is still open. */
   readonly early?: true;
 }
 

@@ -93,9 +93,10 @@ export function addCalls(
 }
 
 /**
- * The refusal of a call, or undefined when it fits. Without blocks the count of a stored window only grows, so a refusal
- * computed from an old state is valid for the current one too (unless an operator reset the document); what blocks
- * change is in refusals.ts. `retryAfterMs` is at most the length of the window, also if a clock that is ahead wrote the stored window.
+ * The refusal of a call, or undefined when it fits. Without blocks the count of a stored window only grows, so a
+ * refusal computed from an old state is valid for the current one too (unless an operator reset the document); what
+ * blocks change is in refusals.ts. `retryAfterMs` is at most the length of the window, also if a clock that is ahead
+ * wrote the stored window.
  */
 export function refuse(
   state: LimitState,

@@ -1,5 +1,5 @@
-// One owner on four gateways, Firestore's emulator 20 ms away: conversation.status at 50 calls a second on each, against
-// one gateway alone at the same rate. And what the limiter of four processes spends on a call.
+// One owner on four gateways, Firestore's emulator 20 ms away: conversation.status at 50 calls a second on each,
+// against one gateway alone at the same rate. And what the limiter of four processes spends on a call.
 import { randomBytes } from 'node:crypto';
 import { Agent } from 'node:http';
 import { startDelayProxy } from '../support/fixtures/delay-proxy.ts';

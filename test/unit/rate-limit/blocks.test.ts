@@ -162,7 +162,7 @@ describe('a refused call', () => {
     ],
   });
 
-  test('that a block of another instance would admit returns after a second, and is admitted after the give-back', async () => {
+  test('that a block of another instance would admit returns after a second, and fits after the give-back', async () => {
     const world = createWorld();
     const [instance, fresh] = [world.instance(), world.instance()];
     const state = full(10, world.time.nowMs);
