@@ -91,12 +91,14 @@ export async function createServices(config: Config, overrides: Overrides = {}):
     mcp,
     erasures,
     async close() {
+      const limiterClosed = overrides.limiter === undefined ? limiter.close?.() : undefined;
       if (overrides.erasures === undefined) await erasures.close();
       if (overrides.terminals === undefined) await terminals.drain();
       if (overrides.mcp === undefined) await mcp.close();
       if (overrides.engines === undefined) await engines.close?.();
       if (overrides.sandbox === undefined) await ports.close();
       if (overrides.bus === undefined) await bus.close();
+      await limiterClosed;
       if (overrides.store === undefined) await store.close();
       if (overrides.tracer === undefined) await tracer?.close();
       wrongCredentials.flush();

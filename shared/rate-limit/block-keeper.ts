@@ -9,6 +9,7 @@ import type { RateDecision, TakeRequest } from './limiter.ts';
 import type { Moment, Outage } from './outage.ts';
 import { earlyMs, isRefillDue, leadMs, nextEdgeMs } from './take-blocks.ts';
 import type { Timers } from './timers.ts';
+import { EMPTY_STATE, tightestLabel } from './windows.ts';
 
 const TICK_MS = 100;
 /** Time after the last call at which blocks are given back: with few instances, and with more. */
@@ -109,7 +110,12 @@ export function createBlockKeeper({ clock, timers, outage, run }: KeeperDeps): B
     proceed,
     admit(entry, request, time) {
       if (!areBlocksAllowed(request.limits) || time.atMs - entry.upkeep.freshAtMs >= FRESH_MS) return undefined;
-      return entry.held.take(request, time);
+      const block = entry.held.take(request, time);
+      if (block === undefined) return undefined;
+      const { limit, remaining, resetAtMs } = tightestLabel(entry.state ?? EMPTY_STATE, block);
+      // The stored counts include what this instance has left in its blocks.
+      const left = Math.min(limit, remaining + entry.held.usableLeft(time));
+      return { outcome: 'admitted', degraded: false, limit, remaining: left, resetAtMs };
     },
     observe(entry, { limits, cost }, atMs) {
       if (!areBlocksAllowed(limits)) return;

@@ -2,6 +2,7 @@
 // waiting requests join. The calls of a busy owner are admitted from blocks in memory. This file owns the queues and
 // applies the outage rule (outage.ts); count-batch.ts owns the transaction, windows.ts the arithmetic, block-keeper.ts
 // the blocks and the transactions that no call waits for.
+import { settledWithin } from '../async.ts';
 import { type Clock, type Ids, randomIds } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import { errorFields, type Logger } from '../log.ts';
@@ -13,9 +14,11 @@ import { createCountBatch } from './count-batch.ts';
 import { createEntries, type Entry, type Waiting } from './entries.ts';
 import type { Limiter, RateDecision, TakeRequest } from './limiter.ts';
 import { createOutage, unavailable } from './outage.ts';
-import { refusalOf, wouldFitWithout } from './refusals.ts';
+import { cachedRefusal } from './refusals.ts';
 import { systemTimers, type Timers } from './timers.ts';
-import { EMPTY_STATE } from './windows.ts';
+
+/** Time for the give-backs when the process ends. */
+const CLOSE_MS = 1_000;
 
 export interface DocumentLimiterOptions {
   readonly store: Store;
@@ -45,7 +48,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   const { store, clock, log, ids = randomIds, timers = systemTimers } = options;
   const { keysMax = 10_000, waitingPerKeyMax = 10_000, waitingMax = 20_000 } = options;
   const { optimisticMs = 400, timeoutMs = 2_000, lockTimeoutMs = 6_000 } = options;
-  const entryOf = createEntries(keysMax, timers.random);
+  const { entryOf, withBlocks } = createEntries(keysMax, timers.random);
   const outage = createOutage();
   const countBatch = createCountBatch({
     ...{ store, clock, timers, log, outage, optimisticMs, timeoutMs, lockTimeoutMs },
@@ -54,6 +57,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   });
   const keeper = createBlockKeeper({ clock, timers, outage, run: (entry, mustRead) => start(entry, mustRead) });
   let waitingCount = 0;
+  let isClosing = false;
 
   function take(request: TakeRequest): Promise<RateDecision> {
     const entry = entryOf(request.keyId);
@@ -66,7 +70,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
       return Promise.resolve(admitted);
     }
     try {
-      const refusal = cachedRefusal(entry, request, nowMs, atMs);
+      const refusal = cachedRefusal(entry, request, { nowMs, atMs });
       if (refusal !== undefined) return Promise.resolve(refusal);
     } catch (error) {
       return Promise.reject(error);
@@ -99,6 +103,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   }
 
   async function runBatch(entry: Entry, mustRead: boolean): Promise<void> {
+    if (isClosing) entry.held.surrender();
     let batch = dequeue(entry).filter((waiting) => !admitFromBlocks(entry, waiting));
     try {
       batch = await decide(entry, batch, mustRead);
@@ -128,7 +133,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     mustRead: boolean,
     mayTakeBlocks = true,
   ): Promise<Waiting[]> {
-    const planOf = () => keeper.planOf(entry, mayTakeBlocks);
+    const planOf = () => keeper.planOf(entry, mayTakeBlocks && !isClosing);
     if (batch.length === 0 && !mustRead && planOf() === undefined) return [];
     const isPatient = batch.every(({ request }) => areBlocksAllowed(request.limits));
     const decisions = await countBatch(entry, batch, { planOf, mustRead, isPatient });
@@ -171,16 +176,16 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     return waiting;
   }
 
-  return { take };
-}
+  /** A free call joins the next transaction of its key, which gives back. */
+  async function close(): Promise<void> {
+    isClosing = true;
+    const done = withBlocks().map((keyId) => {
+      const { held, upkeep } = entryOf(keyId);
+      held.surrender();
+      return take({ keyId, limits: upkeep.limits, cost: 0, mayDegrade: true });
+    });
+    await settledWithin(CLOSE_MS, Promise.all(done));
+  }
 
-/**
- * A refusal computed from the state of the last transaction costs no store operation, and ends when its window ends.
- * One that blocks of this instance cause is no reason to refuse.
- */
-function cachedRefusal(entry: Entry, request: TakeRequest, nowMs: number, atMs: number): RateDecision | undefined {
-  const refusal = refusalOf(entry.state ?? EMPTY_STATE, request.limits, request.cost, nowMs);
-  if (refusal === undefined || atMs - entry.confirmedAtMs >= refusal.lastsMs) return undefined;
-  if (refusal.isLasting || entry.state === undefined) return refusal.decision;
-  return wouldFitWithout(entry.held.leftById(), entry.state, request, nowMs) ? undefined : refusal.decision;
+  return { take, close };
 }

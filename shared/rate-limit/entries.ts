@@ -57,13 +57,18 @@ export interface Upkeep {
 /** Duration of a transaction before one was measured. */
 const COMMIT_MS = 30;
 
-/**
- * Returns a function that finds or creates the entry of a key id. Eviction loses no count: the next call of the key
- * reads the document again.
- */
-export function createEntries(keysMax: number, random: () => number = Math.random): (keyId: string) => Entry {
+export interface Entries {
+  /** Finds or creates the entry of a key id. */
+  entryOf(keyId: string): Entry;
+  /** The key ids of which this instance holds blocks. */
+  withBlocks(): readonly string[];
+}
+
+/** Eviction loses no count: the next call of the key reads the document again. */
+export function createEntries(keysMax: number, random: () => number): Entries {
   const entries = new Map<string, Entry>();
-  return (keyId) => {
+
+  function entryOf(keyId: string): Entry {
     let entry = entries.get(keyId);
     if (entry !== undefined) entries.delete(keyId);
     else {
@@ -94,6 +99,11 @@ export function createEntries(keysMax: number, random: () => number = Math.rando
     }
     entries.set(keyId, entry);
     return entry;
+  }
+
+  return {
+    entryOf,
+    withBlocks: () => [...entries].filter(([, { held }]) => !held.isEmpty).map(([keyId]) => keyId),
   };
 }
 

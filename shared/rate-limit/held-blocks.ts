@@ -3,21 +3,22 @@
 // store; it needs the same limits, a clock within the windows of the block, and a block that has not ended.
 import type { Limit } from '../config/limits.ts';
 import type { GiveBack } from './blocks.ts';
-import type { RateDecision, TakeRequest } from './limiter.ts';
+import type { TakeRequest } from './limiter.ts';
 import type { Moment } from './outage.ts';
+import type { WindowLabel } from './windows.ts';
 
 /** A block that this instance has taken. */
 export interface HeldBlock {
   readonly id: string;
   left: number;
   readonly limits: readonly Limit[];
+  /** The labels in which it was counted. */
+  readonly windows: readonly WindowLabel[];
   /** The time of its windows by the wall clock, epoch milliseconds: from the first included to the last excluded. */
   readonly fromMs: number;
   readonly toMs: number;
   /** End of its life, monotonic milliseconds. */
   readonly endsAtMs: number;
-  /** Of the tightest window when the block was taken, without the calls of the block. */
-  readonly rate: Pick<RateDecision, 'limit' | 'remaining' | 'resetAtMs'>;
 }
 
 /** A block whose windows begin more than this ahead of the clock: the clock has stepped back, so it is given back. */
@@ -47,17 +48,14 @@ export class HeldBlocks {
     this.blocks.push(block);
   }
 
-  /** Admits a call from the first block that has room for it, or returns undefined. A free call needs any block. */
-  take({ limits, cost }: Pick<TakeRequest, 'limits' | 'cost'>, time: Moment): RateDecision | undefined {
+  /** Takes a call from the first block that has room for it; undefined: none has. A free call needs any block. */
+  take({ limits, cost }: Pick<TakeRequest, 'limits' | 'cost'>, time: Moment): HeldBlock | undefined {
     if (!Number.isSafeInteger(cost) || cost < 0) return undefined;
     const block = this.blocks.find(
       (each) => each.left >= cost && isUsable(each, time) && areEqual(each.limits, limits),
     );
-    if (block === undefined) return undefined;
-    block.left -= cost;
-    const { limit, resetAtMs } = block.rate;
-    const remaining = Math.min(limit, block.rate.remaining + this.usableLeft(time));
-    return { outcome: 'admitted', degraded: false, limit, remaining, resetAtMs };
+    if (block !== undefined) block.left -= cost;
+    return block;
   }
 
   /** Calls that can be admitted at `time` and still after another `aheadMs`. */

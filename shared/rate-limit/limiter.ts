@@ -34,4 +34,6 @@ export interface TakeRequest {
 export interface Limiter {
   /** Rejects with the signal's reason if the signal aborts before the decision; the call is then not charged. */
   take(request: TakeRequest): Promise<RateDecision>;
+  /** Gives back what blocks have left, within a second, and takes no more of them. Never rejects. */
+  close?(): Promise<void>;
 }

@@ -3,8 +3,10 @@
 // block is valid until its window ends, and another one for a second.
 import type { Limit } from '../config/limits.ts';
 import { withoutBlocks } from './blocks.ts';
-import type { RateDecision } from './limiter.ts';
-import { type LimitState, refuse } from './windows.ts';
+import type { Entry } from './entries.ts';
+import type { RateDecision, TakeRequest } from './limiter.ts';
+import type { Moment } from './outage.ts';
+import { EMPTY_STATE, type LimitState, refuse } from './windows.ts';
 
 /**
  * A remembered refusal is used this long before the document is read again, so that a reset by an operator takes effect
@@ -75,6 +77,21 @@ export function wouldFitWithout(
       nowMs,
     ) === undefined
   );
+}
+
+/**
+ * A refusal computed from the state of the last transaction costs no store operation, and ends when its window ends.
+ * One that blocks of this instance cause is no reason to refuse.
+ */
+export function cachedRefusal(
+  { state, held, confirmedAtMs }: Pick<Entry, 'state' | 'held' | 'confirmedAtMs'>,
+  request: TakeRequest,
+  { nowMs, atMs }: Moment,
+): RateDecision | undefined {
+  const refusal = refusalOf(state ?? EMPTY_STATE, request.limits, request.cost, nowMs);
+  if (refusal === undefined || atMs - confirmedAtMs >= refusal.lastsMs) return undefined;
+  if (refusal.isLasting || state === undefined) return refusal.decision;
+  return wouldFitWithout(held.leftById(), state, request, nowMs) ? undefined : refusal.decision;
 }
 
 function withRetry(decision: RateDecision, retryAfterMs: number | undefined): RateDecision {

@@ -7,7 +7,7 @@ import { addBlock, type Block } from './blocks.ts';
 import type { Upkeep } from './entries.ts';
 import type { HeldBlock, HeldBlocks } from './held-blocks.ts';
 import type { Moment } from './outage.ts';
-import { type LimitState, tightest } from './windows.ts';
+import type { LimitState } from './windows.ts';
 
 /** A block is taken at most this long before its windows begin, and at most half of the shortest window. */
 const EARLY_MS_MAX = 3_000;
@@ -88,15 +88,14 @@ export function takeBlocks(
       { nowMs, atMs: fromMs },
     );
     after = added.state;
-    const { limit, remaining, resetAtMs } = tightest(after, limits, fromMs);
     blocks.push({
       id: blockId,
       left: calls,
       limits,
+      windows: added.block.windows,
       fromMs: fromMs > nowMs ? fromMs : Math.min(nowMs, startOf(added.block)),
       toMs: endOf(added.block),
       endsAtMs: atMs + aliveMs,
-      rate: { limit, remaining, resetAtMs },
     });
   };
 

@@ -157,6 +157,23 @@ export function tightest(state: LimitState, limits: readonly Limit[], nowMs: num
   return found;
 }
 
+/** The same for calls that are counted in the labels `windows`. A label that is no longer stored has no call left. */
+export function tightestLabel(
+  { windows: stored }: LimitState,
+  { limits, windows: labels }: { readonly limits: readonly Limit[]; readonly windows: readonly WindowLabel[] },
+) {
+  const windows = labels.flatMap((label) => {
+    const found = stored.find((each) => each.window_ms === label.window_ms && each.start_ms === label.start_ms);
+    const max = limits.find(({ windowMs }) => windowMs === label.window_ms)?.max;
+    if (max === undefined) return [];
+    const remaining = found === undefined ? 0 : Math.max(0, max - found.count);
+    return [{ limit: max, remaining, resetAtMs: label.start_ms + label.window_ms }];
+  });
+  return windows.reduce((a, b) =>
+    b.remaining < a.remaining || (b.remaining === a.remaining && b.resetAtMs > a.resetAtMs) ? b : a,
+  );
+}
+
 function usage(state: LimitState, windowMs: number, nowMs: number): { startMs: number; count: number } {
   const stored = state.windows.filter(({ window_ms }) => window_ms === windowMs);
   const { start_ms, count } = windowFor(stored, windowMs, nowMs);

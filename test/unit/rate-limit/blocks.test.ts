@@ -6,6 +6,7 @@ import { createDocumentLimiter } from '../../../shared/rate-limit/document-limit
 import { setRevoked, toLimitRef, toLimitState, toLimitWrite } from '../../../shared/rate-limit/limit-document.ts';
 import type { RateDecision } from '../../../shared/rate-limit/limiter.ts';
 import { addCalls, charge, EMPTY_STATE, type LimitState, report } from '../../../shared/rate-limit/windows.ts';
+import { createReleasedLimiter } from '../../support/fixtures/released-limiter.ts';
 import { createVirtualStore, type Fault } from '../../support/fixtures/virtual-store.ts';
 import { createVirtualInstance, createVirtualTime } from '../../support/fixtures/virtual-time.ts';
 import { createRandom } from '../../support/random.ts';
@@ -48,7 +49,7 @@ function createWorld(startMs = NOON + 10_000) {
       const limiter = createDocumentLimiter({ store: link, ...instance });
       const call = (more: { limits?: readonly Limit[]; cost?: number } = {}): Promise<RateDecision> =>
         limiter.take({ keyId: KEY, limits: LIMITS, cost: 1, mayDegrade: false, ...more });
-      return Object.assign(instance, { call });
+      return Object.assign(instance, { call, close: () => limiter.close?.() });
     },
     /** `rate` calls a second for `forMs`; returns the decisions, each with its duration. */
     async traffic(
@@ -130,6 +131,52 @@ describe('a busy owner', () => {
     const before = world.operations.commits;
     expect(await world.settled(instance.call({ limits }))).toMatchObject({ outcome: 'admitted', limit: 1_000 });
     expect(world.operations.commits).toBeGreaterThan(before);
+  });
+});
+
+describe('an instance that ends', () => {
+  test('gives back, and counts the calls that still come one by one', async () => {
+    const world = createWorld();
+    const instance = world.instance();
+    await world.traffic(instance, 50, 2_000);
+    expect(heldCalls(world.state(), world.time.nowMs)).toBeGreaterThan(0);
+    const closed = instance.close();
+    await world.time.run(world.time.nowMs + 200);
+    await closed;
+    expect(heldCalls(world.state(), world.time.nowMs)).toBe(0);
+    expect(world.count(HOUR)).toBe(100);
+    await world.traffic(instance, 50, 2_000);
+    expect(heldCalls(world.state(), world.time.nowMs)).toBe(0);
+    expect(world.count(HOUR)).toBe(200);
+  });
+});
+
+describe('a document of version 1.2.0', () => {
+  test('is counted on, and keeps what other versions write, while an instance of that version counts too', async () => {
+    const world = createWorld();
+    const document = {
+      windows: [
+        { window_ms: MINUTE, start_ms: NOON, count: 7 },
+        { window_ms: HOUR, start_ms: NOON, count: 70 },
+      ],
+      revoked: false,
+      of_another_version: { kept: true },
+    };
+    const stored = world.link.commit([{ ref: REF, data: document }]);
+    await world.time.run(world.time.nowMs + 100);
+    await stored;
+    const { clock, timers } = createVirtualInstance(world.time, createRandom(3));
+    const waits = { monotonic: clock.monotonic, pause: timers.pause, random: timers.random };
+    const released = createReleasedLimiter(world.link, clock, waits);
+    const call = (): Promise<RateDecision> => released.take({ keyId: KEY, limits: LIMITS, cost: 1, mayDegrade: false });
+    const seen = (
+      await Promise.all([world.traffic(world.instance(), 50, 4_000), world.traffic({ call }, 2, 4_000)])
+    ).flat();
+    expect(world.states.some(({ state }) => state.holders !== undefined)).toBe(true);
+    await world.time.run(world.time.nowMs + 2_000);
+    expect(outcomes(seen)).toEqual(['admitted']);
+    expect([world.count(MINUTE), world.count(HOUR)]).toEqual([215, 278]);
+    expect(world.state()).toMatchObject({ of_another_version: { kept: true } });
   });
 });
 
