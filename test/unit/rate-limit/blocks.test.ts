@@ -146,6 +146,7 @@ describe('an instance that ends', () => {
     expect(heldCalls(world.state(), world.time.nowMs)).toBe(0);
     expect(world.count(HOUR)).toBe(100);
     await world.traffic(instance, 50, 2_000);
+    await world.time.run(world.time.nowMs + 200);
     expect(heldCalls(world.state(), world.time.nowMs)).toBe(0);
     expect(world.count(HOUR)).toBe(200);
   });
