@@ -17,7 +17,9 @@ const RECHECK_MS = 60_000;
 const REVOKED_RECHECK_MS = 5_000;
 /** The same for a refusal that a give-back may end, and the time after which its caller should return. */
 const HELD_RECHECK_MS = 1_000;
-/** A block that ended longer ago, or ends later, is not expected back: its instance has stopped or has a wrong clock. */
+/**
+ * A block that ended longer ago, or ends later, is not expected back: its instance has stopped or has a wrong clock.
+ */
 const EXPECTED_MS = 20_000;
 
 export interface Refusal {
