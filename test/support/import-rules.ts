@@ -140,8 +140,8 @@ export function findForeignFixtures(file: string, specifiers: readonly string[])
     if (!/^test\/(?!support\/|cases\/).*\.ts$/.test(target)) return [];
     // A source text within a test may name files that do not exist.
     if (!existsSync(join(ROOT, target))) return [];
-    // The benches and the fault test are programs of several files.
-    if (/^test\/(bench|soak)\//.test(file) && dirname(file) === dirname(target)) return [];
+    // The benches, the simulation and the fault test are programs of several files.
+    if (/^test\/(bench|simulate|soak)\//.test(file) && dirname(file) === dirname(target)) return [];
     return [`${file} imports ${target}: a fixture belongs in test/support`];
   });
 }
