@@ -19,7 +19,7 @@ import { createHistory, type History } from './records/history.ts';
 import type { SessionChanges } from './records/session-fields.ts';
 import { createUsageLedger, type UsageLedger } from './records/usage-ledger.ts';
 import { settleAbandoned } from './turns/abandoned.ts';
-import { followTurn } from './turns/follow-turn.ts';
+import { createFollowers } from './turns/followers.ts';
 import {
   findConversation,
   type ListedPage,
@@ -135,12 +135,13 @@ export function createConversations(given: ConversationsDeps): Conversations {
     awaitStop: (ref, lease) => awaitStop(deps, ref, lease, 'replaced'),
     erase: (ref) => eraseSession(store, ref),
   };
+  const followers = createFollowers(deps);
   const companionDeps = { store, cache: deps.cache, clock, ids, defaultModel: engines.defaultModel };
 
   const follow = (located: LocatedTurn, signal: AbortSignal): TurnHandle => {
     const local = running.find(located.turnId);
     if (local !== undefined) return toHandle(located, local);
-    const { log: events, done, spans } = followTurn(deps, located.ref, located.turnId, signal);
+    const { log: events, done, spans } = followers.follow(located.ref, located.turnId, signal);
     return { ...toNames(located), read: events.read, done, spans };
   };
 

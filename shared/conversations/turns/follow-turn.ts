@@ -4,7 +4,6 @@
 import { RpcError, toRpcError } from '../../errors.ts';
 import { NewerFormat } from '../../store/define-document.ts';
 import type { Ref } from '../../store/store.ts';
-import type { Span } from '../../timings.ts';
 import { leaveQueue } from '../admission/queue.ts';
 import type { TurnDeps } from '../deps.ts';
 import { createEventLog, type EventLog } from '../records/event-log.ts';
@@ -16,24 +15,17 @@ import { decodeTurn, readSealed } from './turn-record.ts';
 /** How often a follower checks whether the owner is alive. */
 const CHECK_MS = 2_000;
 
-export interface FollowedTurn {
-  readonly log: EventLog;
-  readonly done: Promise<EndedTurn>;
-  /** The wait for a turn on another instance counts as the model's time. */
-  readonly spans: readonly Span[];
-}
-
-/**
- * When `signal` aborts (the client has disconnected), following ends and `done` rejects with its reason; the turn
- * continues.
- */
-export function followTurn(deps: TurnDeps, ref: Ref, turnId: string, signal: AbortSignal): FollowedTurn {
+/** Ends with the turn, or when `signal` aborts; `done` then rejects with its reason, and the turn continues. */
+export function followTurn(
+  deps: TurnDeps,
+  ref: Ref,
+  turnId: string,
+  signal: AbortSignal,
+): { readonly log: EventLog; readonly done: Promise<EndedTurn> } {
   const { store } = deps;
   const log = createEventLog();
   const sealed: TurnEventsDocument[] = [];
   const ended = Promise.withResolvers<EndedTurn>();
-  const startMs = performance.now();
-  const spans: Span[] = [];
   let seen = false;
   let watching = true;
   let feeding: Promise<void> = Promise.resolve();
@@ -96,12 +88,11 @@ export function followTurn(deps: TurnDeps, ref: Ref, turnId: string, signal: Abo
   else signal.addEventListener('abort', onAbort, { once: true });
 
   const done = ended.promise.finally(() => {
-    spans.push({ phase: 'model', startMs, endMs: performance.now() });
     clearInterval(timer);
     signal.removeEventListener('abort', onAbort);
     unwatch();
     log.close();
   });
   done.catch(() => {});
-  return { log, done, spans };
+  return { log, done };
 }

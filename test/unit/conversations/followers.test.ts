@@ -1,0 +1,109 @@
+// Readers of a turn that runs on another instance: all readers on one instance share one watch and one set of reads.
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
+import { conversationResume } from '../../../shared/methods/conversation.resume.ts';
+import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
+import type { Ref } from '../../../shared/store/store.ts';
+import { createFixture, type Fixture, failure, type Instance, isDelta } from '../../support/fixtures/conversations.ts';
+
+const READERS = 200;
+
+let fixture: Fixture;
+let a: Instance;
+let b: Instance;
+/** Watches of turns: those that are open, and all that were ever opened. */
+let watches: { readonly open: Set<object>; opened: number };
+
+beforeEach(async () => {
+  watches = { open: new Set(), opened: 0 };
+  fixture = await createFixture({
+    openStore: (clock) => {
+      const store = createEmbeddedStore({ path: ':memory:', clock });
+      return { ...store, watch: (ref, listener, onError) => watched(ref, store.watch(ref, listener, onError)) };
+    },
+  });
+  a = await fixture.instance();
+  b = await fixture.instance();
+});
+afterEach(() => fixture.close());
+
+function watched({ collection }: Ref, unwatch: () => void): () => void {
+  if (collection !== 'turns') return unwatch;
+  watches.open.add(unwatch);
+  watches.opened++;
+  return () => {
+    watches.open.delete(unwatch);
+    unwatch();
+  };
+}
+
+/** A reader on instance `b`; `begun` resolves with its first event. */
+function follow(signal = new AbortController().signal) {
+  const begun = Promise.withResolvers<void>();
+  const seqs: number[] = [];
+  const onEvent = ({ seq }: { readonly seq: number }): void => {
+    seqs.push(seq);
+    begun.resolve();
+  };
+  const ended = b.call(conversationResume, { session_id: 's' }, { transport: 'sse', onEvent, signal });
+  ended.catch(() => {});
+  return { begun: begun.promise, ended, seqs };
+}
+
+/** A turn on instance `a` of 40 pieces of 8 KiB, several chunks of events; the last piece waits for `finish`. */
+async function startTurn() {
+  const gate = Promise.withResolvers<void>();
+  const chunks = Array.from({ length: 40 }, (_, index) => `${index} ${'x'.repeat(8 << 10)} `);
+  fixture.provider.behave(() => ({ chunks, gate: (index) => (index === 39 ? gate.promise : Promise.resolve()) }));
+  const running = a.stream('long');
+  await running.until(isDelta);
+  return { running, finish: gate.resolve };
+}
+
+it('200 readers of one turn cost the watch and the reads of one', async () => {
+  const { running, finish } = await startTurn();
+  b.counted.reset();
+  const readers = Array.from({ length: READERS }, () => follow());
+  await Promise.all(readers.map(({ begun }) => begun));
+  expect(watches.opened).toBe(1);
+  finish();
+  const { content } = await running.answer;
+  const expected = running.events.map(({ seq }) => seq);
+  for (const { ended, seqs } of readers) {
+    expect(await ended).toMatchObject({ status: 'completed', content });
+    expect(seqs).toEqual(expected);
+  }
+  expect(watches.open.size).toBe(0);
+  // Each chunk once; the record is read by the watch.
+  expect(b.counted.byCollection.get('turn_events')?.reads).toBeLessThan(10);
+  expect(b.counted.byCollection.get('turns')?.reads ?? 0).toBeLessThan(10);
+});
+
+it('the watch ends with the last reader, and a later reader begins anew', async () => {
+  const { running, finish } = await startTurn();
+  const leaving = [new AbortController(), new AbortController()];
+  const readers = leaving.map(({ signal }) => follow(signal));
+  await Promise.all(readers.map(({ begun }) => begun));
+  leaving[0]?.abort(new Error('the client has gone'));
+  await expect(readers[0]?.ended).rejects.toThrow('the client has gone');
+  expect(watches.open.size).toBe(1);
+  leaving[1]?.abort(new Error('the client has gone'));
+  await expect(readers[1]?.ended).rejects.toThrow('the client has gone');
+  expect(watches.open.size).toBe(0);
+  const later = follow();
+  await later.begun;
+  finish();
+  await running.answer;
+  expect(await later.ended).toMatchObject({ status: 'completed' });
+  expect(watches).toMatchObject({ opened: 2, open: new Set() });
+});
+
+it('the readers of a session that is deleted all get not_found', async () => {
+  const { running } = await startTurn();
+  const readers = [follow(), follow()];
+  await Promise.all(readers.map(({ begun }) => begun));
+  await a.call(conversationDelete, { session_id: 's' });
+  await failure(running.answer);
+  for (const { ended } of readers) expect(await failure(ended)).toMatchObject({ reason: 'not_found' });
+  expect(watches.open.size).toBe(0);
+});
