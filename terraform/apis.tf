@@ -46,6 +46,13 @@ resource "google_project_service_identity" "pubsub" {
   depends_on = [time_sleep.apis]
 }
 
+# Its tokens authenticate the uptime check of the database.
+resource "google_project_service_identity" "monitoring" {
+  provider   = google-beta
+  service    = "monitoring.googleapis.com"
+  depends_on = [time_sleep.apis]
+}
+
 resource "google_project_service_identity" "run" {
   provider   = google-beta
   service    = "run.googleapis.com"

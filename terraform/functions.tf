@@ -30,7 +30,7 @@ locals {
       guarded = false
       uses    = ["firestore", "keys", "publish", "webhook_secrets"]
     }
-    # Called only by Pub/Sub and Cloud Scheduler, from Google's network. The timeout is longer than a sweep.
+    # Called only by Pub/Sub, Cloud Scheduler and the uptime check. The timeout is longer than a sweep.
     deployments = {
       memory  = "512Mi"
       timeout = 60
@@ -80,14 +80,17 @@ locals {
       } : {},
     )
     webhook = { WEBHOOK_LIMITS = var.webhook_limits }
-    # The accounts whose tokens the function accepts. Cloud Run admits only these two (invokers.tf) and removes the
+    # The accounts whose tokens the function accepts. Cloud Run admits only these (invokers.tf) and removes the
     # signatures of their tokens.
-    deployments = {
-      PUSH_AUDIENCE         = local.service_urls.deployments
-      PUSH_SERVICE_ACCOUNT  = google_service_account.push.email
-      SWEEP_SERVICE_ACCOUNT = google_service_account.sweeper.email
-      PUSH_INVOKER_CHECK    = "iam"
-    }
+    deployments = merge(
+      {
+        PUSH_AUDIENCE         = local.service_urls.deployments
+        PUSH_SERVICE_ACCOUNT  = google_service_account.push.email
+        SWEEP_SERVICE_ACCOUNT = google_service_account.sweeper.email
+        PUSH_INVOKER_CHECK    = "iam"
+      },
+      local.database_checked ? { UPTIME_SERVICE_ACCOUNT = google_project_service_identity.monitoring.email } : {},
+    )
   }
 }
 
@@ -131,9 +134,9 @@ resource "google_cloudfunctions2_function" "function" {
     # deployments, so its requests are not split.
     all_traffic_on_latest_revision = var.traffic == "latest" || !each.value.served
     # With a load balancer, no request may bypass Cloud Armor. Requests of Pub/Sub and Cloud Scheduler in this project
-    # count as internal.
+    # count as internal, those of uptime checks do not: for them deployments can be reached, by its invokers alone.
     ingress_settings = (
-      !each.value.served ? "ALLOW_INTERNAL_ONLY" : var.domain == null ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB"
+      var.domain == null ? "ALLOW_ALL" : each.value.served ? "ALLOW_INTERNAL_AND_GCLB" : "ALLOW_INTERNAL_ONLY"
     )
 
     # The route of jsonrpc to a companion without public ingress. Traffic to public addresses does not use this network.

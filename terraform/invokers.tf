@@ -2,8 +2,8 @@
 # health and jsonrpc with public_access) can be invoked by everyone, and the code checks keys, signatures and tickets.
 # That is configured either by the invoker `allUsers`, or, if an organisation forbids `allUsers`, by disabling the
 # invoker check of Cloud Run (invoker_check). The other functions have invokers: `invokers` for health and jsonrpc; for
-# deployments the accounts of Pub/Sub pushes and of Cloud Scheduler, which belong to this project, so that an
-# organisation that forbids external members allows them.
+# deployments the accounts of Pub/Sub pushes, of Cloud Scheduler and of uptime checks, which belong to this project, so
+# that an organisation that forbids external members allows them.
 
 locals {
   public = [
@@ -23,6 +23,9 @@ locals {
       "deployments push"    = { function = "deployments", member = google_service_account.push.member }
       "deployments sweeper" = { function = "deployments", member = google_service_account.sweeper.member }
     },
+    local.database_checked ? {
+      "deployments uptime" = { function = "deployments", member = google_project_service_identity.monitoring.member }
+    } : {},
   )
 }
 

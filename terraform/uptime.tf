@@ -25,19 +25,70 @@ resource "google_monitoring_uptime_check_config" "health" {
   depends_on = [time_sleep.apis]
 }
 
+# The check of /health uses no dependency, because everyone may call it. This one reads from the database, with the
+# identity of Cloud Monitoring, so that no secret is in the state. With a domain, deployments is internal and uptime
+# checks cannot reach it.
+locals {
+  database_checked = var.domain == null
+}
+
+resource "google_monitoring_uptime_check_config" "database" {
+  count        = local.database_checked ? 1 : 0
+  display_name = "Codex Gateway: database"
+  timeout      = "10s"
+  period       = "60s"
+  http_check {
+    path         = "/health"
+    port         = 443
+    use_ssl      = true
+    validate_ssl = true
+    service_agent_authentication {
+      type = "OIDC_TOKEN"
+    }
+  }
+  content_matchers {
+    content = "\"healthy\""
+  }
+  monitored_resource {
+    type = "uptime_url"
+    labels = {
+      project_id = var.project_id
+      # The audience of the token is this host.
+      host = trimprefix(local.service_urls.deployments, "https://")
+    }
+  }
+  # A request without the grant would be counted as an outage.
+  depends_on = [google_cloud_run_v2_service_iam_member.invoker]
+}
+
+locals {
+  uptime_alerts = merge(
+    { for check in google_monitoring_uptime_check_config.health : "health" => {
+      check_id = check.uptime_check_id
+      name     = "not reachable"
+      means    = "GET https://${local.host}/health is not answered with healthy."
+    } },
+    { for check in google_monitoring_uptime_check_config.database : "database" => {
+      check_id = check.uptime_check_id
+      name     = "database not reachable"
+      means    = "The deployments function cannot read from the database; callers of jsonrpc get 503."
+    } },
+  )
+}
+
 resource "google_monitoring_alert_policy" "uptime" {
-  count                 = var.public_access ? 1 : 0
-  display_name          = "Codex Gateway: not reachable"
+  for_each              = local.uptime_alerts
+  display_name          = "Codex Gateway: ${each.value.name}"
   combiner              = "OR"
   severity              = "CRITICAL"
   notification_channels = local.notifications
   conditions {
-    display_name = "health check fails from two regions"
+    display_name = "${each.key} check fails from two regions"
     condition_threshold {
       filter = join(" AND ", [
         "resource.type = \"uptime_url\"",
         "metric.type = \"monitoring.googleapis.com/uptime_check/check_passed\"",
-        "metric.labels.check_id = \"${google_monitoring_uptime_check_config.health[0].uptime_check_id}\"",
+        "metric.labels.check_id = \"${each.value.check_id}\"",
       ])
       comparison      = "COMPARISON_GT"
       threshold_value = 1
@@ -51,14 +102,13 @@ resource "google_monitoring_alert_policy" "uptime" {
     }
   }
   documentation {
-    content = "GET https://${local.host}/health is not answered with healthy."
+    content = each.value.means
   }
 }
 
-# The check from outside touches no dependency: what does needs a key, which the check would keep in the state. From
-# inside, the sweep uses the database every minute with an identity that needs no secret, and answers 2xx only when it
-# could. Its failures are in `thresholds`; here, that it no longer comes: a job that is paused, a token that is refused.
-# Once in 15 minutes is enough, so that a deployment is no incident.
+# Also from inside, the sweep uses the database every minute, and answers 2xx only when it could. Its failures are in
+# `thresholds`; here, that it no longer comes: a job that is paused, a token that is refused. Once in 15 minutes is
+# enough, so that a deployment is no incident.
 resource "google_monitoring_alert_policy" "no_sweep" {
   display_name          = "Codex Gateway: no sweep has succeeded for 15 minutes"
   combiner              = "OR"

@@ -1,10 +1,11 @@
 // The push endpoint of the `deployments` subscription: verifies Pub/Sub's token, unwraps the message and applies the
 // event (shared/webhooks/deployments.ts). A 2xx status acknowledges the message. After any other status, Pub/Sub
 // delivers it again, and after the last attempt moves it to the dead-letter topic. So an invalid message gets 400, not
-// 204: then the operator can inspect it as a dead letter. `/sweep` is for Cloud Scheduler: this function alone has
-// invokers that Cloud Run checks, and no public ones.
+// 204: then the operator can inspect it as a dead letter. `POST /sweep` is for Cloud Scheduler, `GET /health` for
+// uptime checks, which use the database: this function alone has invokers that Cloud Run checks, and no public ones.
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
+import { bounded } from '../../shared/async.ts';
 import { createInvokerVerifier, type InvokerVerifier } from '../../shared/auth/invoker.ts';
 import type { OidcOptions } from '../../shared/auth/oidc.ts';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
@@ -34,21 +35,26 @@ const Envelope = z.object({
 
 const PATHS = ['/', '/deployments'];
 const SWEEP_PATHS = ['/sweep', '/deployments/sweep'];
+const HEALTH_PATHS = ['/health', '/deployments/health'];
+
+/** Lower than 10 s, the timeout of the uptime check. */
+const PING_TIMEOUT_MS = 5_000;
 
 /**
- * `POST /deployments` (and `/`), and `/sweep` below it. Without PUSH_AUDIENCE and the account of the caller
- * (PUSH_SERVICE_ACCOUNT, SWEEP_SERVICE_ACCOUNT) every request is refused, except on a machine that is not deployed,
- * where the emulator pushes without a token.
+ * `POST /deployments` (and `/`), and `/sweep` and `GET /health` below it. Without PUSH_AUDIENCE and the account of the
+ * caller (PUSH_SERVICE_ACCOUNT, SWEEP_SERVICE_ACCOUNT, UPTIME_SERVICE_ACCOUNT) every request is refused, except on a
+ * machine that is not deployed, where the emulator pushes without a token.
  */
 export function createDeploymentsHandler(services: Services, options: OidcOptions = {}): HttpHandler {
   const { config, log, wrongCredentials } = services;
-  const { audience, serviceAccount, sweeper, isInvokerChecked: isChecked } = config.push;
+  const { audience, serviceAccount, sweeper, uptime, isInvokerChecked: isChecked } = config.push;
   const verifierOf = (email: string | undefined): InvokerVerifier | undefined =>
     audience === undefined || email === undefined
       ? undefined
       : createInvokerVerifier({ audience, emails: [email], isChecked }, options);
   const pushers = verifierOf(serviceAccount);
   const sweepers = verifierOf(sweeper);
+  const checkers = verifierOf(uptime);
 
   const authenticate = async (req: IncomingMessage, verifier: InvokerVerifier | undefined): Promise<void> => {
     if (verifier !== undefined) return wrongCredentials.check(req, () => verifier.verify(req));
@@ -70,6 +76,12 @@ export function createDeploymentsHandler(services: Services, options: OidcOption
     };
     try {
       const path = pathOf(req);
+      if (HEALTH_PATHS.includes(path)) {
+        if (req.method !== 'GET') throw new RpcError('method_not_allowed', { data: { allow: 'GET' } });
+        await authenticate(req, checkers);
+        await bounded({ timeoutMs: PING_TIMEOUT_MS }, ({ signal }) => services.store.ping({ signal }));
+        return sendJson(res, 200, { status: 'healthy' });
+      }
       const isSweep = SWEEP_PATHS.includes(path);
       if (!isSweep && !PATHS.includes(path)) throw new RpcError('not_found');
       if (req.method !== 'POST') throw new RpcError('method_not_allowed', { data: { allow: 'POST' } });

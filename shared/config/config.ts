@@ -72,12 +72,14 @@ export interface Config {
   readonly socketUrl: string | undefined;
   /** The sandbox service, and the credential of this process there; undefined: sandboxes run in this process. */
   readonly sandbox: SandboxAddress | undefined;
-  /** OIDC tokens that the Pub/Sub push endpoint and the sweeper accept. */
+  /** OIDC tokens that the deployments function accepts. */
   readonly push: {
     readonly audience: string | undefined;
     readonly serviceAccount: string | undefined;
     /** Cloud Scheduler's account, where the deployments function sweeps. */
     readonly sweeper: string | undefined;
+    /** The account of Cloud Monitoring's uptime checks. */
+    readonly uptime: string | undefined;
     /** Cloud Run admits only these accounts, and replaces the signature of their tokens. */
     readonly isInvokerChecked: boolean;
   };

@@ -67,6 +67,7 @@ export function loadConfig(env: Environment): Config {
       audience: settings.PUSH_AUDIENCE,
       serviceAccount: settings.PUSH_SERVICE_ACCOUNT,
       sweeper: settings.SWEEP_SERVICE_ACCOUNT,
+      uptime: settings.UPTIME_SERVICE_ACCOUNT,
       isInvokerChecked: settings.PUSH_INVOKER_CHECK === 'iam',
     },
     backends: new Map([

@@ -114,6 +114,7 @@ export const Variables = z.object({
   PUSH_AUDIENCE: oneLine.optional(),
   PUSH_SERVICE_ACCOUNT: account.optional(),
   SWEEP_SERVICE_ACCOUNT: account.optional(),
+  UPTIME_SERVICE_ACCOUNT: account.optional(),
   PUSH_INVOKER_CHECK: z.enum(['iam', 'none']).default('none'),
   HTTP_PROXY: proxyUrl.optional(),
   HTTPS_PROXY: proxyUrl.optional(),

@@ -33,6 +33,12 @@ override_resource {
   values          = { email = "sweeper", member = "serviceAccount:sweeper" }
 }
 
+override_resource {
+  target          = google_project_service_identity.monitoring
+  override_during = plan
+  values          = { email = "monitoring", member = "serviceAccount:monitoring" }
+}
+
 variables {
   project_id  = "gateway-test"
   bundle_dir  = "tests/bundle"
@@ -46,13 +52,14 @@ run "public_by_default" {
     condition = alltrue([for grant in google_cloud_run_v2_service_iam_member.invoker : grant.role == "roles/run.invoker"]) && toset([
       for grant in google_cloud_run_v2_service_iam_member.invoker : "${grant.name} ${grant.member}"
       ]) == toset([
+      "deployments serviceAccount:monitoring",
       "deployments serviceAccount:push",
       "deployments serviceAccount:sweeper",
       "health allUsers",
       "jsonrpc allUsers",
       "webhook allUsers",
     ])
-    error_message = "Everybody passes IAM to what is public, and only Pub/Sub and Cloud Scheduler to deployments."
+    error_message = "Everybody passes IAM to what is public, and only Pub/Sub, Cloud Scheduler and uptime checks to deployments."
   }
   assert {
     condition     = length(terraform_data.check_off) == 0 && length(terraform_data.check_on_again) == 0
@@ -68,9 +75,9 @@ run "public_by_default" {
   }
   assert {
     condition = { for name, function in google_cloudfunctions2_function.function : name => function.service_config[0].ingress_settings } == {
-      health = "ALLOW_ALL", jsonrpc = "ALLOW_ALL", webhook = "ALLOW_ALL", deployments = "ALLOW_INTERNAL_ONLY"
+      health = "ALLOW_ALL", jsonrpc = "ALLOW_ALL", webhook = "ALLOW_ALL", deployments = "ALLOW_ALL"
     }
-    error_message = "Only Pub/Sub, from inside, reaches deployments."
+    error_message = "Uptime checks, which come from outside, reach deployments; Cloud Run admits only its invokers."
   }
   assert {
     condition     = length(google_monitoring_uptime_check_config.health) == 1 && output.base_url == "https://us-central1-gateway-test.cloudfunctions.net"
@@ -92,6 +99,7 @@ run "private" {
 
   assert {
     condition = toset([for grant in google_cloud_run_v2_service_iam_member.invoker : "${grant.name} ${grant.member}"]) == toset([
+      "deployments serviceAccount:monitoring",
       "deployments serviceAccount:push",
       "deployments serviceAccount:sweeper",
       "health group:team@example.com",
@@ -106,11 +114,15 @@ run "private" {
     EOT
   }
   assert {
-    condition     = google_cloudfunctions2_function.function["deployments"].service_config[0].ingress_settings == "ALLOW_INTERNAL_ONLY"
-    error_message = "Only Pub/Sub, from inside, reaches deployments."
+    condition = alltrue([
+      google_monitoring_uptime_check_config.database[0].http_check[0].service_agent_authentication[0].type == "OIDC_TOKEN",
+      "https://${google_monitoring_uptime_check_config.database[0].monitored_resource[0].labels.host}" == google_cloudfunctions2_function.function["deployments"].service_config[0].environment_variables["PUSH_AUDIENCE"],
+      google_cloudfunctions2_function.function["deployments"].service_config[0].environment_variables["UPTIME_SERVICE_ACCOUNT"] == "monitoring",
+    ])
+    error_message = "An uptime check reads from the database, with the token that deployments accepts, also where nothing is public."
   }
   assert {
-    condition     = length(google_monitoring_uptime_check_config.health) == 0 && length(google_monitoring_alert_policy.uptime) == 0
+    condition     = length(google_monitoring_uptime_check_config.health) == 0 && toset(keys(google_monitoring_alert_policy.uptime)) == toset(["database"])
     error_message = "No checker gets past IAM, so none is asked to."
   }
   assert {
@@ -128,7 +140,7 @@ run "without_all_users" {
 
   assert {
     condition = toset([for grant in google_cloud_run_v2_service_iam_member.invoker : "${grant.name} ${grant.member}"]) == toset([
-      "deployments serviceAccount:push", "deployments serviceAccount:sweeper",
+      "deployments serviceAccount:monitoring", "deployments serviceAccount:push", "deployments serviceAccount:sweeper",
     ])
     error_message = "No grant to allUsers is made, which domain-restricted sharing would refuse."
   }
@@ -161,6 +173,7 @@ run "private_without_all_users" {
 
   assert {
     condition = toset([for grant in google_cloud_run_v2_service_iam_member.invoker : "${grant.name} ${grant.member}"]) == toset([
+      "deployments serviceAccount:monitoring",
       "deployments serviceAccount:push",
       "deployments serviceAccount:sweeper",
       "health group:team@example.com",
@@ -224,5 +237,12 @@ run "domain" {
   assert {
     condition     = google_monitoring_uptime_check_config.health[0].monitored_resource[0].labels.host == "gateway.example.com"
     error_message = "The domain is what is watched."
+  }
+  assert {
+    condition = (
+      length(google_monitoring_uptime_check_config.database) == 0 && toset(keys(google_monitoring_alert_policy.uptime)) == toset(["health"])
+      && !contains(values(google_cloud_run_v2_service_iam_member.invoker)[*].member, "serviceAccount:monitoring")
+    )
+    error_message = "No uptime check goes to a function that is internal."
   }
 }

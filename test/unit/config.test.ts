@@ -50,7 +50,7 @@ const VALID: Readonly<Record<keyof typeof Variables.shape, string>> = {
   ...{ SANDBOX_URL: 'https://s.example', SANDBOX_TOKEN: 't'.repeat(32), SANDBOX_AUDIENCE: 's' },
   ...{ SANDBOX_CALLERS: 'a@example.com, b@example.com' },
   ...{ PUSH_AUDIENCE: 'p', PUSH_SERVICE_ACCOUNT: 'p@example.com', SWEEP_SERVICE_ACCOUNT: 's@example.com' },
-  ...{ PUSH_INVOKER_CHECK: 'iam', HTTP_PROXY: 'http://x.example' },
+  ...{ UPTIME_SERVICE_ACCOUNT: 'u@example.com', PUSH_INVOKER_CHECK: 'iam', HTTP_PROXY: 'http://x.example' },
   ...{
     HTTPS_PROXY: 'http://y.example',
     NO_PROXY: 'z.example',

@@ -11,6 +11,7 @@ import { createFixture } from '../../support/fixtures/webhooks.ts';
 const AUDIENCE = 'https://deployments-1.us-central1.run.app';
 const PUSH = 'gateway-push@project.iam.gserviceaccount.com';
 const SWEEPER = 'gateway-sweeper@project.iam.gserviceaccount.com';
+const CHECKER = 'service-1@gcp-sa-monitoring-notification.iam.gserviceaccount.com';
 const google = generateKeyPairSync('rsa', { modulusLength: 2048 });
 let certificates: Server;
 let certificatesUrl: string;
@@ -90,6 +91,7 @@ describe('the deployments function', () => {
   const env = {
     ...{ K_SERVICE: 'deployments', GATEWAY_API_KEY: 'a-key-of-the-invoker-test' },
     ...{ PUSH_AUDIENCE: AUDIENCE, PUSH_SERVICE_ACCOUNT: PUSH, SWEEP_SERVICE_ACCOUNT: SWEEPER },
+    UPTIME_SERVICE_ACCOUNT: CHECKER,
   };
 
   it('admits Pub/Sub to pushes and Cloud Scheduler to sweeps, without a signature only behind the invoker check', async () => {
@@ -110,6 +112,34 @@ describe('the deployments function', () => {
       } finally {
         await fixture.close();
       }
+    }
+  });
+
+  it('answers uptime checks with the state of the database, and nobody else', async () => {
+    const fixture = await createFixture({ ...env, PUSH_INVOKER_CHECK: 'iam' });
+    try {
+      const url = await fixture.listen({ certificatesUrl });
+      const check = (authorization: string) =>
+        fetch(`${url}/deployments/health`, { headers: { authorization } }).then(async (res) => [
+          res.status,
+          await res.json(),
+        ]);
+      expect(await check(stripped({ email: CHECKER }))).toEqual([200, { status: 'healthy' }]);
+      for (const token of [
+        stripped(),
+        stripped({ email: SWEEPER }),
+        stripped({ email: CHECKER, aud: 'https://x' }),
+        '',
+      ]) {
+        expect((await check(token))[0]).toBe(401);
+      }
+      fixture.store.state = 'down';
+      expect(await check(stripped({ email: CHECKER }))).toMatchObject([
+        503,
+        { error: { data: { reason: 'unavailable' } } },
+      ]);
+    } finally {
+      await fixture.close();
     }
   });
 });
