@@ -24,6 +24,13 @@ export interface OmittedTool {
   readonly reason: string;
 }
 
+/** A model that failed before it had answered anything. */
+export interface FailedModel {
+  readonly model: string;
+  readonly reason: string;
+  readonly message: string;
+}
+
 /** One file of a patch, relative to the workspace. */
 export interface FileChange {
   readonly path: string;
@@ -100,6 +107,8 @@ export interface TurnPayloads extends EnginePayloads {
      * Number of messages sent to the model, their estimated tokens, and the number of older messages beyond its budget.
      */
     readonly context: { readonly messages: number; readonly tokens: number; readonly trimmed: number };
+    /** The models before this one that failed, in the order in which they were called. */
+    readonly fallback_from?: readonly FailedModel[];
     /** The session's MCP servers have ended since they were connected: the turn runs without them. */
     readonly mcp_lost?: true;
     /** MCP servers of the session that were started again since its last turn: what they had in memory is gone. */

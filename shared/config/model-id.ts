@@ -28,3 +28,8 @@ export function modelIdIssue(model: string): string | undefined {
   const known = [...[...PROVIDER_PREFIXES].map((name) => `${name}/…`), ...OFFLINE_MODELS];
   return `unknown model ${model}; known: ${known.join(', ')}`;
 }
+
+/** `provider/model` -> `provider`; '' for a name of another form. */
+export function providerOf(model: string): string {
+  return model.slice(0, Math.max(0, model.indexOf('/')));
+}

@@ -3,6 +3,7 @@
 import type { Clock, Ids } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import type { Engines } from '../engines/engine.ts';
+import { createModelHealth, type ModelHealth } from '../engines/model-health.ts';
 import type { Logger } from '../log.ts';
 import type { Ref, Store } from '../store/store.ts';
 import type { Span } from '../timings.ts';
@@ -53,6 +54,8 @@ export interface Conversations {
   readonly ledger: UsageLedger;
   /** Begins the reads that a prompt of the session needs (undefined: of a new session); never writes. */
   prepare(owner: string, sessionId: string | undefined): PreparedPrompt;
+  /** The models that turns of this instance have called. */
+  readonly models: Pick<ModelHealth, 'passedOver'>;
   /** Admits the prompt and starts its turn, or finds the turn that has its idempotency key. */
   prompt(params: PromptParams, signal: AbortSignal): Promise<TurnHandle>;
   /** The session's document; undefined when it is missing, another key's, or being erased. */
@@ -125,8 +128,9 @@ export function createConversations(given: ConversationsDeps): Conversations {
     owners: createOwnerWatch(clock, config.turns),
     storageBytesMax: config.storageBytesMax,
     turns: config.turns,
+    models: createModelHealth(clock),
   };
-  const { history, ledger } = deps;
+  const { history, ledger, models } = deps;
   const promptDeps: PromptDeps = {
     ...given,
     ...deps,
@@ -148,6 +152,7 @@ export function createConversations(given: ConversationsDeps): Conversations {
   return {
     history,
     ledger,
+    models,
     find: (owner, sessionId) => findConversation(store, owner, sessionId),
 
     prepare: (owner, sessionId) => preparePrompt(deps, { owner, sessionId }),

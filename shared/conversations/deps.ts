@@ -1,6 +1,7 @@
 // The dependencies that the files of this folder share.
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
+import type { ModelHealth } from '../engines/model-health.ts';
 import type { Logger } from '../log.ts';
 import type { Store } from '../store/store.ts';
 import type { Tracer } from '../tracer.ts';
@@ -21,4 +22,5 @@ export interface TurnDeps {
   /** Most bytes of messages that an owner may store. */
   readonly storageBytesMax: number;
   readonly turns: Config['turns'];
+  readonly models: ModelHealth;
 }

@@ -1,5 +1,6 @@
 // Checks every dependency of this instance at once, for `system.health` and `GET /health?verbose=1`.
 import { bounded } from '../async.ts';
+import type { PassedOver } from '../engines/model-health.ts';
 import { PATHS } from '../protocol.ts';
 import { sandboxUnavailable } from '../sandbox/commands.ts';
 import type { Services } from '../services.ts';
@@ -12,9 +13,11 @@ export interface Check {
 export interface HealthReport {
   readonly status: 'healthy' | 'degraded';
   readonly checks: Readonly<Record<string, Check>>;
+  /** Models that prompts with a fallback pass over on this instance; absent if there are none. */
+  readonly models_passed_over?: PassedOver[];
 }
 
-type CheckedServices = Pick<Services, 'config' | 'store' | 'bus' | 'keys' | 'commands'>;
+type CheckedServices = Pick<Services, 'config' | 'store' | 'bus' | 'keys' | 'commands' | 'conversations'>;
 
 /** Lower than 10 s, the timeout of most probes. */
 const CHECK_TIMEOUT_MS = 5_000;
@@ -23,7 +26,7 @@ export const RECHECK_MS = 5_000;
 
 /** Each check has its own deadline, so the report takes at most 5 s. Never rejects. */
 export async function checkDependencies(services: CheckedServices): Promise<HealthReport> {
-  const { config, store, bus, keys, commands } = services;
+  const { config, store, bus, keys, commands, conversations } = services;
   const { url: companionUrl } = config.companion;
   const probes: Record<string, (signal: AbortSignal) => Promise<void>> = {
     store: (signal) => store.ping({ signal }),
@@ -48,7 +51,13 @@ export async function checkDependencies(services: CheckedServices): Promise<Heal
     }),
   );
   const failed = results.some(([, { status }]) => status === 'failed');
-  return { status: failed ? 'degraded' : 'healthy', checks: Object.fromEntries(results) };
+  // A provider that fails is no fault of the instance, so it does not change the status.
+  const passedOver = conversations.models.passedOver();
+  return {
+    status: failed ? 'degraded' : 'healthy',
+    checks: Object.fromEntries(results),
+    ...(passedOver.length > 0 && { models_passed_over: passedOver }),
+  };
 }
 
 /** Rejects unless the URL answers with success. */

@@ -12,6 +12,7 @@ import { OutputSchemaParam, Settings } from './schemas/settings.ts';
 import { readLastEventId, streamTurn } from './stream-turn.ts';
 
 const IDEMPOTENCY_KEY_CHARS_MAX = 255;
+const FALLBACKS_MAX = 3;
 
 export const PromptParams = z.strictObject({
   prompt: z
@@ -24,6 +25,11 @@ export const PromptParams = z.strictObject({
   instructions: z.string().max(100_000).optional().describe('System instructions for this turn'),
   settings: Settings.optional(),
   output_schema: OutputSchemaParam.optional(),
+  fallbacks: z
+    .array(z.string().min(1).max(128))
+    .max(FALLBACKS_MAX)
+    .optional()
+    .describe('Models to call in this order if the one before fails, before its answer has begun'),
   on_busy: z
     .enum(['reject', 'queue', 'interrupt'])
     .default('reject')
@@ -53,9 +59,10 @@ export const PROMPT_ERRORS = [
 
 /** Only a prompt with a login and without a model needs a read. */
 export function placeOfPrompt(
-  { model, auth_session_id: login }: z.output<typeof PromptParams>,
+  { model, fallbacks = [], auth_session_id: login }: z.output<typeof PromptParams>,
   { services, caller, signal }: MethodContext,
 ): Place | Promise<Place> {
+  if (fallbacks.some((other) => placeOfModel(other) === 'companion')) return 'companion';
   if (model !== undefined || login === undefined) return placeOfModel(model ?? services.engines.defaultModel);
   return services.logins
     .providerOf(caller.keyId, login, signal)
@@ -91,6 +98,7 @@ export async function answerPrompt(
       model: params.model,
       instructions: params.instructions,
       settings: params.settings,
+      fallbacks: params.fallbacks,
       outputSchema: params.output_schema,
       onBusy: params.on_busy,
       canForward: context.canForward === true,

@@ -1,5 +1,6 @@
 // Sends the events of a running turn to the caller as `conversation.event` notifications. Each is sent after the caller
 // has received the previous one, so that a slow reader delays only itself.
+import { providerOf } from '../config/model-id.ts';
 import type { TurnHandle } from '../conversations/conversations.ts';
 import type { NumberedEvent } from '../conversations/records/event-log.ts';
 import type { EndedTurn } from '../conversations/turns/turn.ts';
@@ -61,11 +62,19 @@ async function metered(turn: TurnHandle, { timings, details }: MethodContext): P
     const ended = await done;
     const { model, usage } = ended.turn;
     details.model = model;
-    details.provider = model.slice(0, Math.max(0, model.indexOf('/'))) || undefined;
+    details.provider = providerOf(model) || undefined;
     details.input_tokens = usage.input_tokens;
     details.output_tokens = usage.output_tokens;
+    details.fallback_from = failedModels(ended.events);
     return ended;
   } finally {
     for (const span of spans) timings.add(span);
   }
+}
+
+/** The models that failed before the one that answered; undefined if there is none. */
+function failedModels([first]: EndedTurn['events']): string | undefined {
+  const failed =
+    first !== undefined && 'TaskStarted' in first.event ? first.event.TaskStarted.fallback_from : undefined;
+  return failed?.map(({ model }) => model).join(' ');
 }

@@ -13,6 +13,10 @@ export const systemHealth = defineMethod({
   result: z.object({
     status: z.enum(['healthy', 'degraded']),
     checks: z.record(z.string(), z.object({ status: z.enum(['ok', 'failed']), latency_ms: z.number() })),
+    models_passed_over: z
+      .array(z.object({ model: z.string(), retry_in_ms: z.number() }))
+      .optional()
+      .describe('Models that fail repeatedly on this instance: prompts with a fallback do not call them'),
   }),
   errors: ['unavailable'],
   example: {

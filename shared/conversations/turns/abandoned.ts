@@ -12,7 +12,7 @@ import { type TurnDocument, Turns } from '../records/turn-documents.ts';
 import { addAnswer, endTurn, keyRefsOf } from './end-turn.ts';
 import { partsOfEvents } from './event-parts.ts';
 import { isHeldBy } from './lease.ts';
-import { decodeTurn, endedByOther, readSealed, type TurnEnd } from './turn-record.ts';
+import { decodeTurn, endedByOther, modelOf, readSealed, type TurnEnd } from './turn-record.ts';
 
 const ROUNDS_MAX = 5;
 
@@ -54,10 +54,10 @@ async function trySettle(
   const before = cache.read(conversationSnapshot);
   if (before === undefined || !isHeldBy(before.turn, lease)) return true;
   const stored = Turns.read(recordSnapshot);
-  const { text, parts, usage } = await storedAnswer(deps, turnId, stored);
+  const { text, parts, usage, model = lease.model } = await storedAnswer(deps, turnId, stored);
   const status = reason === 'interrupted' ? 'interrupted' : 'cancelled';
   const end: TurnEnd = { status, usage, nowMs: clock.now(), failure: null, reason };
-  const answered = await addAnswer(history, before, { lease, text, parts, end });
+  const answered = await addAnswer(history, before, { lease: { turn_id: turnId, model }, text, parts, end });
 
   const refs = [ref, recordRef, ...keyRefsOf([lease])];
   const { result, snapshots } = await transact<Settled>(store, refs, ([first, second, ...keys]) => {
@@ -87,7 +87,12 @@ async function trySettle(
 async function storedAnswer({ store }: TurnDeps, turnId: string, turn: TurnDocument | undefined) {
   const events = turn === undefined ? [] : decodeTurn(turn, await readSealed(store, turnId, 0, turn.chunks.length));
   const text = answerText(events);
-  return { text, parts: partsOfEvents(events), usage: estimateUsage(contextTokens(events), text) };
+  return {
+    text,
+    parts: partsOfEvents(events),
+    usage: estimateUsage(contextTokens(events), text),
+    model: modelOf(events),
+  };
 }
 
 function contextTokens(events: readonly NumberedEvent[]): number {

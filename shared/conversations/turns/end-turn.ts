@@ -38,6 +38,7 @@ export interface Ending {
 
 /** An answer, or the received part of one. */
 export interface Answered {
+  /** `model`: the one that answered. */
   readonly lease: Pick<Lease, 'turn_id' | 'model'>;
   readonly text: string;
   /** What the engine has recorded of it. */

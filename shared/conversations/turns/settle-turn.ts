@@ -20,6 +20,7 @@ import { isHeldBy } from './lease.ts';
 import type { AdmittedTurn, EndedTurn } from './turn.ts';
 import {
   decodeTurn,
+  modelOf,
   type RecordWrite,
   readSealed,
   syntheticTerminalEvent,
@@ -78,8 +79,10 @@ export async function settleTurn(deps: TurnDeps, turn: TurnToSettle): Promise<En
   }
 }
 
-function answer({ history }: TurnDeps, { admitted, text, parts, end }: TurnToSettle): Promise<ChangedMessages> {
-  return addAnswer(history, admitted.conversation, { lease: admitted.lease, text, parts, end });
+function answer({ history }: TurnDeps, { admitted, log, text, parts, end }: TurnToSettle): Promise<ChangedMessages> {
+  const { turn_id, model } = admitted.lease;
+  const lease = { turn_id, model: modelOf(log.events) ?? model };
+  return addAnswer(history, admitted.conversation, { lease, text, parts, end });
 }
 
 async function commitEnd(deps: TurnDeps, turn: TurnToSettle, answered: ChangedMessages): Promise<EndedTurn> {

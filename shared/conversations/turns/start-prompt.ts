@@ -4,6 +4,7 @@ import type { Ids } from '../../clock.ts';
 import type { Config } from '../../config/config.ts';
 import { contextTokens } from '../../engines/direct/context-tokens.ts';
 import type { Credential, Engines } from '../../engines/engine.ts';
+import { resolveModels } from '../../engines/resolve-models.ts';
 import { fitToolset } from '../../engines/tools/fit-tools.ts';
 import { boundTokens } from '../../estimate-tokens.ts';
 import type { OutputSchema } from '../../output-schema.ts';
@@ -27,6 +28,8 @@ export interface PromptParams {
   readonly sessionId: string | undefined;
   readonly model: string | undefined;
   readonly instructions: string | undefined;
+  /** Models that are called if the ones before them fail. */
+  readonly fallbacks?: readonly string[] | undefined;
   readonly settings?: TurnSettings | undefined;
   readonly outputSchema?: OutputSchema | undefined;
   readonly onBusy: OnBusy;
@@ -55,7 +58,9 @@ export type StartedPrompt =
 export async function startPrompt(deps: PromptDeps, params: PromptParams): Promise<StartedPrompt> {
   const { engines, config, ids } = deps;
   const { owner, instructions, idempotencyKey, login } = params;
-  const { engine, model } = engines.resolve(params.model, login?.credential);
+  const { fallbacks = [] } = params;
+  const named = { model: params.model, fallbacks, credential: login?.credential };
+  const [{ engine, model }, ...others] = resolveModels(engines, named);
   const sessionId = params.sessionId ?? ids.next('sess');
   const startMs = performance.now();
   const prepared = params.prepared ?? preparePrompt(deps, params);
@@ -76,20 +81,24 @@ export async function startPrompt(deps: PromptDeps, params: PromptParams): Promi
   });
   if (admitted.kind === 'duplicate') return admitted;
   const { conversation } = admitted;
-  const tools = fitToolset(admitted.tools, model);
   const schemaBytes = Buffer.byteLength(JSON.stringify(params.outputSchema ?? ''));
-  const otherBytes = Buffer.byteLength(instructions ?? '') + schemaBytes + (tools?.chars ?? 0);
+  const textBytes = Buffer.byteLength(instructions ?? '') + schemaBytes;
+  const prepare = (name: string) => {
+    const tools = fitToolset(admitted.tools, name);
+    const otherTokens = boundTokens(textBytes + (tools?.chars ?? 0));
+    return { tools, budgetTokens: budgetOf(conversation, name, config.models) - otherTokens };
+  };
   const turn = startTurn(deps, {
     ...admitted,
+    ...prepare(model),
     engine,
+    fallbacks: others.map((other) => ({ ...other, prepare: () => prepare(other.model) })),
     instructions,
     settings: params.settings,
     outputSchema: params.outputSchema,
     credential: login?.credential,
     retryWaitMsMax: params.isStreamed === false ? UNSTREAMED_WAIT_MS_MAX : undefined,
-    tools,
     prefetched: prepared.messages,
-    budgetTokens: budgetOf(conversation, model, config.models) - boundTokens(otherBytes),
     spans: [{ phase: 'admission', startMs, endMs: performance.now() }],
   });
   return { kind: 'started', conversation, turn };
@@ -99,7 +108,9 @@ function toIdempotency(params: PromptParams): PromptRequest['idempotency'] {
   const { idempotencyKey: key, prompt, model, instructions, settings, outputSchema, login } = params;
   if (key === undefined) return undefined;
   const others = { session_id: params.sessionId, onBusy: params.onBusy, auth_session_id: login?.sessionId };
-  const hashed = { prompt, model, instructions, settings, output_schema: outputSchema, ...others };
+  // No fallbacks and an empty list are the same.
+  const fallbacks = params.fallbacks?.length ? params.fallbacks : undefined;
+  const hashed = { prompt, model, instructions, settings, output_schema: outputSchema, fallbacks, ...others };
   return { key, paramsHash: hashParams(hashed) };
 }
 

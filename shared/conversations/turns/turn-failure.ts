@@ -17,8 +17,11 @@ export function toFailure(failure: RpcError, { lease }: AdmittedTurn): NonNullab
   };
 }
 
-/** The line of a turn, also of one whose call has ended; the line of the call contains the turn id. */
-export function logFailure(log: Logger, failure: RpcError, { lease, conversation }: AdmittedTurn): void {
+/**
+ * The line of a turn, also of one whose call has ended; the line of the call contains the turn id. `model`: the one
+ * that failed last.
+ */
+export function logFailure(log: Logger, failure: RpcError, { lease, conversation }: AdmittedTurn, model: string): void {
   const { reason, message, data, cause } = failure;
   const fields = {
     turn_id: lease.turn_id,
@@ -26,7 +29,7 @@ export function logFailure(log: Logger, failure: RpcError, { lease, conversation
     key_id: conversation.owner,
     reason,
     provider: data.provider,
-    model: lease.model,
+    model,
     status: data.status,
     attempts: data.attempts,
   };

@@ -1,7 +1,7 @@
 // Builds the input of an engine for an admitted turn, and the first event of the turn, which describes it.
 import type { TurnInput } from '../../engines/engine.ts';
 import { splitText } from '../../text.ts';
-import type { OmittedTool, TurnEvent } from '../../turn-events.ts';
+import type { FailedModel, OmittedTool, TurnEvent } from '../../turn-events.ts';
 import type { Context } from '../records/context.ts';
 import type { AdmittedTurn } from './turn.ts';
 
@@ -10,7 +10,12 @@ const EVENT_CHARS_MAX = 16 << 10;
 /** Most omitted tools in the first event of a turn. */
 const OMITTED_TOOLS_MAX = 64;
 
-export function toTaskStarted({ lease, mcpLost, tools }: AdmittedTurn, context: Context): TurnEvent {
+/** `failed`: the models before this one. */
+export function toTaskStarted(
+  { lease, mcpLost, tools }: AdmittedTurn,
+  context: Context,
+  failed: readonly FailedModel[],
+): TurnEvent {
   const { messages, tokens, trimmed } = context;
   return {
     TaskStarted: {
@@ -18,6 +23,7 @@ export function toTaskStarted({ lease, mcpLost, tools }: AdmittedTurn, context: 
       model: lease.model,
       started_at: lease.started_at,
       context: { tokens, trimmed, messages: messages.length },
+      ...(failed.length > 0 && { fallback_from: [...failed] }),
       ...(mcpLost && { mcp_lost: true as const }),
       ...(tools?.restarted?.length && { restarted_servers: tools.restarted }),
       ...toOmitted(tools?.omitted),

@@ -96,7 +96,7 @@ export function createTurnRecord(facts: TurnFacts): TurnRecord {
       const data: TurnDocument = {
         conversation: facts.conversation.conversation_id,
         session_id: facts.conversation.session_id,
-        model: lease.model,
+        model: modelOf(events) ?? lease.model,
         status: end?.status ?? 'running',
         started_at: lease.started_at,
         ended_at: end === undefined ? null : new Date(end.nowMs).toISOString(),
@@ -121,6 +121,11 @@ export function createTurnRecord(facts: TurnFacts): TurnRecord {
       version = stored;
     },
   };
+}
+
+/** The model that answers, which may be a fallback; undefined until the turn's first event. */
+export function modelOf([first]: readonly NumberedEvent[]): string | undefined {
+  return first !== undefined && 'TaskStarted' in first.event ? first.event.TaskStarted.model : undefined;
 }
 
 /** Number of leading events that fill a chunk; 0 if the events do not fill one. */
@@ -153,7 +158,7 @@ export function endedByOther(
     ...stored,
     conversation: facts.conversation.conversation_id,
     session_id: facts.conversation.session_id,
-    model: facts.lease.model,
+    model: stored?.model ?? facts.lease.model,
     status: end.status,
     started_at: facts.lease.started_at,
     ended_at: new Date(end.nowMs).toISOString(),

@@ -9,6 +9,13 @@ import type { ConversationDocument, Lease } from '../records/documents.ts';
 import type { EventLog, NumberedEvent } from '../records/event-log.ts';
 import type { TurnDocument } from '../records/turn-documents.ts';
 
+/** Another model for the same turn. */
+export interface Fallback extends Pick<AdmittedTurn, 'engine'> {
+  readonly model: string;
+  /** Fits the tools and the budget to the model. */
+  prepare(): Pick<AdmittedTurn, 'tools' | 'budgetTokens'>;
+}
+
 export interface AdmittedTurn {
   readonly ref: Ref;
   readonly conversation: ConversationDocument;
@@ -24,6 +31,8 @@ export interface AdmittedTurn {
   readonly budgetTokens: number;
   /** Resolves when older messages that were read during the admission are in memory. */
   readonly prefetched: Promise<void>;
+  /** The models that are called if the ones before them fail. */
+  readonly fallbacks: readonly Fallback[];
   readonly retryWaitMsMax: number | undefined;
   /** The phases before the turn runs. */
   readonly spans: readonly Span[];

@@ -30,6 +30,8 @@ export interface Script {
   readonly cutAtOnce?: boolean;
   /** An error event after the first chunk, or before it. */
   readonly streamError?: 'first' | 'middle';
+  /** The status whose error the event names; default: 529, overloaded. */
+  readonly errorStatus?: number;
   readonly end?: EndReason;
   /** Call this tool instead of ending with an answer. */
   readonly toolCall?: ToolCall;

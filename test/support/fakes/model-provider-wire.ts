@@ -22,8 +22,8 @@ export interface Wire {
   ping(): string;
   /** After the last delta, the provider's end marker included. */
   end(answer: Answer, text: string, reason: EndReason): string;
-  /** An error within a stream whose status was 200. */
-  streamError(message: string): string;
+  /** An error within a stream whose status was 200; the event names the error of `status`. */
+  streamError(message: string, status: number): string;
   /** The body of an error status. */
   errorBody(status: number, message: string, code?: string): string;
   /** The answer to a request without a stream. */
@@ -84,7 +84,7 @@ const anthropic: Wire = {
       usage: { output_tokens: countTokens(text) },
     }) +
     block('message_stop', {}),
-  streamError: (message) => block('error', { error: { type: 'overloaded_error', message } }),
+  streamError: (message, status) => block('error', { error: { type: toErrorType(status), message } }),
   errorBody: (status, message) => JSON.stringify({ type: 'error', error: { type: toErrorType(status), message } }),
   whole: ({ id, model, inputTokens }, text) =>
     JSON.stringify({
@@ -152,7 +152,8 @@ const openai: Wire = {
       done + block('response.completed', { response: { ...toResponse(answer, 'completed'), output: [item], usage } })
     );
   },
-  streamError: (message) => block('error', { code: 'server_error', message, param: null, sequence_number: 9 }),
+  streamError: (message, status) =>
+    block('error', { code: toOpenAiCode(status), message, param: null, sequence_number: 9 }),
   errorBody: (status, message, code = toErrorType(status)) =>
     JSON.stringify({ error: { message, type: toErrorType(status), param: null, code } }),
   whole: (answer, text) =>
@@ -185,7 +186,7 @@ const google: Wire = {
     }).replace('"<args>"', () => toJson(args)),
   ping: () => ': keep-alive\n\n',
   end: (answer, text, reason) => data(toGeminiEnd(answer, '', text, reason)),
-  streamError: (message) => data({ error: { code: 503, message, status: 'UNAVAILABLE' } }),
+  streamError: (message, status) => data({ error: { code: status, message, status: toGoogleStatus(status) } }),
   errorBody: (status, message) => JSON.stringify({ error: { code: status, message, status: toErrorType(status) } }),
   whole: (answer, text) => JSON.stringify(toGeminiEnd(answer, text, text, 'stop')),
 };
@@ -241,4 +242,17 @@ function toErrorType(status: number): string {
   if (status === 429) return 'rate_limit_error';
   if (status === 529) return 'overloaded_error';
   return status < 500 ? 'invalid_request_error' : 'api_error';
+}
+
+function toOpenAiCode(status: number): string {
+  if (status === 401) return 'invalid_api_key';
+  if (status === 404) return 'model_not_found';
+  return status === 429 ? 'rate_limit_exceeded' : 'server_error';
+}
+
+function toGoogleStatus(status: number): string {
+  if (status === 401) return 'UNAUTHENTICATED';
+  if (status === 404) return 'NOT_FOUND';
+  if (status === 429) return 'RESOURCE_EXHAUSTED';
+  return status === 500 ? 'INTERNAL' : 'UNAVAILABLE';
 }

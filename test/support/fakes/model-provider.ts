@@ -124,7 +124,7 @@ async function play(record: SeenRequest, script: Script, response: ServerRespons
   }
   response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-cache', ...script.headers });
   if (script.streamError === 'first')
-    return void response.end(wire.streamError(script.message ?? 'error event as asked'));
+    return void response.end(wire.streamError(script.message ?? 'error event as asked', script.errorStatus ?? 529));
   await send(response, wire.start(answer));
   if (script.reasoning !== undefined) await send(response, wire.reasoning(answer, script.reasoning));
   const cutAt = script.cutAtOnce === true ? 0 : Math.max(1, Math.floor(chunks.length / 2));
@@ -142,7 +142,7 @@ async function play(record: SeenRequest, script: Script, response: ServerRespons
       return;
     }
     if (script.streamError === 'middle')
-      return void response.end(wire.streamError(script.message ?? 'error event as asked'));
+      return void response.end(wire.streamError(script.message ?? 'error event as asked', script.errorStatus ?? 529));
   }
   if (script.cut !== undefined) return cut(record, response, script.cut);
   if (script.toolCall !== undefined) await send(response, wire.toolCall(answer, script.toolCall));

@@ -1,0 +1,95 @@
+// Runs the engine of one model for a turn: its events go to the turn, its answer into the progress.
+import type { Outcome } from '../../engines/engine.ts';
+import { RpcError, toRpcError } from '../../errors.ts';
+import type { MessagePart } from '../../message-parts.ts';
+import { readOutput } from '../../output-schema.ts';
+import type { Span } from '../../timings.ts';
+import type { EngineEvent, FailedModel, TurnEvent } from '../../turn-events.ts';
+import type { TurnDeps } from '../deps.ts';
+import type { Context } from '../records/context.ts';
+import type { ContextBudget } from '../records/documents.ts';
+import { timed } from './timed.ts';
+import type { AdmittedTurn } from './turn.ts';
+import { splitEvent, toTaskStarted, toTurnInput } from './turn-input.ts';
+import { traceTurn } from './turn-spans.ts';
+
+/** The events and the answer that the engine has yielded so far. */
+export interface Progress {
+  /** The model that runs or has answered. */
+  model: string;
+  text: string;
+  readonly parts: MessagePart[];
+  contextTokens: number;
+  /** The budget for the model, if the provider has refused the conversation as too long. */
+  budget: ContextBudget | undefined;
+}
+
+export function createProgress({ lease }: AdmittedTurn): Progress {
+  return { model: lease.model, text: '', parts: [], contextTokens: 0, budget: undefined };
+}
+
+export interface ModelRun {
+  readonly progress: Progress;
+  readonly append: (event: TurnEvent) => void;
+  readonly signal: AbortSignal;
+  readonly spans: Span[];
+  readonly context: Context;
+  /** The models before this one that failed. */
+  readonly failed: readonly FailedModel[];
+  /** Called at the first event of the answer, before it is appended. */
+  readonly onBegun: () => void;
+}
+
+export async function runModel(
+  { clock, tracer }: TurnDeps,
+  admitted: AdmittedTurn,
+  { progress, append, signal, spans, context, failed, onBegun }: ModelRun,
+): Promise<Outcome> {
+  const { conversation, lease, engine } = admitted;
+  Object.assign(progress, { model: lease.model, contextTokens: context.tokens });
+  progress.parts.length = 0;
+  append(toTaskStarted(admitted, context, failed));
+  signal.throwIfAborted();
+  const traced =
+    tracer &&
+    traceTurn(tracer, { model: lease.model, conversationId: conversation.conversation_id }, () => clock.now());
+  return timed(spans, 'model', async () => {
+    const record = (part: MessagePart): void => void progress.parts.push(part);
+    const generator = engine.run(toTurnInput(admitted, context), { signal, record });
+    for (;;) {
+      const step = await generator.next().catch((error: unknown) => {
+        traced?.failed(toRpcError(signal.aborted ? signal.reason : error).reason);
+        throw error;
+      });
+      if (step.done) {
+        traced?.completed(step.value);
+        return step.value;
+      }
+      traced?.event(step.value);
+      if (isOfAnswer(step.value)) onBegun();
+      for (const event of splitEvent(step.value)) append(event);
+      if ('AgentMessageDelta' in step.value) progress.text += step.value.AgentMessageDelta.delta;
+      if ('ContextTrimmed' in step.value) {
+        progress.budget = { model: lease.model, tokens: step.value.ContextTrimmed.budget_tokens };
+      }
+    }
+  });
+}
+
+/** Whether an event shows that the model has begun its answer. */
+function isOfAnswer(event: EngineEvent): boolean {
+  return !('StreamError' in event || 'ContextTrimmed' in event || 'TokenCount' in event);
+}
+
+/** Throws `upstream_error` with the issues if the answer is not JSON of the caller's schema. */
+export function checkOutput({ outputSchema, lease }: AdmittedTurn, { content, finishReason }: Outcome): void {
+  if (outputSchema === undefined) return;
+  const read = readOutput(outputSchema, content);
+  if ('output' in read) return;
+  const cut = finishReason === undefined || finishReason === 'stop' ? '' : `, which was cut (${finishReason}),`;
+  throw new RpcError('upstream_error', {
+    message: `The answer${cut} does not match output_schema`,
+    data: { model: lease.model, detail: 'output_schema', issues: read.issues },
+    retryable: true,
+  });
+}

@@ -1,0 +1,11 @@
+// Measures a phase of a turn.
+import type { Span } from '../../timings.ts';
+
+export async function timed<R>(spans: Span[], phase: Span['phase'], work: () => Promise<R>): Promise<R> {
+  const startMs = performance.now();
+  try {
+    return await work();
+  } finally {
+    spans.push({ phase, startMs, endMs: performance.now() });
+  }
+}

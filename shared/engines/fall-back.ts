@@ -1,0 +1,36 @@
+// Decides after a failure which models may still answer the prompt: those that need not fail in the same way.
+import { providerOf } from '../config/model-id.ts';
+import type { RpcError } from '../errors.ts';
+
+/** Statuses that concern the credentials or the quota of an account, so all models of the account. */
+const OF_ACCOUNT: ReadonlySet<unknown> = new Set([401, 402]);
+/** Statuses that concern one model, its permissions or its load. */
+const OF_MODEL: ReadonlySet<unknown> = new Set([403, 404, 408, 429]);
+
+/**
+ * What has failed. `request`: every model would refuse it, because it is invalid, too long, or declined for its
+ * content.
+ */
+export type FailedPart = 'request' | 'account' | 'model';
+
+export function failedPart({ reason, data, retryable }: RpcError): FailedPart {
+  if (reason === 'upstream_timeout' || reason === 'unavailable' || reason === 'sandbox_unavailable') return 'model';
+  if (OF_ACCOUNT.has(data.status)) return 'account';
+  if (OF_MODEL.has(data.status) || isUnknownModel(reason, data)) return 'model';
+  return reason === 'upstream_error' && retryable ? 'model' : 'request';
+}
+
+/** Whether `next` may answer after this failure of `model`. */
+export function mayAnswer(next: string, model: string, failed: FailedPart): boolean {
+  return failed === 'model' || (failed === 'account' && accountOf(next) !== accountOf(model));
+}
+
+function isUnknownModel(reason: string, { issues }: RpcError['data']): boolean {
+  return reason === 'invalid_params' && Array.isArray(issues) && issues.some(({ path }) => path === 'model');
+}
+
+/** Codex uses the account of OpenAI. */
+function accountOf(model: string): string {
+  const provider = providerOf(model);
+  return provider === 'codex' ? 'openai' : provider;
+}

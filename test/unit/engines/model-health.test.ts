@@ -1,0 +1,110 @@
+// Which models are passed over: only those that fail again and again, only where there is a fallback, and one call at a
+// time finds out whether they have recovered.
+import { beforeEach, describe, expect, it } from 'vitest';
+import { type CallEnd, createModelHealth, type ModelHealth } from '../../../shared/engines/model-health.ts';
+import { createTestClock, type TestClock } from '../../support/fixtures/rate-limit.ts';
+
+const MODEL = 'anthropic/claude';
+
+let clock: TestClock;
+let health: ModelHealth;
+beforeEach(() => {
+  clock = createTestClock();
+  health = createModelHealth(clock);
+});
+
+function call(how: CallEnd, model = MODEL): void {
+  health.begin(model, { hasFallback: false })?.ended(how);
+}
+
+function fail(times: number, everyMs = 1_000): void {
+  for (let time = 0; time < times; time++) {
+    call('failed');
+    if (time < times - 1) clock.advance(everyMs);
+  }
+}
+
+const isPassedOver = (model = MODEL): boolean => {
+  const started = health.begin(model, { hasFallback: true });
+  started?.ended('unknown');
+  return started === undefined;
+};
+
+describe('a model that fails', () => {
+  it('is passed over after five failures in 30 s, for 30 s', () => {
+    fail(4);
+    expect(isPassedOver()).toBe(false);
+    call('failed');
+    expect(isPassedOver()).toBe(true);
+    expect(health.passedOver()).toEqual([{ model: MODEL, retry_in_ms: 30_000 }]);
+    clock.advance(29_999);
+    expect(isPassedOver()).toBe(true);
+    clock.advance(1);
+    expect(health.passedOver()).toEqual([]);
+    expect(isPassedOver()).toBe(false);
+  });
+
+  it('is called where there is no fallback', () => {
+    fail(50);
+    expect(health.begin(MODEL, { hasFallback: false })).toBeDefined();
+  });
+
+  it.each([
+    ['five failures in more than 30 s', () => fail(5, 7_501)],
+    ['a success between them', () => [fail(4), call('completed'), fail(4)]],
+    ['calls that say nothing about it', () => Array.from({ length: 9 }, () => call('unknown'))],
+    ['failures of another model', () => Array.from({ length: 9 }, () => call('failed', 'openai/gpt'))],
+  ])('is not passed over: %s', (_, run) => {
+    run();
+    expect(isPassedOver()).toBe(false);
+  });
+
+  it('is passed over by the time that has passed, whatever the wall clock says', () => {
+    fail(5);
+    clock.step(3_600_000);
+    expect(isPassedOver()).toBe(true);
+    clock.step(-7_200_000);
+    clock.advance(30_000);
+    expect(isPassedOver()).toBe(false);
+  });
+});
+
+describe('after 30 s', () => {
+  beforeEach(() => {
+    fail(5);
+    clock.advance(30_000);
+  });
+
+  it('one call at a time goes through', () => {
+    const probe = health.begin(MODEL, { hasFallback: true });
+    expect(probe).toBeDefined();
+    expect(isPassedOver()).toBe(true);
+    expect(health.passedOver()).toEqual([{ model: MODEL, retry_in_ms: 0 }]);
+    probe?.ended('unknown');
+    expect(isPassedOver()).toBe(false);
+  });
+
+  it('one more failure passes it over for 30 s again', () => {
+    health.begin(MODEL, { hasFallback: true })?.ended('failed');
+    clock.advance(29_999);
+    expect(isPassedOver()).toBe(true);
+    clock.advance(1);
+    expect(isPassedOver()).toBe(false);
+  });
+
+  it('an answer that begins ends it, before it is complete', () => {
+    const probe = health.begin(MODEL, { hasFallback: true });
+    probe?.begun();
+    expect(isPassedOver()).toBe(false);
+    expect(health.passedOver()).toEqual([]);
+    probe?.ended('completed');
+    fail(4);
+    expect(isPassedOver()).toBe(false);
+  });
+});
+
+it('remembers a bounded number of models', () => {
+  fail(5);
+  for (let index = 0; index < 256; index++) call('failed', `openai/${index}`);
+  expect(isPassedOver()).toBe(false);
+});
