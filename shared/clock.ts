@@ -13,6 +13,23 @@ export interface Clock extends WallClock {
   monotonic(): number;
 }
 
+/** A larger step of the wall clock, compared to the monotonic one, restarts the time for which it must be steady. */
+const STEP_MS_MAX = 60_000;
+
+/**
+ * Returns a function that returns whether the wall clock has been steady for `steadyMs`, as far as its calls can show.
+ * A clock that is wrong for a moment must not delete what has not expired.
+ */
+export function createSteadiness(clock: Clock, steadyMs: number): () => boolean {
+  let steady = { wallMs: clock.now(), atMs: clock.monotonic() };
+  return () => {
+    const now = { wallMs: clock.now(), atMs: clock.monotonic() };
+    const passedMs = now.atMs - steady.atMs;
+    if (Math.abs(now.wallMs - steady.wallMs - passedMs) > STEP_MS_MAX) steady = now;
+    return now.atMs - steady.atMs >= steadyMs;
+  };
+}
+
 /** Generates unguessable ids: `next('turn')` -> `turn_` + 32 hex digits (122 random bits). */
 export interface Ids {
   next(prefix: string): string;

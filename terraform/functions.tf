@@ -64,6 +64,7 @@ locals {
       GATEWAY_LIMITS        = var.limits
       GATEWAY_STORAGE_MB    = tostring(var.storage_mb)
     },
+    var.retention_days == null ? {} : { GATEWAY_RETENTION_DAYS = tostring(var.retention_days) },
     var.model == null ? {} : { MODEL = var.model },
     length(var.allowed_origins) == 0 ? {} : { ALLOWED_ORIGINS = join(" ", sort(var.allowed_origins)) },
   )

@@ -1,5 +1,6 @@
 # The sweeper: once a minute, the deployments function publishes recorded events that could not be published
-# immediately. It is this function because Cloud Run checks its invokers, while everyone may invoke webhook.
+# immediately, and erases expired sessions. It is this function because Cloud Run checks its invokers, while everyone
+# may invoke webhook.
 
 # The account whose ID tokens the requests of the job contain. It has no role.
 resource "google_service_account" "sweeper" {
@@ -11,7 +12,7 @@ resource "google_service_account" "sweeper" {
 resource "google_cloud_scheduler_job" "sweep" {
   name        = "gateway-sweep"
   region      = var.region
-  description = "Publishes webhook events that are still in the outbox"
+  description = "Publishes webhook events that are still in the outbox, and erases expired sessions"
   schedule    = "* * * * *"
   # A sweep starts no further event after 40 s.
   attempt_deadline = "60s"

@@ -246,6 +246,21 @@ variable "storage_mb" {
   }
 }
 
+variable "retention_days" {
+  description = <<-EOT
+    Days for which a session without a number of its own is kept after its last use. By default until it is deleted.
+  EOT
+  type        = number
+  default     = null
+  validation {
+    condition = (
+      var.retention_days == null ? true : var.retention_days >= 1 && var.retention_days <= 3650
+      && floor(var.retention_days) == var.retention_days
+    )
+    error_message = "retention_days is a whole number of days, from 1 to 3650."
+  }
+}
+
 variable "webhook_limits" {
   description = "Limits of calls per webhook secret. GitHub does not repeat a refused delivery."
   type        = string

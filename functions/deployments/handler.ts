@@ -87,7 +87,8 @@ export function createDeploymentsHandler(services: Services, options: OidcOption
       if (req.method !== 'POST') throw new RpcError('method_not_allowed', { data: { allow: 'POST' } });
       await authenticate(req, isSweep ? sweepers : pushers);
       if (isSweep) {
-        const result = await sweep(services);
+        const [outbox, expired] = await Promise.all([sweep(services), services.conversations.eraseExpired()]);
+        const result = { ...outbox, expired };
         audit('swept', { ...result });
         return sendJson(res, 200, result);
       }

@@ -5,6 +5,7 @@ import { findCodex, INSTALL_HINT } from '../../shared/codex-host/binary.ts';
 import type { Config } from '../../shared/config/config.ts';
 import { OFFLINE_MODEL } from '../../shared/config/model-id.ts';
 import type { Engines } from '../../shared/engines/engine.ts';
+import { errorFields } from '../../shared/log.ts';
 import { LOCAL_KEY } from '../../shared/protocol.ts';
 import { refuseMetadataServer } from '../../shared/sandbox/metadata-server.ts';
 import type { Services } from '../../shared/services.ts';
@@ -15,11 +16,13 @@ import { runProcess } from '../server/serve.ts';
 import { createLocalServer } from './server.ts';
 
 const SWEEP_MS = 5_000;
+const EXPIRY_MS = 60_000;
 
 await runProcess(async (services) => {
   const { config, engines, log } = services;
   const server = createLocalServer(services);
   const stopSweeper = startSweeper(services, SWEEP_MS);
+  const stopExpiry = startExpiry(services);
   const stopPull = await startSubscriber(services);
   return {
     server,
@@ -29,10 +32,35 @@ await runProcess(async (services) => {
     },
     async stop() {
       await stopSweeper();
+      await stopExpiry();
       await stopPull();
     },
   };
 }, checkMachine);
+
+/** Erases expired sessions every minute, never twice at a time; in the cloud the deployments function does that. */
+function startExpiry({ conversations, log }: Services): () => Promise<void> {
+  const stopping = new AbortController();
+  let running: Promise<void> | undefined;
+  const run = async (): Promise<void> => {
+    try {
+      const count = await conversations.eraseExpired({ signal: stopping.signal });
+      if (count > 0) log.info('erased expired sessions', { count });
+    } catch (error) {
+      log.warn('expired sessions are not erased yet', errorFields(error));
+    } finally {
+      running = undefined;
+    }
+  };
+  const timer = setInterval(() => {
+    running ??= run();
+  }, EXPIRY_MS).unref();
+  return async () => {
+    clearInterval(timer);
+    stopping.abort();
+    await running;
+  };
+}
 
 /** Registered servers run in this process's sandbox unless there is a sandbox service. */
 async function checkMachine({ sandbox, mcpServers }: Config): Promise<void> {

@@ -98,6 +98,8 @@ export interface Config {
   readonly dailyTokens: number | undefined;
   /** Most bytes of messages that a key may store. */
   readonly storageBytesMax: number;
+  /** Days for which a session without its own is kept after its last use; undefined: until it is deleted. */
+  readonly retentionDays: number | undefined;
   /** Milliseconds. Configurable, so that tests need not wait for the defaults. */
   readonly turns: { readonly leaseMs: number; readonly heartbeatMs: number; readonly timeoutMs: number };
 }

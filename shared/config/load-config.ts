@@ -82,6 +82,7 @@ export function loadConfig(env: Environment): Config {
     otlp: toOtlp(settings),
     dailyTokens: settings.GATEWAY_DAILY_TOKENS,
     storageBytesMax: settings.GATEWAY_STORAGE_MB * 2 ** 20,
+    retentionDays: settings.GATEWAY_RETENTION_DAYS,
     warnings,
     proxy: toProxy(settings.HTTP_PROXY, settings.HTTPS_PROXY, settings.NO_PROXY),
     searchPath: settings.PATH,

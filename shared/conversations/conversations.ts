@@ -1,6 +1,6 @@
 // The conversations of all keys, as methods use them. The start of a turn is in admission/, its run and its end in
 // turns/, the stored documents in records/.
-import type { Clock, Ids } from '../clock.ts';
+import { type Clock, createSteadiness, type Ids } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import type { Engines } from '../engines/engine.ts';
 import { createModelHealth, type ModelHealth } from '../engines/model-health.ts';
@@ -11,12 +11,14 @@ import type { Tracer } from '../tracer.ts';
 import { clearCompanionState, markCompanionState, type SessionName } from './admission/companion-state.ts';
 import { type PreparedPrompt, preparePrompt } from './admission/prepare.ts';
 import type { TurnDeps } from './deps.ts';
-import { deleteSession, eraseSession } from './erase.ts';
+import { deleteSession, eraseGone } from './erase.ts';
+import { type ExpiryOptions, eraseExpired } from './expire.ts';
 import { createOwnerWatch, type OwnerState } from './owner-watch.ts';
 import { createConversationCache } from './records/conversation-cache.ts';
 import { type CompanionState, type ConversationDocument, conversationRef, type Lease } from './records/documents.ts';
 import type { NumberedEvent } from './records/event-log.ts';
 import { createHistory, type History } from './records/history.ts';
+import { createRetention } from './records/retention.ts';
 import type { SessionChanges } from './records/session-fields.ts';
 import { createUsageLedger, type UsageLedger } from './records/usage-ledger.ts';
 import { settleAbandoned } from './turns/abandoned.ts';
@@ -24,6 +26,7 @@ import { createFollowers } from './turns/followers.ts';
 import {
   findConversation,
   type ListedPage,
+  type ListedSession,
   type LocatedTurn,
   listConversations,
   locateTurn,
@@ -58,7 +61,7 @@ export interface Conversations {
   readonly models: Pick<ModelHealth, 'passedOver'>;
   /** Admits the prompt and starts its turn, or finds the turn that has its idempotency key. */
   prompt(params: PromptParams, signal: AbortSignal): Promise<TurnHandle>;
-  /** The session's document; undefined when it is missing, another key's, or being erased. */
+  /** The session's document; undefined when it is missing, another key's, expired or being erased. */
   find(
     owner: string,
     sessionId: string,
@@ -93,12 +96,11 @@ export interface Conversations {
   ): Promise<void>;
   clearCompanionState(session: SessionName, state: CompanionState): Promise<void>;
   /** Sessions of a key, the most recently used one first. */
-  list(
-    owner: string,
-    page: ListedPage,
-  ): Promise<readonly { readonly id: string; readonly conversation: ConversationDocument }[]>;
+  list(owner: string, page: ListedPage): Promise<readonly ListedSession[]>;
   /** Changes a session and returns it; undefined as `find`. */
   update(owner: string, sessionId: string, changes: SessionChanges): Promise<ConversationDocument | undefined>;
+  /** Erases sessions that have expired; a bounded number of them. Returns how many. */
+  eraseExpired(options?: ExpiryOptions): Promise<number>;
   /** Lets running turns finish for `graceMs`, then ends them as interrupted. */
   drain(graceMs: number): Promise<void>;
 }
@@ -113,17 +115,23 @@ export interface ConversationsDeps extends Pick<PromptDeps, 'toolset'> {
   readonly tracer?: Tracer | undefined;
 }
 
+/** The clock must have been steady for this long before expired sessions are erased. */
+const STEADY_MS = 600_000;
+
 export function createConversations(given: ConversationsDeps): Conversations {
   const { config, store, engines, clock, ids, log } = given;
   const running = createRunningTurns();
   const closing = new AbortController();
+  const isSteady = createSteadiness(clock, STEADY_MS);
+  const retention = createRetention(clock, config.retentionDays);
   const deps: TurnDeps = {
     store,
     clock,
     log,
     tracer: given.tracer,
     history: createHistory(store),
-    cache: createConversationCache(),
+    cache: createConversationCache(retention),
+    retention,
     ledger: createUsageLedger({ store, clock, log, dailyTokens: config.dailyTokens }),
     owners: createOwnerWatch(clock, config.turns),
     storageBytesMax: config.storageBytesMax,
@@ -137,10 +145,12 @@ export function createConversations(given: ConversationsDeps): Conversations {
     closing: closing.signal,
     stopLocal: (turnId, reason) => running.find(turnId)?.stop(reason),
     awaitStop: (ref, lease) => awaitStop(deps, ref, lease, 'replaced'),
-    erase: (ref) => eraseSession(store, ref),
+    async erase(ref) {
+      await eraseGone(deps, ref);
+    },
   };
   const followers = createFollowers(deps);
-  const companionDeps = { store, cache: deps.cache, clock, ids, defaultModel: engines.defaultModel };
+  const companionDeps = { ...deps, ids, defaultModel: engines.defaultModel, erase: promptDeps.erase };
 
   const follow = (located: LocatedTurn, signal: AbortSignal): TurnHandle => {
     const local = running.find(located.turnId);
@@ -153,14 +163,14 @@ export function createConversations(given: ConversationsDeps): Conversations {
     history,
     ledger,
     models,
-    find: (owner, sessionId) => findConversation(store, owner, sessionId),
+    find: (owner, sessionId) => findConversation(deps, owner, sessionId),
 
     prepare: (owner, sessionId) => preparePrompt(deps, { owner, sessionId }),
 
     async prompt(params, signal) {
       const started = await startPrompt(promptDeps, params);
       if (started.kind === 'duplicate') {
-        return follow(await locateTurn(store, params.owner, started.sessionId, started.turnId), signal);
+        return follow(await locateTurn(deps, params.owner, started.sessionId, started.turnId), signal);
       }
       const { conversation, turn } = started;
       running.add(turn);
@@ -170,7 +180,7 @@ export function createConversations(given: ConversationsDeps): Conversations {
     async resume(owner, sessionId, turnId, signal) {
       // The record of a turn that has just started is not in the store yet; this instance has its session in memory.
       const session = sessionId ?? (turnId === undefined ? undefined : running.find(turnId)?.sessionId);
-      return follow(await locateTurn(store, owner, session, turnId), signal);
+      return follow(await locateTurn(deps, owner, session, turnId), signal);
     },
 
     ownerState: deps.owners.ofLease,
@@ -179,7 +189,7 @@ export function createConversations(given: ConversationsDeps): Conversations {
       settleAbandoned(deps, conversationRef(owner, sessionId), lease, { reason: 'interrupted' }),
 
     async snapshot(owner, sessionId, turnId) {
-      const located = await locateTurn(store, owner, sessionId, turnId);
+      const located = await locateTurn(deps, owner, sessionId, turnId);
       const local = running.find(located.turnId);
       // A turn that another instance has ended runs here until this instance reads that.
       const isOurs = located.conversation.turn?.turn_id === located.turnId;
@@ -195,8 +205,9 @@ export function createConversations(given: ConversationsDeps): Conversations {
     markCompanionState: (session, state, options) => markCompanionState(companionDeps, session, state, options),
     clearCompanionState: (session, state) => clearCompanionState(companionDeps, session, state),
 
-    list: (owner, page) => listConversations(store, owner, page),
+    list: (owner, page) => listConversations(deps, owner, page),
     update: (owner, sessionId, changes) => updateSession(deps, conversationRef(owner, sessionId), changes),
+    eraseExpired: (options) => eraseExpired(deps, isSteady, options),
 
     async drain(graceMs) {
       closing.abort();

@@ -8,6 +8,7 @@ import type { Tracer } from '../tracer.ts';
 import type { OwnerWatch } from './owner-watch.ts';
 import type { ConversationCache } from './records/conversation-cache.ts';
 import type { History } from './records/history.ts';
+import type { Retention } from './records/retention.ts';
 import type { UsageLedger } from './records/usage-ledger.ts';
 
 export interface TurnDeps {
@@ -17,6 +18,7 @@ export interface TurnDeps {
   readonly tracer: Tracer | undefined;
   readonly history: History;
   readonly cache: ConversationCache;
+  readonly retention: Retention;
   readonly ledger: UsageLedger;
   readonly owners: OwnerWatch;
   /** Most bytes of messages that an owner may store. */

@@ -1,7 +1,6 @@
-// conversation.delete erases every document of a session. First a tombstone is written: no caller finds the session, no
-// instance starts a turn in it, and the new epoch fences a running turn. Then the documents are erased in bounded
-// steps, the tombstone last: the next delete or prompt continues after a crash.
-import type { Clock } from '../clock.ts';
+// Erases every document of a session: for conversation.delete, and for a session that has expired. First a tombstone is
+// written: no caller finds the session, no instance starts a turn in it, and the new epoch fences a running turn. Then
+// the documents are erased in bounded steps, the tombstone last: the next delete or prompt continues after a crash.
 import { RunsOnCompanion } from '../engines/place.ts';
 import { Conflict, type Ref, type Store, type Write } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
@@ -30,7 +29,7 @@ const WRITES_PER_COMMIT = 200;
  * companions can end.
  */
 export async function deleteSession(
-  { store, clock, ledger, cache }: TurnDeps,
+  deps: TurnDeps,
   running: RunningTurns,
   {
     owner,
@@ -39,32 +38,51 @@ export async function deleteSession(
   }: { readonly owner: string; readonly sessionId: string; readonly canForward: boolean },
 ): Promise<boolean> {
   const ref = conversationRef(owner, sessionId);
-  const marked = await markDeleted(store, ref, clock, canForward);
+  const marked = await markDeleted(deps, ref, ({ companion = [] }) => {
+    if (canForward && companion.length > 0) throw new RunsOnCompanion();
+    return true;
+  });
   if (marked === undefined) return false;
-  ledger.add(owner, NO_USAGE, -marked.freedBytes);
-  cache.set(ref, undefined);
   const local = marked.lease === null ? undefined : running.find(marked.lease.turn_id);
   local?.stop('cancelled');
   await local?.done.catch(() => {});
-  await eraseSession(store, ref);
+  await eraseSession(deps.store, ref);
+  return !marked.isExpired;
+}
+
+/** Erases a session that is being deleted or has expired; no effect on any other. Returns whether it erased one. */
+export async function eraseGone(deps: TurnDeps, ref: Ref): Promise<boolean> {
+  const marked = await markDeleted(deps, ref, (conversation) => deps.retention.isExpired(conversation));
+  if (marked === undefined) return false;
+  await eraseSession(deps.store, ref);
   return true;
 }
 
+interface Marked {
+  /** Of the running turn. */
+  readonly lease: Lease | null;
+  /** Bytes of the session in its owner's total. */
+  readonly freedBytes: number;
+  readonly owner: string;
+  readonly isExpired: boolean;
+}
+
 /**
- * Writes the tombstone and frees the idempotency keys of the turns that ran or waited. Returns the lease of the running
- * turn, if any, and the bytes of the session in the owner's total; undefined when there is no such session.
+ * Writes the tombstone where `isDue`, and frees the idempotency keys of the turns that ran or waited. Undefined when
+ * there is no such session.
  */
 async function markDeleted(
-  store: Store,
+  { store, clock, cache, ledger, retention }: TurnDeps,
   ref: Ref,
-  clock: Clock,
-  canForward: boolean,
-): Promise<{ readonly lease: Lease | null; readonly freedBytes: number } | undefined> {
-  const { result } = await transact(store, [ref], ([snapshot]) => {
+  isDue: (conversation: ConversationDocument) => boolean,
+): Promise<Marked | undefined> {
+  const { result } = await transact<Marked | undefined>(store, [ref], ([snapshot]) => {
     const current = Conversations.read(snapshot);
     if (current === undefined) return { writes: [], result: undefined };
-    if (current.deleted) return { writes: [], result: { lease: null, freedBytes: 0 } };
-    if (canForward && (current.companion?.length ?? 0) > 0) throw new RunsOnCompanion();
+    const isExpired = !current.deleted && retention.isExpired(current);
+    const { owner, turn: lease, counted_bytes: freedBytes = 0 } = current;
+    if (current.deleted) return { writes: [], result: { lease, freedBytes: 0, owner, isExpired } };
+    if (!isDue(current)) return { writes: [], result: undefined };
     const tombstone: ConversationDocument = {
       ...current,
       owner: '',
@@ -78,9 +96,13 @@ async function markDeleted(
     };
     return {
       writes: [Conversations.write(ref, tombstone), ...discardTurns(current)],
-      result: { lease: current.turn, freedBytes: current.counted_bytes ?? 0 },
+      result: { lease, freedBytes, owner, isExpired },
     };
   });
+  if (result !== undefined) {
+    ledger.add(result.owner, NO_USAGE, -result.freedBytes);
+    cache.set(ref, undefined);
+  }
   return result;
 }
 

@@ -7,7 +7,7 @@ import { type SessionChanges, withChanges } from './records/session-fields.ts';
 
 /** The session after the change; undefined when it is missing, another key's, or being erased. */
 export async function updateSession(
-  { store, cache }: Pick<TurnDeps, 'store' | 'cache'>,
+  { store, cache, retention }: Pick<TurnDeps, 'store' | 'cache' | 'retention'>,
   ref: Ref,
   changes: SessionChanges,
 ): Promise<ConversationDocument | undefined> {
@@ -18,7 +18,7 @@ export async function updateSession(
     ([snapshot]) => {
       const current = cache.read(snapshot);
       if (current === undefined || isEmpty) return { writes: [], result: current };
-      const changed = withChanges(current, changes);
+      const changed = retention.stamp(withChanges(current, changes));
       return { writes: [Conversations.write(ref, changed)], result: changed };
     },
     { cached: cache.get(ref) },

@@ -64,8 +64,8 @@ export const conversationList = defineMethod({
     for (let read = 0; read < READ_MAX && page.items.length < limit; ) {
       const size = isExact ? Math.min(STEP, limit - page.items.length) : STEP;
       const found = await conversations.list(caller.keyId, { after, limit: size, metadata });
-      for (const { id, conversation } of found) {
-        const isMatch = hasMetadata(conversation, metadata);
+      for (const { id, conversation, isExpired } of found) {
+        const isMatch = !isExpired && hasMetadata(conversation, metadata);
         if (isMatch && (page.items.length === limit || !page.add(toSession(conversation)))) return answer(true);
         after = { value: conversation.updated_at, id };
       }

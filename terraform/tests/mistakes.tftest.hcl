@@ -34,6 +34,7 @@ run "each_is_refused" {
     sandbox_instances = 2
     sandbox_cpu       = 3
     limits            = "100 per minute"
+    retention_days    = 0.5
     model             = "claude"
     allowed_origins   = ["https://app.example.com/path"]
     environment       = { ANTHROPIC_API_KEY = "sk-not-here" }
@@ -60,6 +61,7 @@ run "each_is_refused" {
     var.sandbox_instances,
     var.sandbox_cpu,
     var.limits,
+    var.retention_days,
     var.model,
     var.allowed_origins,
     var.environment,

@@ -3,16 +3,19 @@ import { randomBytes } from 'node:crypto';
 import { inject } from 'vitest';
 import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import { conversationCases } from '../cases/conversation.cases.ts';
+import { retentionCases } from '../cases/retention.cases.ts';
 import { sessionCases } from '../cases/session.cases.ts';
 import { createFixture } from '../support/fixtures/conversations.ts';
 import { describeWith } from '../support/requirements.ts';
 
 describeWith('emulators', 'Firestore', () => {
   const projectId = `turns-${randomBytes(4).toString('hex')}`;
-  const openFixture = () =>
+  const openFixture = (project: string) =>
     createFixture({
-      openStore: (clock) => createFirestoreStore({ projectId, emulatorHost: inject('firestoreHost'), clock }),
+      openStore: (clock) => createFirestoreStore({ projectId: project, emulatorHost: inject('firestoreHost'), clock }),
     });
-  conversationCases('the Firestore emulator', openFixture);
-  sessionCases('the Firestore emulator', openFixture);
+  conversationCases('the Firestore emulator', () => openFixture(projectId));
+  sessionCases('the Firestore emulator', () => openFixture(projectId));
+  // A database for each case, because the sweep is of the whole database.
+  retentionCases('the Firestore emulator', () => openFixture(`retention-${randomBytes(4).toString('hex')}`));
 });

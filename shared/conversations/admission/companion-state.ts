@@ -1,10 +1,10 @@
 // Whether a session has MCP servers or a terminal, which only companions can use, marked on the session's document. The
 // admission of a prompt finds the mark without a further read: a function forwards the prompt to a companion, any of
 // them, and a companion reads which servers there are. The mark is a hint: what it names may have ended.
-import type { Clock, Ids } from '../../clock.ts';
-import type { Ref, Store } from '../../store/store.ts';
+import type { Ids } from '../../clock.ts';
+import type { Ref } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
-import type { ConversationCache } from '../records/conversation-cache.ts';
+import type { TurnDeps } from '../deps.ts';
 import {
   type CompanionState,
   type ConversationDocument,
@@ -13,12 +13,11 @@ import {
 } from '../records/documents.ts';
 import { newConversation } from '../turns/lease.ts';
 
-export interface CompanionStateDeps {
-  readonly store: Store;
-  readonly cache: ConversationCache;
-  readonly clock: Clock;
+export interface CompanionStateDeps extends Pick<TurnDeps, 'store' | 'cache' | 'clock' | 'retention'> {
   readonly ids: Ids;
   readonly defaultModel: string;
+  /** Erases a session that is being deleted or has expired. */
+  erase(ref: Ref): Promise<void>;
 }
 
 export interface SessionName {
@@ -27,7 +26,7 @@ export interface SessionName {
 }
 
 /** Sets the mark. With `isStarted`, a session that does not exist is created with it. */
-export function markCompanionState(
+export async function markCompanionState(
   deps: CompanionStateDeps,
   { owner, sessionId }: SessionName,
   state: CompanionState,
@@ -35,21 +34,26 @@ export function markCompanionState(
 ): Promise<void> {
   const conversationId = deps.ids.next('conv');
   const now = new Date(deps.clock.now()).toISOString();
-  return change(deps, conversationRef(owner, sessionId), (present) => {
-    const created = isStarted ? newConversation(owner, sessionId, conversationId, deps.defaultModel, now) : undefined;
-    const current = present ?? created;
-    return current && withCompanionState(current, state, true);
-  });
+  const ref = conversationRef(owner, sessionId);
+  const mark = () =>
+    change(deps, ref, (present) => {
+      const created = newConversation(owner, sessionId, conversationId, deps.defaultModel, now);
+      const current = present ?? (isStarted ? deps.retention.stamp(created) : undefined);
+      return current && withCompanionState(current, state, true);
+    });
+  if ((await mark()) !== 'expired' || !isStarted) return;
+  await deps.erase(ref);
+  await mark();
 }
 
 /** Removes the mark. */
-export function clearCompanionState(
+export async function clearCompanionState(
   deps: CompanionStateDeps,
   { owner, sessionId }: SessionName,
   state: CompanionState,
 ): Promise<void> {
   const ref = conversationRef(owner, sessionId);
-  return change(deps, ref, (current) => current && withCompanionState(current, state, false));
+  await change(deps, ref, (current) => current && withCompanionState(current, state, false));
 }
 
 /** The document with or without the mark; the same object if nothing changes. */
@@ -67,24 +71,27 @@ export function hasCompanionState({ companion }: ConversationDocument, state: Co
   return companion?.includes(state) === true;
 }
 
+/** A session that is being erased or has expired is not changed. */
 async function change(
   { store, cache }: CompanionStateDeps,
   ref: Ref,
   compute: (current: ConversationDocument | undefined) => ConversationDocument | undefined,
-): Promise<void> {
-  const { snapshots } = await transact(
+): Promise<'expired' | undefined> {
+  const { result, snapshots } = await transact(
     store,
     [ref],
     ([snapshot]) => {
+      const current = cache.read(snapshot);
       const stored = Conversations.read(snapshot);
-      // A session that is being erased is not changed.
-      const next = stored?.deleted === true ? undefined : compute(stored);
-      return {
-        writes: next === undefined || next === stored ? [] : [Conversations.write(ref, next)],
-        result: undefined,
-      };
+      if (current === undefined && stored !== undefined) {
+        return { writes: [], result: stored.deleted ? undefined : ('expired' as const) };
+      }
+      const next = compute(current);
+      const isChanged = next !== undefined && next !== current;
+      return { writes: isChanged ? [Conversations.write(ref, next)] : [], result: undefined };
     },
     { cached: cache.get(ref) },
   );
   cache.set(ref, snapshots[0]);
+  return result;
 }

@@ -99,8 +99,10 @@ function compute(deps: AdmissionDeps, attempt: Attempt, read: readonly Snapshot[
   if (totalRef !== undefined && storedBytes + promptBytes > storageBytesMax) {
     return refuse(() => storageFull(storedBytes, storageBytesMax));
   }
-  if (Conversations.read(snapshot)?.deleted === true) return follow(() => ({ kind: 'erasing' }));
-  const current = cache.read(snapshot) ?? newConversationOf(attempt);
+  const stored = cache.read(snapshot);
+  const isGone = stored === undefined && Conversations.read(snapshot) !== undefined;
+  if (isGone) return follow(() => ({ kind: 'erasing' }));
+  const current = stored ?? newConversationOf(attempt);
   if (queued && !isKnown(current, turnId)) return refuse(dropped);
   if (hasCompanionState(current, 'mcp')) {
     if (!queued && request.canForward) return follow(() => ({ kind: 'on_companion' }));

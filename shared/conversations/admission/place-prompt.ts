@@ -60,7 +60,7 @@ export function placePrompt(
     case 'admitted': {
       const hadTools = hasCompanionState(current, 'mcp');
       const hasTools = request.canForward ? hadTools : request.found?.tools !== undefined;
-      const marked = withCompanionState(admission.conversation, 'mcp', hasTools);
+      const marked = withCompanionState(deps.retention.stamp(admission.conversation), 'mcp', hasTools);
       const { conversation, writes } = withPrompt(marked, promptTurn, attempt);
       return {
         writes: [Conversations.write(ref, conversation), ...writes, ...keyWrites],

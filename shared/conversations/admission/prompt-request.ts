@@ -42,6 +42,6 @@ export interface AdmissionDeps extends TurnDeps {
   stopLocal(turnId: string, reason: 'replaced'): void;
   /** Ends a turn that has a stop request, after a limited time by force. */
   awaitStop(ref: Ref, lease: Lease): Promise<void>;
-  /** Finishes the erasure of a session that is being deleted. */
+  /** Erases a session that is being deleted or has expired. */
   erase(ref: Ref): Promise<void>;
 }

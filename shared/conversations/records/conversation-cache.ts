@@ -4,6 +4,7 @@ import { LRUCache } from 'lru-cache';
 import { shareOfHeap } from '../../heap-share.ts';
 import type { Ref, Snapshot } from '../../store/store.ts';
 import { type ConversationDocument, Conversations } from './documents.ts';
+import type { Retention } from './retention.ts';
 import { charsOf } from './texts.ts';
 
 const CACHE_BYTES_MAX = shareOfHeap(1 / 8, 64 << 20);
@@ -25,11 +26,11 @@ export interface ConversationCache {
   found(ref: Ref, snapshot: Snapshot | undefined): void;
   /** Records that another instance has written the session since `known` was cached. */
   outdated(known: Snapshot): void;
-  /** The document in a snapshot of a conversation; undefined when absent or being erased. */
+  /** The document in a snapshot of a conversation; undefined when absent, expired or being erased. */
   read(snapshot: Snapshot | undefined): ConversationDocument | undefined;
 }
 
-export function createConversationCache(): ConversationCache {
+export function createConversationCache(retention: Retention): ConversationCache {
   const snapshots = new LRUCache<string, Snapshot>({
     maxSize: CACHE_BYTES_MAX,
     sizeCalculation: (snapshot) => {
@@ -58,7 +59,7 @@ export function createConversationCache(): ConversationCache {
     outdated: ({ ref }) => void shared.set(ref.id, true),
     read(snapshot) {
       const data = Conversations.read(snapshot);
-      return data?.deleted === true ? undefined : data;
+      return data === undefined || data.deleted || retention.isExpired(data) ? undefined : data;
     },
   };
 }

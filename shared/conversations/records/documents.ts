@@ -127,16 +127,20 @@ export const Conversations = defineDocument({
     default_title: z.string().exactOptional(),
     metadata: z.string().exactOptional(),
     labels: z.array(z.string()).exactOptional(),
+    /** Days after the last prompt or answer for which it is kept; absent: those of the deployment (retention.ts). */
     retention_days: z.number().exactOptional(),
+    /** UTC day on which it expires, as of the last prompt; absent: never. */
+    expires_on: z.string().exactOptional(),
   }),
   queries: [
     { where: ['owner'], orderBy: 'updated_at', direction: 'desc' },
     { where: ['owner'], contains: 'labels', orderBy: 'updated_at', direction: 'desc' },
+    { orderBy: 'expires_on' },
   ],
   id: 'hash of key id and session id',
   holds: 'state, lease, queue, the newest messages',
   writtenBy: 'prompts, cancel, update, delete',
-  kept: 'until it is deleted',
+  kept: 'until it is deleted, or `GATEWAY_RETENTION_DAYS` after its last use',
 });
 export type ConversationDocument = DocumentOf<typeof Conversations>;
 

@@ -4,6 +4,7 @@
 import { RpcError } from '../../errors.ts';
 import type { Ref, Store } from '../../store/store.ts';
 import type { Usage } from '../../turn-events.ts';
+import type { TurnDeps } from '../deps.ts';
 import {
   type ConversationDocument,
   Conversations,
@@ -36,16 +37,18 @@ export interface TurnSnapshot {
   readonly last_event: TurnDocument['last_event'];
 }
 
-/** The session's document; undefined when it is missing, another key's, or being erased. */
+type ReadDeps = Pick<TurnDeps, 'store' | 'cache'>;
+
+/** The session's document; undefined when it is missing, another key's, expired or being erased. */
 export async function findConversation(
-  store: Store,
+  { store, cache }: ReadDeps,
   owner: string,
   sessionId: string,
 ): Promise<{ readonly ref: Ref; readonly conversation: ConversationDocument } | undefined> {
   const ref = conversationRef(owner, sessionId);
   const [snapshot] = await store.get([ref]);
-  const conversation = Conversations.read(snapshot);
-  return conversation === undefined || conversation.deleted ? undefined : { ref, conversation };
+  const conversation = cache.read(snapshot);
+  return conversation && { ref, conversation };
 }
 
 export interface ListedPage {
@@ -55,12 +58,19 @@ export interface ListedPage {
   readonly metadata?: Metadata | undefined;
 }
 
+export interface ListedSession {
+  readonly id: string;
+  readonly conversation: ConversationDocument;
+  /** It is not erased yet, and absent for the caller. */
+  readonly isExpired: boolean;
+}
+
 /** Sessions of a key, the most recently used one first. */
 export async function listConversations(
-  store: Store,
+  { store, cache }: ReadDeps,
   owner: string,
   { after, limit, metadata = {} }: ListedPage,
-): Promise<readonly { readonly id: string; readonly conversation: ConversationDocument }[]> {
+): Promise<readonly ListedSession[]> {
   const order = { orderBy: 'updated_at', direction: 'desc' } as const;
   const [pair] = Object.entries(metadata);
   const contains = pair && { contains: { field: 'labels', value: toLabel(...pair) } };
@@ -69,7 +79,8 @@ export async function listConversations(
   );
   return snapshots.flatMap((snapshot) => {
     const conversation = Conversations.read(snapshot);
-    return conversation === undefined ? [] : [{ id: snapshot.ref.id, conversation }];
+    const isExpired = cache.read(snapshot) === undefined;
+    return conversation === undefined ? [] : [{ id: snapshot.ref.id, conversation, isExpired }];
   });
 }
 
@@ -78,13 +89,14 @@ export async function listConversations(
  * turn. Throws `not_found`.
  */
 export async function locateTurn(
-  store: Store,
+  deps: ReadDeps,
   owner: string,
   sessionId: string | undefined,
   turnId: string | undefined,
 ): Promise<LocatedTurn> {
+  const { store } = deps;
   const session = sessionId ?? (await sessionOf(store, turnId));
-  const found = session === undefined ? undefined : await findConversation(store, owner, session);
+  const found = session === undefined ? undefined : await findConversation(deps, owner, session);
   if (found === undefined) throw new RpcError('not_found', { message: 'no such session' });
   const { conversation } = found;
   const wanted = turnId ?? conversation.turn?.turn_id ?? conversation.last_turn?.turn_id;

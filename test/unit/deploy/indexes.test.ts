@@ -130,7 +130,9 @@ async function collectQueries(): Promise<Query[]> {
       return embedded.query(query, options);
     },
   };
-  const services = await createServices(config, { store });
+  let passedMs = 0;
+  const clock = { now: () => Date.now() + passedMs, monotonic: () => performance.now() + passedMs };
+  const services = await createServices(config, { store, clock });
   try {
     const { conversations } = services;
     const turn = await conversations.prompt(
@@ -142,6 +144,8 @@ async function collectQueries(): Promise<Query[]> {
     await conversations.list('default', { limit: 1, metadata: { user: 'u1' } });
     await conversations.delete('default', 's');
     await services.erasures.sweep();
+    passedMs = 3_600_000;
+    await conversations.eraseExpired();
     for (const order of ['newest', 'oldest'] as const) {
       await listEvents(store, { order, limit: 1 });
       await listEvents(store, { order, limit: 1, event: 'deployment.success' });
