@@ -1,10 +1,10 @@
-// The Terminals port in this process. Finds terminals by owner and session, bounds their number, and ends unused ones.
+// The Terminals port in this process: starts terminals, passes calls to the one that the handle names, and ends unused
+// ones.
 import { RpcError } from '../errors.ts';
 import { sandboxUnavailable } from '../sandbox/commands.ts';
-import { createEndedTerminals } from './ended-terminals.ts';
-import { createLifetime, type Lifetime } from './lifetime.ts';
+import { createLifetime } from './lifetime.ts';
 import { type OpenDeps, openTerminal } from './open.ts';
-import type { Terminal } from './terminal.ts';
+import { createTerminalTable, type Entry, type TerminalsOf } from './terminal-table.ts';
 import type { Size, TerminalFacts, TerminalHandle, TerminalRequest, Terminals } from './terminals.ts';
 
 export interface TerminalsOptions {
@@ -20,37 +20,18 @@ export interface TerminalsOptions {
 export const TERMINAL_TIMES = { unwatchedMs: 60_000, idleMs: 15 * 60_000 };
 const SIZE: Size = { cols: 80, rows: 24 };
 
-interface Entry {
-  readonly handle: TerminalHandle;
-  readonly terminal: Terminal;
-  readonly lifetime: Lifetime;
-}
-
 export interface LocalTerminals extends Terminals {
   /**
    * Ends the terminals of a session, or of all sessions of an owner, that were started before `beforeMs` (of
    * `performance.now()`), and drops their output.
    */
-  erase(of: { readonly owner: string; readonly sessionId?: string | undefined }, beforeMs: number): Promise<void>;
+  erase(of: TerminalsOf, beforeMs: number): Promise<void>;
 }
 
 export function createLocalTerminals(deps: OpenDeps, options: TerminalsOptions = {}): LocalTerminals {
   const { unwatchedMs, idleMs, perKeyMax = 8, totalMax = 32 } = { ...TERMINAL_TIMES, ...options };
-  const entries = new Map<string, Promise<Entry>>();
-  const running = new Map<string, Entry>();
-  /** All running terminals, those that are ending included. */
-  const alive = new Set<Entry>();
-  const ended = createEndedTerminals({ keptMs: unwatchedMs, perKeyMax, totalMax });
+  const table = createTerminalTable({ keptMs: unwatchedMs, perKeyMax, totalMax });
   let isDraining = false;
-
-  /**
-   * Returns a running terminal synchronously, so that its input stays in order. Calls that arrive while it is starting
-   * wait for it, in order.
-   */
-  const find = (handle: TerminalHandle): Entry | Promise<Entry> => {
-    const id = idOf(handle);
-    return running.get(id) ?? entries.get(id) ?? throwNotFound();
-  };
 
   const throwNotFound = async (): Promise<never> => {
     const state = await deps.sandbox.available();
@@ -59,128 +40,77 @@ export function createLocalTerminals(deps: OpenDeps, options: TerminalsOptions =
   };
 
   /**
-   * Frees the id before the processes have ended: a caller that starts the session again gets a new terminal, not the
-   * one that is ending.
+   * Calls `work` synchronously for a running terminal, so that its input stays in order. Calls that arrive while the
+   * terminal is starting wait for it, in order.
    */
-  const end = (entry: Entry): void => {
-    const id = idOf(entry.handle);
-    if (running.get(id) === entry) {
-      running.delete(id);
-      entries.delete(id);
-      ended.keep(id, entry.handle.owner, entry.terminal);
-    }
-    entry.lifetime.stop();
-    entry.terminal.kill();
+  const onTerminal = async <R>(handle: TerminalHandle, work: (entry: Entry) => R): Promise<Awaited<R>> => {
+    const found = table.find(handle) ?? throwNotFound();
+    return await work(found instanceof Promise ? await found : found);
   };
 
-  async function create(handle: TerminalHandle, request: TerminalRequest & Size): Promise<Entry> {
+  const open = async (handle: TerminalHandle, request: TerminalRequest & Size): Promise<Entry> => {
     const terminal = await openTerminal(deps, handle, request, (_count, leftAgoMs) =>
       lifetime.watchersChanged(leftAgoMs),
     );
-    const lifetime = createLifetime(terminal, { unwatchedMs, idleMs, end: () => end(entry) });
+    const lifetime = createLifetime(terminal, { unwatchedMs, idleMs, end: () => table.end(entry) });
     const entry: Entry = { handle, terminal, lifetime };
-    running.set(idOf(handle), entry);
-    ended.drop(idOf(handle));
-    alive.add(entry);
-    void terminal.exited.then(() => {
-      alive.delete(entry);
-      end(entry);
-    });
-    if (isDraining) end(entry);
+    table.add(entry);
+    if (isDraining) table.end(entry);
     return entry;
-  }
+  };
 
   return {
     async start(handle, request) {
       if (isDraining) throw new RpcError('unavailable', { message: 'The gateway is stopping', retryAfterMs: 1_000 });
-      const id = idOf(handle);
-      const existing = entries.get(id);
-      if (existing !== undefined) {
-        const entry = await existing;
-        const { size } = entry.terminal;
-        if (request.cols !== undefined || request.rows !== undefined)
-          entry.terminal.resize({ ...size, ...sizeOf(request) });
-        entry.lifetime.watchersChanged();
-        return { ...factsOf(entry), resumed: true };
-      }
+      const existing = table.find(handle);
+      if (existing !== undefined) return resume(await existing, request);
       if (request.onlyRunning) return throwNotFound();
-      const own = [...entries.keys()].filter((other) => isOf(handle.owner, other)).length;
-      if (own >= perKeyMax || entries.size >= totalMax) {
-        throw new RpcError('unavailable', {
-          message: `Too many terminals are open (${perKeyMax} per key)`,
-          retryAfterMs: 10_000,
-        });
-      }
-      // The entry is set before the first `await`, so that concurrent calls count it.
-      const created = create(handle, { ...request, ...SIZE, ...sizeOf(request) });
-      entries.set(id, created);
-      created.catch(() => entries.delete(id));
-      return { ...factsOf(await created), resumed: false };
+      const entry = await table.start(handle, () => open(handle, { ...request, ...SIZE, ...sizeOf(request) }));
+      return { ...factsOf(entry), resumed: false };
     },
 
-    async input(handle, data) {
-      const found = find(handle);
-      const entry = found instanceof Promise ? await found : found;
-      entry.terminal.write(data);
-      entry.lifetime.restartUnwatchedTimer();
-      return factsOf(entry);
-    },
+    input: (handle, data) =>
+      onTerminal(handle, (entry) => {
+        entry.terminal.write(data);
+        entry.lifetime.restartUnwatchedTimer();
+        return factsOf(entry);
+      }),
 
-    async resize(handle, size) {
-      const found = find(handle);
-      const entry = found instanceof Promise ? await found : found;
-      entry.terminal.resize(size);
-      entry.lifetime.restartUnwatchedTimer();
-      return factsOf(entry);
-    },
+    resize: (handle, size) =>
+      onTerminal(handle, (entry) => {
+        entry.terminal.resize(size);
+        entry.lifetime.restartUnwatchedTimer();
+        return factsOf(entry);
+      }),
 
     async watch(handle, watcher, afterSeq) {
-      const id = idOf(handle);
-      const terminal = entries.has(id) ? undefined : ended.get(id);
-      if (terminal !== undefined) return terminal.watch(watcher, afterSeq);
-      const found = find(handle);
-      const entry = found instanceof Promise ? await found : found;
-      return entry.terminal.watch(watcher, afterSeq);
+      const ended = table.findEnded(handle);
+      if (ended !== undefined) return ended.watch(watcher, afterSeq);
+      return onTerminal(handle, ({ terminal }) => terminal.watch(watcher, afterSeq));
     },
 
-    async close(handle) {
-      const found = find(handle);
-      const entry = found instanceof Promise ? await found : found;
-      end(entry);
-      return entry.terminal.exited;
-    },
+    close: (handle) =>
+      onTerminal(handle, (entry) => {
+        table.end(entry);
+        return entry.terminal.exited;
+      }),
 
-    async erase({ owner, sessionId }, beforeMs) {
-      const isMeant = (id: string): boolean =>
-        sessionId === undefined ? isOf(owner, id) : id === idOf({ owner, sessionId });
-      const isOld = ({ startedMs }: Terminal): boolean => startedMs <= beforeMs;
-      const found = await Promise.all(
-        [...entries].flatMap(([id, entry]) => (isMeant(id) ? entry.catch(() => undefined) : [])),
-      );
-      const erased = found.filter((entry) => entry !== undefined).filter(({ terminal }) => isOld(terminal));
-      for (const entry of erased) end(entry);
-      ended.dropAll((id, terminal) => isMeant(id) && isOld(terminal));
-      await Promise.all(erased.map(({ terminal }) => terminal.exited));
-    },
+    erase: table.erase,
 
     async drain() {
       isDraining = true;
-      await Promise.allSettled(entries.values());
-      const all = [...alive];
-      for (const entry of all) end(entry);
-      await Promise.all(all.map(({ terminal }) => terminal.exited));
+      await table.endAll();
     },
   };
 }
 
-/** The owner is part of the id: another owner's handle names an absent terminal, so no check can be forgotten. */
-function idOf({ owner, sessionId }: TerminalHandle): string {
-  return JSON.stringify([owner, sessionId]);
-}
-
-/** `id` as `idOf` makes it. */
-function isOf(owner: string, id: string): boolean {
-  return id.startsWith(`[${JSON.stringify(owner)},`);
+/** A caller that starts a running terminal gets it in the size that it requests. */
+function resume(entry: Entry, request: TerminalRequest): TerminalFacts & { readonly resumed: boolean } {
+  const { terminal, lifetime } = entry;
+  const size = sizeOf(request);
+  if (Object.keys(size).length > 0) terminal.resize({ ...terminal.size, ...size });
+  lifetime.watchersChanged();
+  return { ...factsOf(entry), resumed: true };
 }
 
 function factsOf({ terminal }: Entry): TerminalFacts {

@@ -1,7 +1,8 @@
 // Opens a terminal: starts its command in the sandbox, and reports its end.
 import type { Sandbox, SandboxSpec } from '../sandbox/sandbox.ts';
 import { openPty } from './pty.ts';
-import { createTerminal, type OnWatchers, type Terminal } from './terminal.ts';
+import { createTerminal, type Terminal } from './terminal.ts';
+import type { OnWatchers } from './terminal-output.ts';
 import type { Size, TerminalEnding, TerminalHandle, TerminalRequest } from './terminals.ts';
 
 export interface OpenDeps {

@@ -1,9 +1,7 @@
-// One running terminal and its watchers. Each watcher reads the ring buffer at its own pace. When the fastest watcher
-// falls behind, reading from the terminal pauses, and its processes block. A slower watcher that falls behind by more
-// than the buffer receives the flag `missed`.
+// One running terminal: its input, its size, its end, and its output (terminal-output.ts).
 import { RpcError } from '../errors.ts';
 import type { Pty } from './pty.ts';
-import { createRingBuffer } from './ring-buffer.ts';
+import { createTerminalOutput, type OnWatchers } from './terminal-output.ts';
 import type { Size, StopWatching, Watcher } from './terminals.ts';
 
 export interface Terminal {
@@ -28,69 +26,23 @@ export interface Terminal {
   readonly exited: Promise<{ readonly exitCode: number }>;
 }
 
-export const RING_BYTES = 100 << 10;
-const PIECE_BYTES = 16 << 10;
-/** Reading from the terminal pauses while the fastest watcher has more unread output than this. */
-const AHEAD_BYTES_MAX = 64 << 10;
 const UNREAD_INPUT_BYTES_MAX = 64 << 10;
 
-interface Reader {
-  seq: number;
-  isGone: boolean;
-  wake: () => void;
-}
-
-/**
- * Called after each change of the number of watchers. `leftAgoMs`: how long ago a watcher that has left counts as gone.
- */
-export type OnWatchers = (count: number, leftAgoMs?: number) => void;
-
 export function createTerminal(pty: Pty, size: Size, onWatchers: OnWatchers): Terminal {
-  const ring = createRingBuffer(RING_BYTES);
-  const readers = new Set<Reader>();
+  const output = createTerminalOutput(pty, onWatchers);
   const startedMs = performance.now();
   let activeMs = startedMs;
   let current = size;
-  let isPaused = false;
-  let ended: { readonly exitCode: number } | undefined;
 
   pty.listen((text) => {
     if (text === '') return;
     activeMs = performance.now();
-    ring.push(text);
-    for (const reader of readers) reader.wake();
-    pauseOrResume();
+    output.push(text);
   });
   const exited = pty.exited.then((ending) => {
-    ended = ending;
-    for (const reader of readers) reader.wake();
+    output.end(ending.exitCode);
     return ending;
   });
-
-  function pauseOrResume(): void {
-    const behind = Math.min(...[...readers].map(({ seq }) => ring.bytesAfter(seq)));
-    const mustPause = readers.size > 0 && behind > AHEAD_BYTES_MAX;
-    if (mustPause === isPaused) return;
-    isPaused = mustPause;
-    if (mustPause) pty.pause();
-    else pty.resume();
-  }
-
-  async function read(reader: Reader, watcher: Watcher): Promise<void> {
-    while (!reader.isGone) {
-      const { promise: woken, resolve } = Promise.withResolvers<void>();
-      reader.wake = resolve;
-      const piece = ring.after(reader.seq, PIECE_BYTES);
-      if (piece !== undefined) {
-        await watcher.output(piece);
-        reader.seq = piece.seq;
-        pauseOrResume();
-      } else if (ended !== undefined) {
-        await watcher.exit(ended.exitCode);
-        return;
-      } else await woken;
-    }
-  }
 
   return {
     startedMs,
@@ -98,34 +50,15 @@ export function createTerminal(pty: Pty, size: Size, onWatchers: OnWatchers): Te
       return current;
     },
     get lastSeq() {
-      return ring.lastSeq;
+      return output.lastSeq;
     },
     get watchers() {
-      return readers.size;
+      return output.watchers;
     },
     get activeMs() {
       return activeMs;
     },
-    watch(watcher, afterSeq) {
-      // A number above `lastSeq` belongs to a previous terminal of the session: start at the beginning.
-      const reader: Reader = { seq: afterSeq > ring.lastSeq ? 0 : afterSeq, isGone: false, wake: () => {} };
-      const leave = (agoMs = 0): void => {
-        if (reader.isGone) return;
-        reader.isGone = true;
-        reader.wake();
-        readers.delete(reader);
-        pauseOrResume();
-        onWatchers(readers.size, agoMs);
-      };
-      readers.add(reader);
-      onWatchers(readers.size);
-      // A watcher that throws is removed.
-      read(reader, watcher).then(
-        () => leave(),
-        () => leave(),
-      );
-      return leave;
-    },
+    watch: output.watch,
     write(data) {
       if (pty.unreadBytes > UNREAD_INPUT_BYTES_MAX) {
         throw new RpcError('unavailable', {
