@@ -2,21 +2,18 @@
 // connections are in the memory of the instance that uses them (registry.ts). An instance without an open connection
 // connects to a URL again, or starts the process again. The protocol is implemented in client.ts. Processes start only
 // in the sandbox.
-import { randomUUID } from 'node:crypto';
 import { deadline, settledWithin } from '../async.ts';
 import type { KeyWrapper } from '../auth/logins/envelope.ts';
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
-import { RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Store } from '../store/store.ts';
-import { type Configuration, isEqual, sealConfiguration } from './configuration.ts';
-import type { ServerConfig } from './connector.ts';
+import type { McpCall, McpConnection } from './client-session.ts';
+import { type ConnectRequest, createConnect } from './connect.ts';
 import type { Connected } from './documents.ts';
 import { findConnected, isOf, notFound } from './find-connected.ts';
-import type { McpCall, McpConnection } from './live-connection.ts';
 import { createOpener } from './opener.ts';
-import { createMcpRecords, PER_KEY_MAX, taken, tooMany } from './records.ts';
+import { createMcpRecords } from './records.ts';
 import type { McpHandle } from './registry.ts';
 import type { McpResult } from './result.ts';
 import { openSession } from './session-servers.ts';
@@ -50,15 +47,7 @@ export interface Mcp {
    * throws `conflict`. Throws `unavailable` when there are too many connections, and the errors of client.ts and
    * configuration.ts.
    */
-  connect(
-    handle: McpHandle,
-    request: {
-      readonly config: ServerConfig;
-      readonly allowedTools: readonly string[] | undefined;
-      readonly requestId: string;
-      readonly signal: AbortSignal;
-    },
-  ): Promise<McpConnection>;
+  connect(handle: McpHandle, request: ConnectRequest): Promise<McpConnection>;
   call(handle: McpHandle, call: McpCall): Promise<McpResult>;
   /** Lists the connections of a key, or of one session if `sessionId` is given. Connects to no server. */
   list(owner: string, sessionId: string | undefined): Promise<readonly McpConnection[]>;
@@ -90,8 +79,6 @@ export function createMcp({ idleMs = IDLE_MS, ...deps }: McpDeps): Mcp {
   const records = createMcpRecords({ store, clock, idleMs });
   const opener = createOpener({ ...deps, idleMs, records });
   const { registry, closing } = opener;
-  /** Per key: the handles that this instance is connecting. */
-  const connecting = new Map<string, Set<string>>();
 
   const call = async (handle: McpHandle, request: McpCall): Promise<McpResult> => {
     const entry = find(await opener.listed(handle.owner), handle);
@@ -101,58 +88,17 @@ export function createMcp({ idleMs = IDLE_MS, ...deps }: McpDeps): Mcp {
     return registry.using(connection, () => connection.live.call({ ...request, signal }));
   };
 
-  /** Returns the existing connection if it has the same configuration. */
-  const reuse = async (
-    handle: McpHandle,
-    entry: Connected,
-    configuration: Configuration,
-    signal: AbortSignal,
-  ): Promise<McpConnection> => {
-    const connection = await opener.open(handle.owner, entry, signal);
-    if (!isEqual(connection.configuration, configuration)) {
-      throw new RpcError('conflict', {
-        message: `"${handle.name}" is connected with another configuration: mcp.disconnect first`,
-        retryable: false,
-      });
-    }
-    void records.renew(handle.owner, entry);
-    // A running process proves that the connection works. A server behind HTTP may have forgotten the session or have
-    // stopped.
-    if (entry.transport === 'http') await registry.using(connection, () => connection.live.refresh(signal));
-    return connection.live.connection;
-  };
-
-  /** Runs `work` while the handle is reserved, so that concurrent calls count it and cannot connect the same handle. */
-  const withReservation = async <R>(handle: McpHandle, present: number, work: () => Promise<R>): Promise<R> => {
-    const reserved = connecting.get(handle.owner) ?? new Set();
-    const id = JSON.stringify([handle.sessionId ?? null, handle.name]);
-    if (reserved.has(id)) throw taken(handle.name);
-    if (present + reserved.size >= PER_KEY_MAX) throw tooMany();
-    connecting.set(handle.owner, reserved.add(id));
-    try {
-      return await work();
-    } finally {
-      reserved.delete(id);
-      if (reserved.size === 0) connecting.delete(handle.owner);
-    }
+  const refreshTools = async (owner: string, entry: Connected, signal: AbortSignal): Promise<void> => {
+    const open = registry.get(entry.id);
+    // A process announces its changes.
+    if (entry.transport !== 'http') return open?.live.ready();
+    // A connection that is opened now lists its tools.
+    const { live } = await opener.open(owner, entry, signal);
+    if (open !== undefined) await live.refresh(signal);
   };
 
   return {
-    async connect(handle, { config, allowedTools, requestId, signal: callSignal }) {
-      opener.check(handle, config, requestId);
-      const signal = AbortSignal.any([callSignal, closing]);
-      const configuration = { config, allowedTools };
-      const entries = await opener.listed(handle.owner);
-      const existing = entries.find((entry) => isOf(entry, handle.sessionId) && entry.name === handle.name);
-      if (existing !== undefined) return reuse(handle, existing, configuration, signal);
-      return withReservation(handle, entries.length, async () => {
-        const id = randomUUID();
-        const sealed = await sealConfiguration(wrapper, configuration, { owner: handle.owner, id }, signal);
-        const { live } = await opener.connect(handle, { id, sealed, configuration, requestId, signal });
-        return live.connection;
-      });
-    },
-
+    connect: createConnect({ opener, records, wrapper }),
     call,
 
     async list(owner, sessionId) {
@@ -168,15 +114,9 @@ export function createMcp({ idleMs = IDLE_MS, ...deps }: McpDeps): Mcp {
 
     async refresh(owner, sessionId, signal) {
       const within = deadline(REFRESH_MS, signal);
-      const refresh = async (entry: Connected): Promise<void> => {
-        const isOpen = registry.get(entry.id) !== undefined;
-        if (entry.transport === 'http') {
-          const { live } = await opener.open(owner, entry, within);
-          // A connection that was just opened has listed its tools.
-          if (isOpen) await live.refresh(within);
-        } else await registry.get(entry.id)?.live.ready();
-      };
-      const all = listOf(owner, sessionId).then((entries) => Promise.allSettled(entries.map(refresh)));
+      const all = listOf(owner, sessionId).then((entries) =>
+        Promise.allSettled(entries.map((entry) => refreshTools(owner, entry, within))),
+      );
       await settledWithin(REFRESH_MS, all);
     },
 

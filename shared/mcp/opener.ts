@@ -1,6 +1,5 @@
-// Opens stored connections on this instance, and synchronizes open with stored connections: a connection that any
-// instance has removed is closed; the end of a process is stored, so that it is started again only once.
-import { randomUUID } from 'node:crypto';
+// Opens stored connections on this instance: each one once, and again after its process or its run of the sandbox has
+// ended.
 import { settledWithin } from '../async.ts';
 import type { KeyWrapper } from '../auth/logins/envelope.ts';
 import type { Clock } from '../clock.ts';
@@ -8,15 +7,14 @@ import type { Config } from '../config/config.ts';
 import { RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import type { Store } from '../store/store.ts';
-import { type Configuration, openConfiguration, type SealedConfiguration } from './configuration.ts';
 import { createConnector, type ServerConfig } from './connector.ts';
 import type { Connected } from './documents.ts';
-import { notFound } from './find-connected.ts';
-import { openLiveConnection, orCancelled } from './live-connection.ts';
-import { createOwnerWatches } from './owner-watches.ts';
+import { orCancelled } from './live-connection.ts';
 import type { McpRecords } from './records.ts';
-import { createRegistry, type McpHandle, type OpenConnection, type Opened, type Registry } from './registry.ts';
+import type { McpHandle, OpenConnection, Registry } from './registry.ts';
+import { createStarter, type NewConnection } from './starter.ts';
 import type { StdioServers } from './stdio-servers.ts';
+import { createSynchronizedRegistry } from './synchronized-registry.ts';
 
 export interface Opener {
   readonly registry: Registry;
@@ -40,14 +38,6 @@ export interface Opener {
   close(): Promise<void>;
 }
 
-export interface NewConnection {
-  readonly id: string;
-  readonly sealed: SealedConfiguration;
-  readonly configuration: Configuration;
-  readonly requestId: string;
-  readonly signal: AbortSignal;
-}
-
 export interface OpenerDeps {
   readonly stdioServers: StdioServers;
   readonly log: Logger;
@@ -61,87 +51,13 @@ export interface OpenerDeps {
 
 const END_MS = 5_000;
 
-interface Start {
-  readonly requestId: string;
-  readonly signal: AbortSignal;
-  readonly connectedAtMs?: number;
-}
-
-export function createOpener({
-  stdioServers,
-  log,
-  clock,
-  store,
-  wrapper,
-  servers,
-  records,
-  idleMs,
-}: OpenerDeps): Opener {
+export function createOpener(deps: OpenerDeps): Opener {
+  const { stdioServers, log, clock, store, wrapper, servers, records, idleMs } = deps;
+  const stop = new AbortController();
+  const closing = stop.signal;
   const connector = createConnector({ stdioServers, log, servers });
-  const closing = new AbortController();
-  /** Writes about ended connections that are in progress. */
-  const ending = new Set<Promise<unknown>>();
-  const watches = createOwnerWatches(store, (owner) => void listed(owner).catch(() => {}));
-  const registry = createRegistry({
-    idleMs,
-    onChanged: (owner) => watches.set(owner, !closing.signal.aborted && registry.of(owner).length > 0),
-    onEnded({ owner, id, bootId }) {
-      if (closing.signal.aborted) return;
-      const stored =
-        bootId === undefined ? records.remove(owner, (entry) => entry.id === id) : records.ended(owner, id, bootId);
-      const done: Promise<unknown> = stored.catch(() => {}).finally(() => ending.delete(done));
-      ending.add(done);
-    },
-  });
-
-  const listed = async (owner: string): Promise<readonly Connected[]> => {
-    await Promise.all(ending);
-    // Read before the list: a connection that is opened during the read may not be in it, and must not be closed.
-    const before = registry.of(owner);
-    const entries = await records.list(owner);
-    const ids = new Set(entries.map(({ id }) => id));
-    for (const { id } of before) if (!ids.has(id)) void registry.end(id);
-    return entries;
-  };
-
-  const start = async (handle: McpHandle, configuration: Configuration, given: Start): Promise<Opened> => {
-    const { sessionId, name } = handle;
-    const { requestId, signal, connectedAtMs } = given;
-    const plan = connector.plan(handle, configuration.config, requestId);
-    const allowed = configuration.allowedTools && new Set(configuration.allowedTools);
-    const options = { name, sessionId, plan, allowed, clock, connectedAtMs, closing: closing.signal };
-    const live = await openLiveConnection(options, signal);
-    return { live, configuration, bootId: plan.bootId(), isRestarted: false };
-  };
-
-  /** Returns the opened connection when `stored` has resolved; closes it if that fails. */
-  const orClose = async (opened: Opened, stored: Promise<unknown>): Promise<Opened> => {
-    try {
-      await stored;
-      return opened;
-    } catch (error) {
-      await opened.live.close();
-      throw error;
-    }
-  };
-
-  const reopen = async (owner: string, entry: Connected): Promise<Opened> => {
-    const { signal } = closing;
-    const stored = await records.read(owner, entry);
-    const name = { owner, id: entry.id };
-    const configuration = stored && (await openConfiguration(wrapper, stored.sealed, name, signal));
-    if (stored === undefined || configuration === undefined) {
-      // The encryption key does not exist any more, or another instance is removing the connection.
-      await records.remove(owner, ({ id }) => id === entry.id);
-      throw notFound();
-    }
-    const handle = { owner, sessionId: entry.session_id ?? undefined, name: entry.name };
-    const { connectedAtMs } = stored.connection;
-    const opened = await start(handle, configuration, { requestId: `req_${randomUUID()}`, signal, connectedAtMs });
-    if (opened.bootId === undefined) return opened;
-    opened.isRestarted = true;
-    return orClose(opened, records.started(owner, entry.id, opened.bootId));
-  };
+  const starter = createStarter({ connector, clock, wrapper, records, closing });
+  const { registry, listed, close } = createSynchronizedRegistry({ store, records, idleMs, closing });
 
   /** A newer run of the sandbox has replaced the one of its process: it is started again there between two calls. */
   const isOfOlderRun = ({ id, bootId }: OpenConnection): boolean =>
@@ -149,28 +65,22 @@ export function createOpener({
 
   return {
     registry,
-    closing: closing.signal,
+    closing,
     listed,
 
     check(handle, config, requestId) {
-      if (closing.signal.aborted) throw stopping();
+      if (closing.aborted) throw stopping();
       connector.plan(handle, config, requestId);
     },
 
-    connect(handle, { id, sealed, configuration, requestId, signal }) {
-      return registry.open(id, handle.owner, async () => {
-        const opened = await start(handle, configuration, { requestId, signal });
-        const { connection } = opened.live;
-        return orClose(opened, records.add(handle, { id, sealed, connection, bootId: opened.bootId }));
-      });
-    },
+    connect: (handle, added) => registry.open(added.id, handle.owner, () => starter.startNew(handle, added)),
 
     async open(owner, entry, signal) {
       const open = registry.get(entry.id);
       if (open !== undefined && !isOfOlderRun(open)) return open;
       if (open !== undefined) await registry.end(entry.id);
-      if (closing.signal.aborted) throw stopping();
-      const opening = registry.open(entry.id, owner, () => reopen(owner, entry));
+      if (closing.aborted) throw stopping();
+      const opening = registry.open(entry.id, owner, () => starter.startStored(owner, entry));
       // The opening continues when the caller leaves: other calls may wait for it, and the next call finds the
       // connection open.
       opening.catch(() => {});
@@ -185,10 +95,8 @@ export function createOpener({
     },
 
     async close() {
-      closing.abort(stopping());
-      watches.close();
-      await registry.endAll();
-      await Promise.all(ending);
+      stop.abort(stopping());
+      await close();
       await connector.close();
     },
   };

@@ -3,12 +3,12 @@
 import type { Clock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import type { Store } from '../store/store.ts';
+import type { McpConnection } from './client-session.ts';
 import type { SealedConfiguration } from './configuration.ts';
 import { createConnectionList } from './connection-list.ts';
 import { type Connected, type McpConnectionDocument, McpConnections } from './documents.ts';
 import { notFound } from './find-connected.ts';
 import { fitOffer } from './fit-offer.ts';
-import type { McpConnection } from './live-connection.ts';
 import type { Offer } from './offer.ts';
 import type { McpHandle } from './registry.ts';
 

@@ -2,7 +2,7 @@
 // bounded size. The gateway never interprets the result of a tool.
 import { RpcError } from '../errors.ts';
 import type { OmittedTool } from '../turn-events.ts';
-import type { McpCall, McpConnection } from './live-connection.ts';
+import type { McpCall, McpConnection } from './client-session.ts';
 import type { McpResult } from './result.ts';
 
 /** The toolset in the structure that engines/engine.ts defines. */
