@@ -69,11 +69,14 @@ compute.networks.create compute.networkAdmin
 dns.managedZones.create dns.admin"
 grant="gcloud projects add-iam-policy-binding $project --member=$member --role=ROLE"
 projects=https://cloudresourcemanager.googleapis.com/v1/projects
-# The token is passed on standard input: a command line can be read by other processes.
+# Which of these permissions the deployer has. The token is passed on standard input: a command line can be read by
+# other processes.
+test_permissions() {
+  printf 'header = "Authorization: Bearer %s"\n' "$token" | curl -fsS --config - --max-time 30 \
+    -H 'Content-Type: application/json' -d "{\"permissions\":[$2]}" "$1:testIamPermissions" 2>/dev/null
+}
 permissions=$(cut -d' ' -f1 <<<"$rights"$'\n'"$network_rights" | sed 's/.*/"&"/' | paste -sd,)
-if granted=$(printf 'header = "Authorization: Bearer %s"\n' "$token" | curl -fsS --config - --max-time 30 \
-  -H 'Content-Type: application/json' -d "{\"permissions\":[$permissions]}" \
-  "$projects/$project:testIamPermissions" 2>/dev/null); then
+if granted=$(test_permissions "$projects/$project" "$permissions"); then
   lacking() {
     while read -r permission role; do
       grep -qF "\"$permission\"" <<<"$granted" || printf ' roles/%s' "$role"
@@ -87,6 +90,14 @@ if granted=$(printf 'header = "Authorization: Bearer %s"\n' "$token" | curl -fsS
 else
   fix 'the rights of the deployer could not be read' \
     'see the API cloudresourcemanager above; else gcloud auth application-default login, and run this again'
+fi
+
+# A budget belongs to the billing account, where the roles of the project do not count.
+billing=$(cloud billing projects describe "$project" --format='value(billingAccountName)')
+if [ -n "$billing" ] && ! test_permissions "https://cloudbilling.googleapis.com/v1/$billing" \
+  '"billing.budgets.create"' | grep -qF '"billing.budgets.create"'; then
+  note "budget also needs roles/billing.costsManager in the billing account: gcloud billing accounts \
+add-iam-policy-binding ${billing#*/} --member=$member --role=roles/billing.costsManager"
 fi
 
 policy() { cloud org-policies describe "$1" --effective --project="$project" --format=json; }

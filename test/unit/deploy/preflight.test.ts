@@ -15,6 +15,8 @@ const READY = {
   token: 'ya29.secret',
   number: '123456789012',
   billing: 'True',
+  billingAccount: 'billingAccounts/0X0X0X-0X0X0X-0X0X0X',
+  budgets: '{"permissions": ["billing.budgets.create"]}',
   apis: 'serviceusage.googleapis.com\ncloudresourcemanager.googleapis.com',
   terraform: 'Terraform v1.14.0',
   lacks: '',
@@ -43,6 +45,7 @@ async function preflight(change: Partial<typeof READY> = {}) {
   *'auth list'*) echo "$account" ;;
   *print-access-token*) [ -n "$token" ] && echo "$token" ;;
   *'projects describe'*billingEnabled*) echo "$billing" ;;
+  *'projects describe'*billingAccountName*) echo "$billingAccount" ;;
   *'projects describe'*) [ -n "$number" ] && echo "$number" ;;
   *'services list'*) echo "$apis" ;;
   *iam.allowedPolicyMemberDomains*) [ -n "$domains" ] && echo "$domains" ;;
@@ -52,7 +55,7 @@ async function preflight(change: Partial<typeof READY> = {}) {
   *'firestore databases'*) [ -n "$database" ] && echo "$database" ;;
 esac`,
     curl: `echo "$*" >>"$CALLS"; cat >/dev/null
-case "$*" in *testIamPermissions*) [ -z "$unreachable" ] || exit 6; echo "$granted" ;; *firebase*) echo "$firebase" ;; esac`,
+case "$*" in *cloudbilling*) echo "$budgets" ;; *testIamPermissions*) [ -z "$unreachable" ] || exit 6; echo "$granted" ;; *firebase*) echo "$firebase" ;; esac`,
     terraform: 'echo "$terraform"',
   };
   for (const [name, text] of Object.entries(programs)) {
@@ -151,4 +154,13 @@ it('shows the token to no other process', async () => {
   const { stdout: calls } = await run('cat', [join(bin, 'calls')], process.env);
   expect(calls).toContain('testIamPermissions');
   expect(calls).not.toContain(READY.token);
+});
+
+it('notes the right in the billing account that only a budget needs', async () => {
+  expect((await preflight()).stdout).not.toContain('budget');
+  const { code, stdout } = await preflight({ budgets: '{}' });
+  expect(code).toBe(0);
+  expect(stdout).toMatch(
+    /^note {2}budget .*add-iam-policy-binding 0X0X0X-0X0X0X-0X0X0X --member=user:me@example.com /m,
+  );
 });
