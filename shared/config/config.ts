@@ -1,6 +1,7 @@
 // The validated configuration of a process; load-config.ts reads it from the environment.
 import type { ProxyEnv } from 'node:http';
 import type { Limit } from './limits.ts';
+import type { ModelProvider } from './model-providers.ts';
 import type { ModelFacts } from './read-values.ts';
 
 /** The validated configuration. */
@@ -41,6 +42,8 @@ export interface Config {
     readonly openai?: { readonly apiKey: string; readonly baseUrl?: string };
     readonly google?: { readonly project: string; readonly location: string };
   };
+  /** Providers of the operator, with the wire of OpenAI, by name. */
+  readonly modelProviders: ReadonlyMap<string, ModelProvider>;
   /** Base URLs of the providers' APIs, for checks of logins and for calls with their tokens. */
   readonly providerUrls: Readonly<Record<keyof typeof PROVIDER_URLS, string>>;
   /** Cloud KMS key that encrypts the credentials of logins; undefined: a local key, or no logins in a deployment. */

@@ -28,6 +28,10 @@ export const accounts = z
   .pipe(z.array(account, { error: 'must be e-mail addresses of service accounts' }).min(1));
 /** A credential that can be sent as the value of a header. */
 export const headerValue = z.string().regex(/^[\x21-\x7e]+$/, 'must be visible ASCII characters without spaces');
+/** A value of a header: a credential, or words and parameters. */
+export const headerText = z
+  .string()
+  .regex(/^[\x21-\x7e](?:[\x20-\x7e]{0,4094}[\x21-\x7e])?$/, 'must be visible ASCII characters');
 /** A secret of at least 32 characters, so that it cannot be guessed. */
 export const sharedSecret = headerValue.min(32, 'must have at least 32 characters').max(4_096);
 export const executable = z.string().refine(isFile(constants.X_OK), 'must be the path of an executable file');

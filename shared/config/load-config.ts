@@ -8,8 +8,9 @@ import { VERSION } from '../version.ts';
 import { type Config, PROVIDER_URLS } from './config.ts';
 import type { Environment } from './environment.ts';
 import { isLoopback } from './loopback.ts';
+import { modelIdIssue } from './model-id.ts';
 import { toProxy } from './proxy.ts';
-import { ConfigError, readVariables } from './read-variables.ts';
+import { ConfigError, readVariables, toLine } from './read-variables.ts';
 import { type Settings, Variables } from './variables.ts';
 
 /**
@@ -45,6 +46,7 @@ export function loadConfig(env: Environment): Config {
     engine: settings.ENGINE,
     codexProgram: settings.CODEX_BIN,
     providers: readProviders(settings, inCloud),
+    modelProviders: settings.MODEL_PROVIDERS?.providers ?? new Map(),
     providerUrls: {
       anthropic: settings.ANTHROPIC_BASE_URL ?? PROVIDER_URLS.anthropic,
       openai: settings.OPENAI_BASE_URL ?? PROVIDER_URLS.openai,
@@ -92,6 +94,7 @@ export function loadConfig(env: Environment): Config {
       timeoutMs: settings.GATEWAY_TURN_TIMEOUT_MS,
     },
   };
+  problems.push(...modelProblems(settings, problems));
   if ((config.store === 'firestore' || config.bus === 'pubsub') && projectId === undefined) {
     problems.push('GOOGLE_CLOUD_PROJECT: must be set for Firestore or Pub/Sub');
   }
@@ -141,6 +144,19 @@ function readSandbox(settings: Settings, problems: string[]): Config['sandbox'] 
   if (problems.some((problem) => /^SANDBOX_(TOKEN|AUDIENCE):/.test(problem))) return undefined;
   problems.push('SANDBOX_TOKEN: must be set with SANDBOX_URL, or SANDBOX_AUDIENCE instead of it, and not both');
   return undefined;
+}
+
+/** Mistakes in the providers of the operator; without one, models of unknown providers. */
+function modelProblems({ MODEL, MODELS, MODEL_PROVIDERS }: Settings, problems: readonly string[]): string[] {
+  const wrong = (MODEL_PROVIDERS?.problems ?? []).map((problem) => `MODEL_PROVIDERS: ${toLine(problem)}`);
+  if (wrong.length > 0 || problems.some((problem) => problem.startsWith('MODEL_PROVIDERS:'))) return wrong;
+  const names = [...(MODEL_PROVIDERS?.providers.keys() ?? [])];
+  const model = MODEL === undefined ? undefined : modelIdIssue(MODEL, names);
+  const models = [...(MODELS?.keys() ?? [])].flatMap((id) => {
+    const problem = modelIdIssue(id, names);
+    return problem === undefined ? [] : [`MODELS: ${toLine(`${JSON.stringify(id.slice(0, 128))}: ${problem}`)}`];
+  });
+  return [...(model === undefined ? [] : [`MODEL: ${toLine(model)}`]), ...models];
 }
 
 function readProviders(settings: Settings, inCloud: boolean): Config['providers'] {

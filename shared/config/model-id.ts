@@ -7,8 +7,12 @@ export const OFFLINE_SLOW_MODEL = 'offline/slow';
 export const OFFLINE_MODELS: ReadonlySet<string> = new Set([OFFLINE_MODEL, OFFLINE_SLOW_MODEL]);
 
 const MODEL_CHARS_MAX = 128;
-/** The providers whose models need an account. */
+/** The gateway's own providers whose models need an account. */
 const PROVIDER_PREFIXES: ReadonlySet<string> = new Set(['anthropic', 'openai', 'google', 'codex']);
+/** Names that no provider of the operator may have. */
+export const OWN_PREFIXES: ReadonlySet<string> = new Set([...PROVIDER_PREFIXES, 'offline']);
+/** A provider of the operator. */
+export const PROVIDER_NAME = /^[a-z][a-z0-9-]{0,31}$/;
 /**
  * The part after the provider may contain slashes (`endpoints/123`, `@cf/meta/llama-3`). No component starts with a
  * dot, because clients of providers insert the id into a URL path.
@@ -16,16 +20,17 @@ const PROVIDER_PREFIXES: ReadonlySet<string> = new Set(['anthropic', 'openai', '
 const MODEL_PATTERN = /^([a-z][a-z0-9-]*)\/[A-Za-z0-9@_][\w.:@+-]*(?:\/[A-Za-z0-9@_][\w.:@+-]*)*$/;
 
 /**
- * The error message for an invalid model id; undefined for a valid one. Does not check whether the provider has
- * credentials.
+ * The error message for an invalid model id; undefined for a valid one. `more`: the providers of the operator. Does not
+ * check whether the provider has credentials.
  */
-export function modelIdIssue(model: string): string | undefined {
+export function modelIdIssue(model: string, more: Iterable<string>): string | undefined {
   if (OFFLINE_MODELS.has(model)) return undefined;
   if (model.length > MODEL_CHARS_MAX) return `must be at most ${MODEL_CHARS_MAX} characters`;
   const provider = MODEL_PATTERN.exec(model)?.[1];
   if (provider === undefined) return 'must be provider/model, for example anthropic/claude-sonnet-5-5';
-  if (PROVIDER_PREFIXES.has(provider)) return undefined;
-  const known = [...[...PROVIDER_PREFIXES].map((name) => `${name}/…`), ...OFFLINE_MODELS];
+  const prefixes = new Set([...PROVIDER_PREFIXES, ...more]);
+  if (prefixes.has(provider)) return undefined;
+  const known = [...[...prefixes].map((name) => `${name}/…`), ...OFFLINE_MODELS];
   return `unknown model ${model}; known: ${known.join(', ')}`;
 }
 

@@ -3,7 +3,6 @@
 import { z } from 'zod';
 import { inlineOrFile, url } from './fields.ts';
 import { type ApiKey, parseKeyDocument } from './key-document.ts';
-import { modelIdIssue } from './model-id.ts';
 
 /** Parses the key document at start, so that a mistake is reported at start. */
 export function readKeys(document: string): { readonly document: string; readonly keys: readonly ApiKey[] } {
@@ -68,10 +67,6 @@ export function readModels(text: string): ReadonlyMap<string, ModelFacts> {
     const [issue] = error.issues;
     const form = '{"provider/model": {"context_tokens", "max_output_tokens", "price": {"input", "output"}}}';
     throw new Error(`${issue?.path.join('.') || 'the document'}: ${issue?.message}; the form is ${form}`);
-  }
-  for (const id of Object.keys(data)) {
-    const problem = modelIdIssue(id);
-    if (problem !== undefined) throw new Error(`${JSON.stringify(id.slice(0, 128))}: ${problem}`);
   }
   return new Map(Object.entries(data));
 }

@@ -48,7 +48,7 @@ export function readVariables<Shape extends z.ZodRawShape>(
 }
 
 /** Converts a message to one line of bounded length, because it may quote a value. */
-function toLine(message: string): string {
+export function toLine(message: string): string {
   const line = message.replaceAll(/[\p{C}\p{Zl}\p{Zp}]+/gu, ' ');
   return line.length > LINE_CHARS_MAX ? `${line.slice(0, LINE_CHARS_MAX)}...` : line;
 }

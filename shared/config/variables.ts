@@ -21,7 +21,7 @@ import {
 } from './fields.ts';
 import { parseLimits } from './limits.ts';
 import { readMcpServers } from './mcp-servers.ts';
-import { modelIdIssue } from './model-id.ts';
+import { readModelProviders } from './model-providers.ts';
 import { readBackends, readKeyDocument, readKeys, readModels, readOrigins, readWebhookSecrets } from './read-values.ts';
 
 const milliseconds = z.coerce.number({ error: 'must be a number of milliseconds' }).int().min(100).max(3_600_000);
@@ -68,13 +68,8 @@ export const Variables = z.object({
   GATEWAY_TURN_TIMEOUT_MS: milliseconds.default(600_000),
   ENGINE: z.enum(['direct', 'codex']).default('direct'),
   CODEX_BIN: executable.optional(),
-  MODEL: z
-    .string()
-    .superRefine((model, context) => {
-      const message = modelIdIssue(model);
-      if (message !== undefined) context.addIssue({ code: 'custom', message });
-    })
-    .optional(),
+  MODEL: z.string().optional(),
+  MODEL_PROVIDERS: readBy(readModelProviders).optional(),
   MODELS: readBy(readModels).optional(),
   ANTHROPIC_API_KEY: headerValue.optional(),
   ANTHROPIC_BASE_URL: url.optional(),

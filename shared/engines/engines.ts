@@ -5,7 +5,7 @@ import { RpcError } from '../errors.ts';
 import { joinUrl, toBaseUrl } from '../net/base-url.ts';
 import { type CodexDeps, createLazyCodex } from './codex/lazy.ts';
 import { createDirectEngine, type DirectOptions } from './direct/direct.ts';
-import { isProviderName, PROVIDER_NAMES, PROVIDERS } from './direct/providers.ts';
+import { isProviderName, PROVIDER_NAMES, PROVIDERS } from './direct/provider-names.ts';
 import type { Credential, Engines } from './engine.ts';
 import { createOfflineEngine } from './offline.ts';
 
@@ -32,13 +32,16 @@ const CODEX_MODEL = PROVIDERS.openai.defaultModel.replace('openai/', 'codex/');
  * (Anthropic, OpenAI, Google), else `offline/echo`. A provider is imported by its first call or by `warm()`.
  */
 export function createEngines(
-  config: Pick<Config, 'model' | 'providers'> & Partial<Pick<Config, 'providerUrls' | 'engine' | 'proxy'>>,
+  config: Pick<Config, 'model' | 'providers'> &
+    Partial<Pick<Config, 'providerUrls' | 'modelProviders' | 'engine' | 'proxy'>>,
   options: EnginesOptions = {},
 ): Engines {
+  const { modelProviders = new Map<string, never>() } = config;
   const offline = createOfflineEngine();
   const direct = createDirectEngine(config.providers, {
     ...(config.providerUrls && { providerUrls: config.providerUrls }),
     proxy: config.proxy,
+    modelProviders,
     ...options.direct,
   });
   const { openai, chatgpt } = config.providerUrls ?? PROVIDER_URLS;
@@ -63,7 +66,7 @@ export function createEngines(
       const login = credential && LOGINS[credential.provider];
       const model = requested ?? login?.defaultModel ?? defaultModel;
       if (OFFLINE_MODELS.has(model) && login === undefined) return { engine: offline, model };
-      const issue = modelIdIssue(model);
+      const issue = modelIdIssue(model, modelProviders.keys());
       if (issue !== undefined) throw refuse(issue);
       const provider = model.slice(0, model.indexOf('/'));
       if (login !== undefined && !login.providers.includes(provider)) {
@@ -74,6 +77,7 @@ export function createEngines(
           throw refuse(`Codex has no credentials here: set ${PROVIDERS.openai.variable}`);
         return { engine: codex.engine(), model };
       }
+      if (modelProviders.has(provider)) return { engine: direct, model };
       if (!isProviderName(provider)) throw refuse(`${provider} has no engine here`);
       if (login === undefined && config.providers[provider] === undefined) {
         throw refuse(`${PROVIDERS[provider].label} has no credentials here: set ${PROVIDERS[provider].variable}`);
@@ -84,7 +88,8 @@ export function createEngines(
     warm() {
       const provider = defaultModel.slice(0, defaultModel.indexOf('/'));
       if (provider === 'codex') void codex.warm();
-      if (isProviderName(provider) && config.providers[provider] !== undefined) direct.warm(provider);
+      const isConfigured = isProviderName(provider) && config.providers[provider] !== undefined;
+      if (isConfigured || modelProviders.has(provider)) direct.warm(provider);
     },
   };
 }

@@ -2,7 +2,7 @@
 // Messages contain the provider's message, but never its headers or the request.
 import { RpcError } from '../errors.ts';
 import { ContextOverflow } from './context-overflow.ts';
-import { PROVIDERS, type ProviderName } from './direct/providers.ts';
+import { addressSettingOf, labelOf } from './direct/provider-names.ts';
 import type { Json, NotAStream } from './direct/stream-repair.ts';
 import type { Credential } from './engine.ts';
 import { type InspectedError, inspectError } from './inspect-error.ts';
@@ -25,8 +25,8 @@ export interface FailedCall {
   readonly now: number;
   /** Credential of the caller, if used; its token is removed from messages and logs. */
   readonly credential?: Credential | undefined;
-  /** The deployment's API key, if used; removed from messages and logs. */
-  readonly apiKey?: string | undefined;
+  /** The deployment's credentials for the provider; removed from messages and logs. */
+  readonly secrets?: readonly string[];
 }
 
 /** Network error codes of failures before any byte of the request was sent. */
@@ -39,9 +39,9 @@ const NO_CREDIT =
  * Converts any error of the SDK, of `fetch` or of a stream's error event. An RpcError is returned as it is, without a
  * retry.
  */
-export function toFailure(provider: ProviderName, modelId: string, thrown: unknown, call: FailedCall): Failure {
+export function toFailure(provider: string, modelId: string, thrown: unknown, call: FailedCall): Failure {
   if (thrown instanceof RpcError) return { error: thrown, retry: false, retryAfterMs: undefined };
-  const inspected = inspectError(thrown, [call.credential?.token() ?? '', call.apiKey ?? '']);
+  const inspected = inspectError(thrown, [call.credential?.token() ?? '', ...(call.secrets ?? [])]);
   const { error, retry = error.retryable } = classify(provider, modelId, inspected, call);
   return { error, retry: retry && !inspected.noRetry, retryAfterMs: toRetryAfterMs(inspected.headers, call.now) };
 }
@@ -56,12 +56,13 @@ interface Classified {
 }
 
 function classify(
-  provider: ProviderName,
+  provider: string,
   modelId: string,
-  { name, status, providerMessage, code, isNetwork, networkCode, notStream }: InspectedError,
+  { name, status, providerMessage, code, isCut, isNetwork, networkCode, notStream }: InspectedError,
   { attempt, credential }: FailedCall,
 ): Classified {
-  const { label, baseUrlVariable } = PROVIDERS[provider];
+  const label = labelOf(provider);
+  const addressSetting = addressSettingOf(provider);
   const data = {
     provider,
     model: `${provider}/${modelId}`,
@@ -74,7 +75,8 @@ function classify(
     new RpcError('upstream_error', { message: toMessage(what), data: { ...data, ...more }, retryable, cause });
   if (notStream?.sample === '')
     return { error: toError(`sent an empty answer (${status ?? 200})`, true), retry: false };
-  if (notStream !== undefined) return { error: toError(toNoStream(notStream, status, baseUrlVariable), false) };
+  if (notStream !== undefined) return { error: toError(toNoStream(notStream, status, addressSetting), false) };
+  if (isCut) return { error: toError('ended its answer before it was complete', true, { sent: true }), retry: false };
   if (status === undefined && isNetwork) {
     const known = networkCode === '' ? '' : ` (${networkCode})`;
     return { error: toError(`could not be reached${known}`, true, UNSENT.test(networkCode) ? {} : { sent: true }) };
@@ -85,8 +87,6 @@ function classify(
     if (providerMessage !== '') return { error: toError('reported an error', true) };
     return { error: toError('sent an answer that could not be read', true), retry: false };
   }
-  if (status >= 200 && status < 300)
-    return { error: toError('ended its answer before it was complete', true, { sent: true }), retry: false };
   const codeAndMessage = `${code} ${providerMessage}`;
   if (status === 413 || isOverflow(codeAndMessage, status)) {
     const limitTokens = limitOf(providerMessage);
@@ -100,7 +100,7 @@ function classify(
   }
   if (status === 404 || /model_not_found/.test(code)) {
     if (!/model/i.test(codeAndMessage) && !providerMessage.includes(modelId))
-      return { error: toError(`has no such API (${status}; is ${baseUrlVariable} right?)`, false) };
+      return { error: toError(`has no such API (${status}; is ${addressSetting} right?)`, false) };
     const message = toMessage(`has no model ${modelId}, or not for this account (${status})`);
     const issues = [{ path: 'model', message }];
     return { error: new RpcError('invalid_params', { data: { ...data, issues }, cause }), retry: false };
@@ -110,22 +110,22 @@ function classify(
   return { error: toError(`refused the request (${status})`, false) };
 }
 
-function toNoStream({ sample, contentType }: NotAStream, status = 200, baseUrlVariable: string): string {
+function toNoStream({ sample, contentType }: NotAStream, status = 200, addressSetting: string): string {
   const form = sample.startsWith('<') ? 'a web page' : 'something other than a stream of events';
   const type = contentType === '' ? '' : `, ${clean(contentType)}`;
-  return `answered with ${form} (${status}${type}; is ${baseUrlVariable} right?)`;
+  return `answered with ${form} (${status}${type}; is ${addressSetting} right?)`;
 }
 
 /** The provider did not answer within `waitedMs`. */
-export function toTimeout(provider: ProviderName, waitedMs: number): RpcError {
-  const message = `${PROVIDERS[provider].label} did not answer within ${Math.round(waitedMs) / 1_000} s`;
+export function toTimeout(provider: string, waitedMs: number): RpcError {
+  const message = `${labelOf(provider)} did not answer within ${Math.round(waitedMs) / 1_000} s`;
   return new RpcError('upstream_timeout', { message, data: { provider, sent: true } });
 }
 
 /** The answer exceeds the gateway's own bound, which is no limit of the provider. */
-export function toTooLarge(provider: ProviderName, bytesMax: number): RpcError {
+export function toTooLarge(provider: string, bytesMax: number): RpcError {
   const size = bytesMax >= 1 << 20 ? `${bytesMax >> 20} MiB` : `${bytesMax} bytes`;
-  const message = `The answer of ${PROVIDERS[provider].label} exceeds this gateway’s limit for one turn (${size})`;
+  const message = `The answer of ${labelOf(provider)} exceeds this gateway’s limit for one turn (${size})`;
   return new RpcError('upstream_error', { message, data: { provider, limit_bytes: bytesMax }, retryable: false });
 }
 

@@ -3,6 +3,9 @@
 import { isJson, type Json, NotAStream } from './direct/stream-repair.ts';
 import { clean, readProviderMessage } from './provider-message.ts';
 
+/** The SDK's error for a stream of chat completions that ends without a reason for its end. */
+const NO_END = 'AI_InvalidResponseDataError';
+
 /** The properties of a thrown error that decide how it is reported. */
 export interface InspectedError {
   readonly name: string;
@@ -12,6 +15,8 @@ export interface InspectedError {
   readonly providerMessage: string;
   /** The provider's error codes, separated by spaces; '' if there is none. */
   readonly code: string;
+  /** The answer ended before its end. */
+  readonly isCut: boolean;
   /** The request failed without an HTTP response. */
   readonly isNetwork: boolean;
   /** Error code of the system or of the HTTP client, e.g. ECONNREFUSED; '' if there is none. */
@@ -30,17 +35,19 @@ export function inspectError(thrown: unknown, secrets: readonly string[]): Inspe
   const members = toRecord(thrown);
   const name = thrown instanceof Error ? thrown.name : typeof members.type === 'string' ? members.type : typeof thrown;
   const causes = causesOf(thrown);
-  const status = typeof members.statusCode === 'number' ? members.statusCode : undefined;
+  // The error of a stream of chat completions, which the SDK passes on as it came.
+  const isEvent = !(thrown instanceof Error) && typeof members.message === 'string';
+  const status = typeof members.statusCode === 'number' ? members.statusCode : isEvent ? toStatus(members) : undefined;
   const notStream = causes.find((cause) => cause instanceof NotAStream);
   const body = notStream?.sample ?? (typeof members.responseBody === 'string' ? members.responseBody : undefined);
-  const isProviders = name === 'AI_APICallError' || status !== undefined || isJson(members.data);
+  const isProviders = isEvent || name === 'AI_APICallError' || status !== undefined || isJson(members.data);
   const message = String(members.message ?? '');
   // The message of a parse error quotes the answer, so it is not used.
   const own = isProviders || /credentials|invalid_grant|reauth/i.test(message) ? message : '';
   const fromBody = body === undefined ? undefined : readProviderMessage(body, secrets);
   const fromData = readProviderMessage(JSON.stringify(members.data ?? {}), secrets);
   const isNetwork = status === undefined && name === 'AI_APICallError';
-  const isCut = status !== undefined && status < 300 && notStream === undefined;
+  const isCut = (status !== undefined && status < 300 && notStream === undefined) || name === NO_END;
   const headers = toRecord(members.responseHeaders);
   return {
     name,
@@ -49,12 +56,19 @@ export function inspectError(thrown: unknown, secrets: readonly string[]): Inspe
     providerMessage:
       isNetwork || isCut ? '' : fromBody?.text || (body === undefined || body === '' ? clean(own, secrets) : ''),
     code: `${fromBody?.code ?? ''} ${fromData.code} ${typeof members.code === 'string' ? members.code : ''}`.trim(),
+    isCut,
     isNetwork,
     networkCode:
       causes.flatMap((cause) => ('code' in cause && typeof cause.code === 'string' ? [cause.code] : [])).at(-1) ?? '',
     notStream,
     noRetry: headers['x-should-retry'] === 'false',
   };
+}
+
+/** The status that an error event means: its code, or a failure of the server. */
+function toStatus({ code }: Json): number {
+  const status = Number(code);
+  return Number.isInteger(status) && status >= 400 && status <= 599 ? status : 500;
 }
 
 function causesOf(thrown: unknown): Error[] {

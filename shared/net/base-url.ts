@@ -8,6 +8,13 @@ export function toBaseUrl(url: string, version = 'v1'): string {
   return `${/\/v\d+[a-z0-9]*$/.test(bare) ? bare : `${bare}/${version}`}${query === '' ? '' : `?${query}`}`;
 }
 
+/** The base URL of a server with OpenAI's wire, as it is given; an address without a path gets `/v1`. */
+export function toServerUrl(url: string): string {
+  const { path, query } = splitQuery(url.trim());
+  const bare = path.replace(/\/+$/, '');
+  return `${/^https?:\/\/[^/]+$/i.test(bare) ? `${bare}/v1` : bare}${query === '' ? '' : `?${query}`}`;
+}
+
 /** `https://h/v1?a=b` -> `https://h/v1` and `a=b` ('' without a query). */
 export function splitQuery(url: string): { readonly path: string; readonly query: string } {
   const [whole = ''] = url.split('#');

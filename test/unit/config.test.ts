@@ -35,6 +35,7 @@ const VALID: Readonly<Record<keyof typeof Variables.shape, string>> = {
   GATEWAY_RETENTION_DAYS: '30',
   ...{ GATEWAY_LEASE_MS: '3000', GATEWAY_HEARTBEAT_MS: '1000', GATEWAY_TURN_TIMEOUT_MS: '5000' },
   ...{ MODEL: 'openai/x', MODELS: '{"openai/x": {"context_tokens": 8192}}', ENGINE: 'codex' },
+  MODEL_PROVIDERS: '{"groq": {"base_url": "https://g.example/v1", "api_key": "g", "wire": "chat"}}',
   ...{ CODEX_BIN: process.execPath, GOOGLE_APPLICATION_CREDENTIALS: import.meta.filename },
   ...{ ANTHROPIC_API_KEY: 'a', ANTHROPIC_BASE_URL: 'https://a.example', OPENAI_API_KEY: 'o' },
   ...{ OPENAI_BASE_URL: 'https://o.example/v1', GOOGLE_BASE_URL: 'https://g.example' },

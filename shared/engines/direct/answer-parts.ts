@@ -5,7 +5,6 @@ import { createPairJoiner } from '../../text.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
 import { toTooLarge } from '../failures.ts';
 import { clean } from '../provider-message.ts';
-import type { ProviderName } from './providers.ts';
 import { isJson } from './stream-repair.ts';
 
 /** The model's output in one call, in the form that the next call of the turn must repeat to the provider. */
@@ -47,10 +46,7 @@ export interface AnswerParts {
 }
 
 /** `size`: the bytes of answers and reasoning in the whole turn, which grow with each part, and their limit. */
-export function createAnswerParts(
-  provider: ProviderName,
-  size: { bytes: number; readonly bytesMax: number },
-): AnswerParts {
+export function createAnswerParts(provider: string, size: { bytes: number; readonly bytesMax: number }): AnswerParts {
   const output: OutputPart[] = [];
   const open = new Map<string, Piece>();
   const toolCalls: ToolCallPart[] = [];

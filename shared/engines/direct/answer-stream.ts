@@ -9,7 +9,7 @@ import type { Outcome } from '../engine.ts';
 import { clean } from '../provider-message.ts';
 import { createAnswerParts, type Finish, type OutputPart } from './answer-parts.ts';
 import type { CallGuard } from './call-guard.ts';
-import { PROVIDERS, type ProviderName } from './providers.ts';
+import { labelOf } from './provider-names.ts';
 
 /** The stop reason of Anthropic when the prompt leaves no tokens for the answer. */
 const FULL_CONTEXT = 'model_context_window_exceeded';
@@ -28,7 +28,7 @@ export interface Answer {
 }
 
 export interface ReadOptions {
-  readonly provider: ProviderName;
+  readonly provider: string;
   readonly modelId: string;
   readonly guard: CallGuard;
   /** The bytes of answers and reasoning in the whole turn, and their limit. */
@@ -67,7 +67,7 @@ export async function* readAnswer(
   const { content, output, toolCalls, warnings, finish, answeredBy = modelId } = collected;
   if (finish?.raw === FULL_CONTEXT && !progress.started)
     throw new ContextOverflow({
-      label: PROVIDERS[provider].label,
+      label: labelOf(provider),
       data: { provider, model: `${provider}/${modelId}` },
       providerMessage: '',
       limitTokens: undefined,
@@ -85,11 +85,11 @@ export async function* readAnswer(
  * answer without text is valid only where another round of the turn has text (runRounds).
  */
 function toFinishReason(
-  data: { readonly provider: ProviderName; readonly model: string },
+  data: { readonly provider: string; readonly model: string },
   finish: Finish | undefined,
   content: string,
 ): NonNullable<Outcome['finishReason']> {
-  const { label } = PROVIDERS[data.provider];
+  const label = labelOf(data.provider);
   const fail = (what: string, retryable: boolean, more = {}) =>
     new RpcError('upstream_error', { message: `${label} ${what}`, data: { ...data, ...more }, retryable });
   const reason = finish?.reason;

@@ -15,15 +15,25 @@ import { NO_TOOLS, toDeclaredTools } from '../tools/earlier-tools.ts';
 import { runRounds, toCallTools } from '../tools/tool-rounds.ts';
 import { type Answer, readAnswer } from './answer-stream.ts';
 import { createCallGuard, type Deadlines } from './call-guard.ts';
+import { callOptions } from './call-options.ts';
 import { createSettings } from './call-settings.ts';
 import { toPrompt } from './prompt.ts';
 import { createGuardedFetch } from './provider-fetch.ts';
-import { createModels, type GoogleOptions, isProviderName, PROVIDERS, type ProviderName } from './providers.ts';
+import { labelOf, wireOf } from './provider-names.ts';
+import { createModels, type GoogleOptions } from './providers.ts';
 import { createAnthropicRepair } from './repair-anthropic.ts';
+import { createChatRepair } from './repair-chat.ts';
 import { createGoogleRepair } from './repair-google.ts';
 import { createOpenAiRepair } from './repair-openai.ts';
 
-const REPAIRS = { anthropic: createAnthropicRepair, openai: createOpenAiRepair, google: createGoogleRepair };
+const REPAIRS = {
+  anthropic: createAnthropicRepair,
+  responses: createOpenAiRepair,
+  google: createGoogleRepair,
+  chat: createChatRepair,
+};
+/** Shorter values of headers are not removed from messages: they are words. */
+const SECRET_CHARS_MIN = 8;
 
 export interface DirectOptions {
   /** Default: 60 s to the first byte, 120 s of silence, 10 min in all. */
@@ -36,6 +46,7 @@ export interface DirectOptions {
   /** Base URLs for calls with the credentials of a login. Default: the providers' public ones. */
   readonly providerUrls?: Config['providerUrls'];
   readonly proxy?: Config['proxy'];
+  readonly modelProviders?: Config['modelProviders'];
   readonly clock?: Clock;
   /** 0 <= x < 1, for the jitter. */
   readonly random?: () => number;
@@ -52,23 +63,31 @@ const RETRY_AFTER_MAX_MS = 30_000;
  */
 const RECEIVED_BYTES_MAX = 64 << 20;
 
-/** Serves `anthropic/...`, `openai/...` and `google/...` of the configured providers. Errors: see Engine. */
+/** Serves the models of the configured providers and of `options.modelProviders`. Errors: see Engine. */
 export function createDirectEngine(
   providers: Config['providers'],
   options: DirectOptions = {},
-): Engine & { warm(provider: ProviderName): void } {
+): Engine & { warm(provider: string): void } {
   const deadlines = { ...DEADLINES, ...options.deadlines };
   const clock = options.clock ?? systemClock;
   const random = options.random ?? Math.random;
   const answerBytesMax = options.answerBytesMax ?? 4 << 20;
   const models = createModels(providers, {
-    fetch: (provider) => createGuardedFetch(REPAIRS[provider], options.proxy),
+    fetch: (wire) => createGuardedFetch(REPAIRS[wire], options.proxy),
     ...(options.google === undefined ? {} : { google: options.google }),
     ...(options.providerUrls && { providerUrls: options.providerUrls }),
+    ...(options.modelProviders && { modelProviders: options.modelProviders }),
   });
+  const secretsOf = (provider: string): string[] => {
+    const { openai, anthropic } = providers;
+    const own = { openai: openai?.apiKey, anthropic: anthropic?.apiKey }[provider];
+    const { apiKey = own, headers = {} } = options.modelProviders?.get(provider) ?? {};
+    const words = Object.values(headers).filter((value) => value.length >= SECRET_CHARS_MIN);
+    return apiKey === undefined ? words : [apiKey, ...words];
+  };
 
   async function* run(turn: TurnInput, { signal, record }: RunOptions): AsyncGenerator<EngineEvent, Outcome, void> {
-    const { provider, modelId } = split(turn.model);
+    const { provider, modelId, wire } = split(turn.model, options.modelProviders);
     /** The turn as it is sent; trimmed after a context overflow. */
     let sent = turn;
     let overflows = 0;
@@ -80,7 +99,7 @@ export function createDirectEngine(
     const toolset = turn.tools ?? (declared.length === 0 ? undefined : NO_TOOLS);
     // What a provider has signed for the account of a login is of no use to another account.
     const keep = turn.credential === undefined ? record : (part: MessagePart) => record?.(withoutMetadata(part));
-    const settings = createSettings(turn, PROVIDERS[provider].label);
+    const settings = createSettings(turn, labelOf(provider));
     const outcome = yield* runRounds(provider, toolset, { callModel, signal, record: keep });
     return { ...outcome, ...(settings.warnings.length > 0 && { warnings: settings.warnings }) };
 
@@ -102,7 +121,7 @@ export function createDirectEngine(
         try {
           const loading = models.get(provider, modelId, turn.credential).catch(maskAsInternal);
           const model = await Promise.race([loading, guard.aborted]);
-          const options = { ...models.callOptions(provider, turn.outputSchema), ...tools, ...settings.toOptions() };
+          const options = { ...callOptions({ provider, wire }, turn), ...tools, ...settings.toOptions() };
           const request = { ...options, prompt, abortSignal: guard.signal };
           const { stream, request: made } = await Promise.race([model.doStream(request), guard.aborted]);
           const answer = yield* readAnswer(stream, { provider, modelId, guard, size, progress });
@@ -112,8 +131,8 @@ export function createDirectEngine(
         } catch (thrown) {
           signal.throwIfAborted();
           const reason = guard.signal.aborted ? guard.signal.reason : thrown;
-          const apiKey = provider === 'google' ? undefined : providers[provider]?.apiKey;
-          const failedCall = { attempt, now: clock.now(), credential: turn.credential, apiKey };
+          const secrets = secretsOf(provider);
+          const failedCall = { attempt, now: clock.now(), credential: turn.credential, secrets };
           failure = toFailure(provider, modelId, reason, failedCall);
         } finally {
           guard.close(whole);
@@ -155,9 +174,10 @@ function maskAsInternal(cause: unknown): never {
   throw new RpcError('internal', { cause });
 }
 
-function split(model: string): { provider: ProviderName; modelId: string } {
+function split(model: string, modelProviders: Config['modelProviders'] | undefined) {
   const slash = model.indexOf('/');
   const provider = model.slice(0, slash);
-  if (slash > 0 && isProviderName(provider)) return { provider, modelId: model.slice(slash + 1) };
+  const wire = slash > 0 ? wireOf(provider, modelProviders) : undefined;
+  if (wire !== undefined) return { provider, modelId: model.slice(slash + 1), wire };
   throw new RpcError('invalid_params', { data: { issues: [{ path: 'model', message: 'unknown provider' }] } });
 }

@@ -62,10 +62,10 @@ export function createGuardedFetch(createRepair?: () => EventRepair, proxyEnv?: 
     });
 }
 
-/** Alternating names and values, which node:http sends unchanged. */
+/** Alternating names and values, which node:http sends unchanged. A header with an empty value is left out. */
 function toRawHeaders(headers: Readonly<Record<string, string | undefined>>, { host }: URL, body: string): string[] {
   const raw = ['host', host, 'accept-encoding', 'identity', 'content-length', String(Buffer.byteLength(body))];
-  for (const [name, value] of Object.entries(headers)) if (value !== undefined) raw.push(name, value);
+  for (const [name, value] of Object.entries(headers)) if (value) raw.push(name, value);
   return raw;
 }
 

@@ -1,48 +1,13 @@
 // The AI SDK providers: imported at first use, created once (and once per call for a caller's own credentials), with
 // explicit credentials. Neither this file nor the SDK reads the environment.
-import type { LanguageModelV4, LanguageModelV4CallOptions } from '@ai-sdk/provider';
+import type { LanguageModelV4 } from '@ai-sdk/provider';
 import type { OAuth2Client } from 'google-auth-library';
 import { type Config, PROVIDER_URLS } from '../../config/config.ts';
-import { splitQuery, toBaseUrl, withQuery } from '../../net/base-url.ts';
-import type { OutputSchema } from '../../output-schema.ts';
+import type { ModelProvider } from '../../config/model-providers.ts';
+import { splitQuery, toBaseUrl, toServerUrl, withQuery } from '../../net/base-url.ts';
 import type { Credential } from '../engine.ts';
 import type { Fetch } from './provider-fetch.ts';
-
-export type ProviderName = keyof Config['providers'];
-
-/**
- * Per provider: label, default model and environment variables. The first provider in this order that has credentials
- * is the default.
- */
-export const PROVIDERS = {
-  anthropic: {
-    label: 'Anthropic',
-    defaultModel: 'anthropic/claude-sonnet-5-5',
-    variable: 'ANTHROPIC_API_KEY',
-    baseUrlVariable: 'ANTHROPIC_BASE_URL',
-  },
-  openai: {
-    label: 'OpenAI',
-    defaultModel: 'openai/gpt-6.1-sol',
-    variable: 'OPENAI_API_KEY',
-    baseUrlVariable: 'OPENAI_BASE_URL',
-  },
-  google: {
-    label: 'Google Vertex AI',
-    defaultModel: 'google/gemini-4-hydrogen',
-    variable: 'GOOGLE_CLOUD_PROJECT (with application default credentials)',
-    baseUrlVariable: 'GOOGLE_CLOUD_LOCATION',
-  },
-} as const satisfies Record<
-  ProviderName,
-  { label: string; defaultModel: string; variable: string; baseUrlVariable: string }
->;
-
-export const PROVIDER_NAMES: readonly ProviderName[] = ['anthropic', 'openai', 'google'];
-
-export function isProviderName(name: string): name is ProviderName {
-  return Object.hasOwn(PROVIDERS, name);
-}
+import { isProviderName, type ProviderName, type Wire } from './provider-names.ts';
 
 /** For a Vertex endpoint other than Google's, and credentials other than the application default ones. */
 export interface GoogleOptions {
@@ -55,35 +20,32 @@ export interface Models {
    * The SDK's model, on a caller's own credentials when given; throws `Error` when there are none and the provider is
    * not configured.
    */
-  get(provider: ProviderName, modelId: string, credential?: Credential): Promise<LanguageModelV4>;
-  /** Options of a call that differ by provider. */
-  callOptions(
-    provider: ProviderName,
-    outputSchema?: OutputSchema,
-  ): Pick<LanguageModelV4CallOptions, 'maxOutputTokens' | 'providerOptions'>;
+  get(provider: string, modelId: string, credential?: Credential): Promise<LanguageModelV4>;
 }
-
-/**
- * Anthropic's API requires an output limit. This one includes thinking; the SDK lowers it for models with a known
- * smaller limit. Other providers use the limit of the model.
- */
-const ANTHROPIC_OUTPUT_TOKENS_MAX = 32_000;
 
 type MakeModel = (modelId: string, credential: Credential | undefined) => LanguageModelV4;
 
 interface ModelsOptions {
-  readonly fetch: (provider: ProviderName) => Fetch;
+  /** The `fetch` of a provider with this wire. */
+  readonly fetch: (wire: Wire) => Fetch;
   readonly google?: GoogleOptions;
   /** Base URLs for calls with a caller's own credentials. */
   readonly providerUrls?: Config['providerUrls'];
+  readonly modelProviders?: Config['modelProviders'];
 }
 
 export function createModels(providers: Config['providers'], options: ModelsOptions): Models {
-  const loading = new Map<ProviderName, Promise<MakeModel>>();
-  const load = (provider: ProviderName): Promise<MakeModel> => {
+  const loading = new Map<string, Promise<MakeModel>>();
+  const start = async (provider: string): Promise<MakeModel> => {
+    if (isProviderName(provider)) return LOADERS[provider](providers, options);
+    const server = options.modelProviders?.get(provider);
+    if (server === undefined) throw new Error(`${provider} is not configured`);
+    return loadServer(provider, server, options.fetch(server.wire));
+  };
+  const load = (provider: string): Promise<MakeModel> => {
     let made = loading.get(provider);
     if (made === undefined) {
-      made = LOADERS[provider](providers, options);
+      made = start(provider);
       loading.set(provider, made);
       // A failed import (missing file, no memory) is not cached, so that the next call tries again.
       made.catch(() => loading.delete(provider));
@@ -92,33 +54,7 @@ export function createModels(providers: Config['providers'], options: ModelsOpti
   };
   return {
     get: async (provider, modelId, credential) => (await load(provider))(modelId, credential),
-    callOptions(provider, outputSchema) {
-      if (provider !== 'openai' || outputSchema === undefined) return CALL_OPTIONS[provider];
-      return { providerOptions: { openai: { store: false, strictJsonSchema: isStrict(outputSchema) } } };
-    },
   };
-}
-
-const CALL_OPTIONS = {
-  anthropic: { maxOutputTokens: ANTHROPIC_OUTPUT_TOKENS_MAX },
-  // The gateway stores the conversation, so the provider need not store it.
-  openai: { providerOptions: { openai: { store: false } } },
-  google: {},
-};
-
-/**
- * OpenAI refuses a schema as strict unless each object names all of its properties as required and allows no others.
- */
-function isStrict(schema: unknown): boolean {
-  if (Array.isArray(schema)) return schema.every(isStrict);
-  if (typeof schema !== 'object' || schema === null) return true;
-  const { type, properties, required, additionalProperties }: OutputSchema = { ...schema };
-  if (type === 'object' || properties !== undefined) {
-    const names = Object.keys(properties ?? {});
-    const isAllRequired = Array.isArray(required) && names.every((name) => required.includes(name));
-    if (additionalProperties !== false || (names.length > 0 && !isAllRequired)) return false;
-  }
-  return Object.values(schema).every(isStrict);
 }
 
 type Loader = (providers: Config['providers'], options: ModelsOptions) => Promise<MakeModel>;
@@ -135,7 +71,7 @@ const LOADERS: Readonly<Record<ProviderName, Loader>> = {
       );
   },
   async openai({ openai }, { fetch: toFetch, providerUrls = PROVIDER_URLS }) {
-    const fetch = toFetch('openai');
+    const fetch = toFetch('responses');
     const { createOpenAI } = await import('@ai-sdk/openai');
     const connect = (apiKey: string, baseUrl: string) => createOpenAI({ apiKey, ...connection(baseUrl, fetch) });
     const own = openai && connect(openai.apiKey, openai.baseUrl ?? PROVIDER_URLS.openai);
@@ -164,6 +100,23 @@ const LOADERS: Readonly<Record<ProviderName, Loader>> = {
       choose('google', own, credential && gemini(credential.token())).languageModel(modelId);
   },
 };
+
+/** A server of the operator. Without a key only its own headers are sent. */
+async function loadServer(name: string, server: ModelProvider, fetch: Fetch): Promise<MakeModel> {
+  const { apiKey = '', headers } = server;
+  const connected = withPath(toServerUrl(server.baseUrl), fetch);
+  if (server.wire === 'chat') {
+    const { createOpenAICompatible } = await import('@ai-sdk/openai-compatible');
+    const options = { includeUsage: true, supportsStructuredOutputs: true };
+    const own = createOpenAICompatible({ name, apiKey, headers: { ...headers }, ...options, ...connected });
+    return (modelId) => own.chatModel(modelId);
+  }
+  const { createOpenAI } = await import('@ai-sdk/openai');
+  // The SDK sends an empty key, too; a header without a value is not sent.
+  const bare: Record<string, string> = apiKey === '' ? { Authorization: '' } : {};
+  const own = createOpenAI({ apiKey, headers: { ...bare, ...headers }, ...connected });
+  return (modelId) => own.responses(modelId);
+}
 
 /** The base URL for the SDK: it appends paths, so its `fetch` adds the query. */
 function connection(url: string, fetch: Fetch, version?: string): { readonly baseURL: string; readonly fetch: Fetch } {

@@ -12,6 +12,8 @@ export interface EventRepair {
    * most of a stream.
    */
   isPlain?(line: Buffer): boolean;
+  /** The events that are missing before the end marker of OpenAI's protocol. */
+  atEnd?(): readonly Json[];
 }
 
 export interface StreamRepair {
@@ -41,6 +43,8 @@ const LINE_END = 0x0a;
 const DATA = Buffer.from('data:');
 const END_OF_EVENT = Buffer.from('\n\n');
 const NOTHING = Buffer.alloc(0);
+/** Ends a stream of OpenAI's protocol. */
+const END_MARKER = '[DONE]';
 
 export function createStreamRepair(repair: EventRepair, contentType: string): StreamRepair {
   /** The start of an incomplete line. */
@@ -53,7 +57,8 @@ export function createStreamRepair(repair: EventRepair, contentType: string): St
     hasEvents = true;
     if (repair.isPlain?.(line)) return undefined;
     const text = line.toString('utf8', DATA.length).trim();
-    // The end marker of OpenAI's protocol, or one of several data lines of an event: no JSON object.
+    if (text === END_MARKER) return toLines(repair.atEnd?.() ?? [], line);
+    // One of several data lines of an event: no JSON object.
     if (!text.startsWith('{')) return undefined;
     let event: unknown;
     try {
@@ -62,8 +67,7 @@ export function createStreamRepair(repair: EventRepair, contentType: string): St
       return undefined;
     }
     if (!isJson(event)) return undefined;
-    const events = repair.repair(event);
-    return events?.map((each) => `data: ${JSON.stringify(each)}\n`).join('\n');
+    return repair.repair(event)?.map(toLine).join('\n');
   };
 
   const lines = (whole: Buffer): Buffer => {
@@ -116,6 +120,15 @@ export function createStreamRepair(repair: EventRepair, contentType: string): St
       return rest;
     },
   };
+}
+
+function toLine(event: Json): string {
+  return `data: ${JSON.stringify(event)}\n`;
+}
+
+/** The events before a line; undefined without events. */
+function toLines(events: readonly Json[], line: Buffer): string | undefined {
+  return events.length === 0 ? undefined : `${events.map(toLine).join('\n')}\n${line}`;
 }
 
 /** Whether a line begins with these bytes. */

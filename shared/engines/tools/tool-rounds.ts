@@ -7,7 +7,7 @@ import { isBlank } from '../../text.ts';
 import type { EngineEvent } from '../../turn-events.ts';
 import { addUsage, NO_USAGE } from '../../usage.ts';
 import type { Answer } from '../direct/answer-stream.ts';
-import { PROVIDERS, type ProviderName } from '../direct/providers.ts';
+import { labelOf } from '../direct/provider-names.ts';
 import type { EngineTool, Outcome, RunOptions, Toolset } from '../engine.ts';
 import { readArguments } from './tool-arguments.ts';
 
@@ -42,7 +42,7 @@ interface Rounds {
 
 /** Yields the events of all rounds and returns the turn's outcome: the whole text, and the tokens of all its calls. */
 export async function* runRounds(
-  provider: ProviderName,
+  provider: string,
   toolset: Toolset | undefined,
   { callModel, signal, record }: Rounds,
 ): AsyncGenerator<EngineEvent, Outcome, void> {
@@ -62,13 +62,13 @@ export async function* runRounds(
     yield { TokenCount: usage };
     const model = `${provider}/${answer.answeredBy}`;
     if (answer.finishReason !== 'tool_calls' && content === '') {
-      const message = `${PROVIDERS[provider].label} ended without an answer (${answer.finishReason})`;
+      const message = `${labelOf(provider)} ended without an answer (${answer.finishReason})`;
       throw new RpcError('upstream_error', { message, data: { provider, model }, retryable: false });
     }
     if (answer.finishReason !== 'tool_calls') return { content, usage, model, finishReason: answer.finishReason };
     if (toolset === undefined || round > ROUNDS_MAX + 1) {
       if (content !== '') return { content, usage, model, finishReason: 'other' };
-      const message = `${PROVIDERS[provider].label} called tools instead of answering`;
+      const message = `${labelOf(provider)} called tools instead of answering`;
       throw new RpcError('upstream_error', { message, data: { provider }, retryable: false });
     }
     for (const call of answer.toolCalls) {

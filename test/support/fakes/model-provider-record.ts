@@ -74,6 +74,7 @@ export function toFormat(method: string | undefined, path: string): Format | und
   const [bare = ''] = path.split('?');
   if (bare.endsWith('/v1/messages')) return 'anthropic';
   if (bare.endsWith('/v1/responses')) return 'openai';
+  if (bare.endsWith('/chat/completions')) return 'chat';
   return /\/models\/[^/]+:(?:streamGenerateContent|generateContent)/.test(path) ? 'google' : undefined;
 }
 
@@ -103,9 +104,10 @@ function toText(message: unknown): string {
   return Array.isArray(content) ? content.map((part) => String(member(part, 'text') ?? '')).join('') : '';
 }
 
-/** In the three wires: `tool_result` blocks, `function_call_output` items, `functionResponse` parts. */
+/** In the wires: `tool_result` blocks, `function_call_output` items, messages of `tool`, `functionResponse` parts. */
 function toToolResults(message: unknown): string[] {
   if (member(message, 'type') === 'function_call_output') return [toPlain(member(message, 'output'))];
+  if (member(message, 'role') === 'tool') return [toPlain(member(message, 'content'))];
   const parts = member(message, 'content') ?? member(message, 'parts');
   if (!Array.isArray(parts)) return [];
   return parts.flatMap((part) => {

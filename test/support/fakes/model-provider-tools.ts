@@ -7,7 +7,7 @@ const TOOLS_MAX = 128;
 export function refuseTools(body: unknown): string | undefined {
   const tools = toList(member(body, 'tools')).flatMap((tool) => {
     const declared = member(tool, 'functionDeclarations');
-    return declared === undefined ? [tool] : toList(declared);
+    return declared === undefined ? [member(tool, 'function') ?? tool] : toList(declared);
   });
   if (tools.length > TOOLS_MAX) return `Invalid 'tools': array too long. Expected at most ${TOOLS_MAX}`;
   const names = tools.map((tool) => String(member(tool, 'name')));

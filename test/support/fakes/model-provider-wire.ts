@@ -1,7 +1,7 @@
-// The wire formats of the fake provider: Anthropic Messages, OpenAI Responses and Gemini streamGenerateContent, as
-// their own servers write them. Pure functions from an answer to text; no sockets.
+// The wire formats of the fake provider: Anthropic Messages, OpenAI Responses, chat completions and Gemini
+// streamGenerateContent, as their own servers write them. Pure functions from an answer to text; no sockets.
 
-export type Format = 'anthropic' | 'openai' | 'google';
+export type Format = 'anthropic' | 'openai' | 'google' | 'chat';
 
 export interface Answer {
   readonly id: string;
@@ -191,7 +191,44 @@ const google: Wire = {
   whole: (answer, text) => JSON.stringify(toGeminiEnd(answer, text, text, 'stop')),
 };
 
-export const WIRES: Readonly<Record<Format, Wire>> = { anthropic, openai, google };
+const CHAT_END = { stop: 'stop', length: 'length', refusal: 'content_filter', tool: 'tool_calls' };
+
+const chat: Wire = {
+  start: (answer) => chunk(answer, { role: 'assistant', content: '' }),
+  delta: (answer, content) => chunk(answer, { content }),
+  reasoning: (answer, reasoning_content) => chunk(answer, { reasoning_content }),
+  toolCall: (answer, { name, arguments: args }) =>
+    chunk(answer, {
+      tool_calls: [{ index: 0, id: `call_${answer.id}`, type: 'function', function: { name, arguments: '' } }],
+    }) + chunk(answer, { tool_calls: [{ index: 0, function: { arguments: toJson(args) } }] }),
+  ping: () => ': keep-alive\n\n',
+  end: (answer, text, reason) =>
+    `${chunk(answer, {}, CHAT_END[reason])}${data({ ...toChunk(answer), choices: [], usage: toChatUsage(answer, text) })}data: [DONE]\n\n`,
+  streamError: (message) => data({ error: { code: 503, message, type: 'server_error' } }),
+  errorBody: openai.errorBody,
+  whole: (answer, content) =>
+    JSON.stringify({
+      ...toChunk(answer),
+      object: 'chat.completion',
+      choices: [{ index: 0, message: { role: 'assistant', content }, finish_reason: 'stop' }],
+      usage: toChatUsage(answer, content),
+    }),
+};
+
+function chunk(answer: Answer, delta: object, reason: string | null = null): string {
+  return data({ ...toChunk(answer), choices: [{ index: 0, delta, logprobs: null, finish_reason: reason }] });
+}
+
+function toChunk({ id, model }: Answer) {
+  return { id: `chatcmpl-${id}`, object: 'chat.completion.chunk', created: 1_700_000_000, model };
+}
+
+function toChatUsage({ inputTokens }: Answer, text: string) {
+  const completion_tokens = countTokens(text);
+  return { prompt_tokens: inputTokens, completion_tokens, total_tokens: inputTokens + completion_tokens };
+}
+
+export const WIRES: Readonly<Record<Format, Wire>> = { anthropic, openai, google, chat };
 
 function toJson(args: object | string): string {
   return typeof args === 'string' ? args : JSON.stringify(args);

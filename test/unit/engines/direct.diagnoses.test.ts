@@ -100,7 +100,10 @@ const FAILURES: readonly (readonly [name: string, script: Script, message: strin
     { retryable: false },
   ],
 ];
-const VARIABLES = { anthropic: 'ANTHROPIC_BASE_URL', openai: 'OPENAI_BASE_URL', google: 'GOOGLE_CLOUD_LOCATION' };
+const VARIABLES = {
+  ...{ anthropic: 'ANTHROPIC_BASE_URL', openai: 'OPENAI_BASE_URL', google: 'GOOGLE_CLOUD_LOCATION' },
+  ...{ groq: 'groq in MODEL_PROVIDERS', 'my-server': 'my-server in MODEL_PROVIDERS' },
+};
 
 describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
   it.each(FAILURES)('%s is reported in one line', async (_name, script, message, more) => {

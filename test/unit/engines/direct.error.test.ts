@@ -7,7 +7,15 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createDirectEngine } from '../../../shared/engines/direct/direct.ts';
 import { errorFields } from '../../../shared/log.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { CASES, createTestEngine, failTurn, KEY, runTurn, textOf } from '../../support/fixtures/engines.ts';
+import {
+  CASES,
+  createTestEngine,
+  failTurn,
+  KEY,
+  runTurn,
+  textOf,
+  toModelProviders,
+} from '../../support/fixtures/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {
@@ -198,7 +206,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     const access = { apiKey: KEY, baseUrl };
     const engine = createDirectEngine(
       { anthropic: access, openai: access, google: { project: 'p', location: 'us' } },
-      { retryMs: 2, google: { authClient, baseUrl } },
+      { retryMs: 2, google: { authClient, baseUrl }, modelProviders: toModelProviders(new URL(baseUrl).origin) },
     );
     const { error } = await failTurn(engine, { model });
     expect(connections).toBe(3);
@@ -213,7 +221,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
 });
 
 describe('what differs by provider', () => {
-  it.each(['anthropic/claude-sonnet-4-5', 'openai/gpt-5'])(
+  it.each(['anthropic/claude-sonnet-4-5', 'openai/gpt-5', 'groq/llama'])(
     'asks %s again when its stream opens with an error',
     async (model) => {
       let left = 2;

@@ -48,7 +48,7 @@ function sentMessages(index = -1): readonly unknown[] {
 
 const lastBody = (): string => JSON.stringify(provider.requests.at(-1)?.body);
 
-describe.each(CASES)('$provider', ({ model }) => {
+describe.each(CASES)('$provider', ({ model, provider: name }) => {
   it('receives the tool calls and results of the turn before, in its own form', async () => {
     const first = await converse({ model, messages: [ask(ASK)], tools: ADDER });
     const inTurn = sentMessages();
@@ -106,7 +106,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     expect(lastBody()).toContain('(no output)');
   });
 
-  it('receives signed reasoning of its own only: not of another model, not of the account of a login', async () => {
+  it('receives reasoning of its own only: not of another model, not of the account of a login', async () => {
     const signed = {
       type: 'reasoning',
       text: 'Two and forty.',
@@ -126,12 +126,12 @@ describe.each(CASES)('$provider', ({ model }) => {
       });
     const URLS = { anthropic: provider.url, openai: provider.url, google: provider.url, chatgpt: provider.url };
     await send(model);
-    expect(lastBody()).toContain('signed-by-it');
+    expect(lastBody()).toContain(name === 'groq' ? signed.text : 'signed-by-it');
     await send('anthropic/another');
-    expect(lastBody()).not.toContain('signed-by-it');
-    const [name] = CASES.filter((one) => one.model === model).map((one) => one.provider);
-    await send(model, { provider: name ?? 'openai', token: () => 'own' });
-    expect(lastBody()).not.toContain('signed-by-it');
+    expect(lastBody()).not.toMatch(/signed-by-it|Two and forty/);
+    // The operator's servers have no logins.
+    if (name !== 'groq' && name !== 'my-server') await send(model, { provider: name, token: () => 'own' });
+    expect(lastBody()).not.toMatch(/signed-by-it|Two and forty/);
     expect(lastBody()).toContain('Yes.');
   });
 

@@ -6,7 +6,7 @@ import { OAuth2Client } from 'google-auth-library';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadConfig } from '../../../shared/config/load-config.ts';
 import { contextTokens } from '../../../shared/engines/direct/context-tokens.ts';
-import { PROVIDER_NAMES, PROVIDERS } from '../../../shared/engines/direct/providers.ts';
+import { PROVIDER_NAMES, PROVIDERS } from '../../../shared/engines/direct/provider-names.ts';
 import { createEngines } from '../../../shared/engines/engines.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { joinUrl, toBaseUrl } from '../../../shared/net/base-url.ts';
@@ -131,8 +131,13 @@ describe('base URLs', () => {
     const access = { apiKey: 'k', baseUrl: `${provider.url}/v1/?api-version=x&y=1` };
     const authClient = new OAuth2Client();
     authClient.setCredentials({ access_token: 'k', expiry_date: Date.now() + 3_600_000 });
+    const server = { ...access, headers: {} };
+    const modelProviders = new Map([
+      ['groq', { ...server, wire: 'chat' as const }],
+      ['my-server', { ...server, wire: 'responses' as const }],
+    ]);
     const engines = createEngines(
-      { model: undefined, providers: { anthropic: access, openai: access, google } },
+      { model: undefined, providers: { anthropic: access, openai: access, google }, modelProviders },
       { direct: { google: { authClient, baseUrl: `${provider.url}/v1?api-version=x&y=1` } } },
     );
     for (const { model } of CASES) {

@@ -83,6 +83,27 @@ const ROWS: readonly Row[] = [
     },
     left: [],
   },
+  {
+    model: 'groq/llama',
+    settings: { ...SAMPLING, top_p: 0.9, reasoning: 'low' },
+    sent: {
+      ...{ temperature: 0.5, top_p: 0.9, max_tokens: 2_000, stop: ['END', '###'], seed: 7 },
+      reasoning_effort: 'low',
+    },
+    left: [],
+  },
+  {
+    model: 'my-server/qwen3',
+    settings: { ...SAMPLING, top_p: 0.9 },
+    sent: { temperature: 0.5, top_p: 0.9, max_output_tokens: 2_000, stop: undefined, seed: undefined },
+    left: ['stop', 'seed'],
+  },
+  {
+    model: 'my-server/qwen3',
+    settings: { reasoning: 'low' },
+    sent: { reasoning: expect.objectContaining({ effort: 'low' }) },
+    left: [],
+  },
 ];
 
 describe('the settings of a turn', () => {
@@ -140,6 +161,11 @@ describe('the schema of an answer', () => {
       /"text":\{"format":\{"type":"json_schema","strict":true,"name":"output","schema":\{"type":"object"/,
     ],
     ['google/gemini-2.5-flash', /"responseMimeType":"application\/json".*"response(?:Json)?Schema":\{/],
+    [
+      'groq/llama',
+      /"response_format":\{"type":"json_schema","json_schema":\{"schema":\{"type":"object".*"strict":true,"name":"output"/,
+    ],
+    ['my-server/gpt-oss', /"text":\{"format":\{"type":"json_schema","strict":true,"name":"output"/],
   ])('is sent in the form of the provider: %s', async (model, form) => {
     provider.behave(() => ({ text: '{"a":1}' }));
     const { outcome } = await runTurn(createTestEngine(provider), { model, outputSchema: strict });
@@ -148,10 +174,13 @@ describe('the schema of an answer', () => {
     expect(outcome).not.toHaveProperty('warnings');
   });
 
-  it('is not sent as strict to OpenAI where its rules for strict ones do not allow it', async () => {
-    await runTurn(createTestEngine(provider), { model: 'openai/gpt-5', outputSchema });
-    expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain('"strict":false');
-  });
+  it.each(['openai/gpt-5', 'groq/llama', 'my-server/gpt-oss'])(
+    'is not sent as strict where the rules of OpenAI for strict ones do not allow it: %s',
+    async (model) => {
+      await runTurn(createTestEngine(provider), { model, outputSchema });
+      expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain('"strict":false');
+    },
+  );
 
   it.each(CASES)('is an instruction where $provider refuses the format', async ({ model }) => {
     provider.behave(({ body }) =>

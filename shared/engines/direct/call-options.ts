@@ -1,0 +1,56 @@
+// The options of a call that differ by wire.
+import type { LanguageModelV4CallOptions } from '@ai-sdk/provider';
+import type { OutputSchema } from '../../output-schema.ts';
+import type { TurnInput } from '../engine.ts';
+import { isProviderName, type Wire } from './provider-names.ts';
+
+type CallOptions = Pick<LanguageModelV4CallOptions, 'maxOutputTokens' | 'providerOptions'>;
+
+/**
+ * Anthropic's API requires an output limit. This one includes thinking; the SDK lowers it for models with a known
+ * smaller limit. Other providers use the limit of the model.
+ */
+const ANTHROPIC_OUTPUT_TOKENS_MAX = 32_000;
+
+const CALL_OPTIONS: Readonly<Record<Wire, CallOptions>> = {
+  anthropic: { maxOutputTokens: ANTHROPIC_OUTPUT_TOKENS_MAX },
+  // The gateway stores the conversation, so the provider need not store it.
+  responses: { providerOptions: { openai: { store: false } } },
+  google: {},
+  chat: {},
+};
+
+/** Where the SDK reads the options of the wires of OpenAI. */
+const OPTION_NAMES: Readonly<Partial<Record<Wire, string>>> = { responses: 'openai', chat: 'openaiCompatible' };
+
+export function callOptions(
+  { provider, wire }: { readonly provider: string; readonly wire: Wire },
+  { outputSchema, settings }: Pick<TurnInput, 'outputSchema' | 'settings'>,
+): CallOptions {
+  const own = CALL_OPTIONS[wire];
+  const name = OPTION_NAMES[wire];
+  if (name === undefined) return own;
+  // The SDK knows which models of OpenAI reason, but not which models of other servers.
+  const isReasoning = settings?.reasoning !== undefined && settings.reasoning !== 'off';
+  const options = {
+    ...own.providerOptions?.[name],
+    ...(outputSchema !== undefined && { strictJsonSchema: isStrict(outputSchema) }),
+    ...(wire === 'responses' && !isProviderName(provider) && isReasoning && { forceReasoning: true }),
+  };
+  return { ...own, providerOptions: { [name]: options } };
+}
+
+/**
+ * OpenAI refuses a schema as strict unless each object names all of its properties as required and allows no others.
+ */
+function isStrict(schema: unknown): boolean {
+  if (Array.isArray(schema)) return schema.every(isStrict);
+  if (typeof schema !== 'object' || schema === null) return true;
+  const { type, properties, required, additionalProperties }: OutputSchema = { ...schema };
+  if (type === 'object' || properties !== undefined) {
+    const names = Object.keys(properties ?? {});
+    const isAllRequired = Array.isArray(required) && names.every((name) => required.includes(name));
+    if (additionalProperties !== false || (names.length > 0 && !isAllRequired)) return false;
+  }
+  return Object.values(schema).every(isStrict);
+}
