@@ -7,6 +7,10 @@ export interface Usage {
   readonly input_tokens: number;
   readonly output_tokens: number;
   readonly total_tokens: number;
+  /** The part of the input tokens that came from the provider's prompt cache; absent where it reports none. */
+  readonly cached_input_tokens?: number;
+  /** The part of the output tokens that the model reasoned with; absent where the provider reports none. */
+  readonly reasoning_tokens?: number;
   /** Part of the usage is an estimate: providers report tokens at the end of an answer, and this answer was cut off. */
   readonly estimated?: true;
 }
@@ -41,6 +45,8 @@ export interface FileChange {
 /** Events that engines yield. The conversations yield the other events. */
 export interface EnginePayloads {
   readonly AgentMessageDelta: { readonly delta: string };
+  readonly AgentReasoningDelta: { readonly delta: string };
+  /** Repeats the deltas since the one before. */
   readonly AgentReasoning: { readonly text: string };
   readonly TokenCount: Usage;
   /** A call to the provider failed and is repeated, after a wait where the provider requested one; the turn goes on. */

@@ -11,7 +11,25 @@ export function addUsage(a: Usage, b: Usage): Usage {
     input_tokens: a.input_tokens + b.input_tokens,
     output_tokens: a.output_tokens + b.output_tokens,
     total_tokens: a.total_tokens + b.total_tokens,
+    ...toUsageDetails({
+      cached: (a.cached_input_tokens ?? 0) + (b.cached_input_tokens ?? 0),
+      reasoning: (a.reasoning_tokens ?? 0) + (b.reasoning_tokens ?? 0),
+    }),
     ...((a.estimated ?? b.estimated) && { estimated: true }),
+  };
+}
+
+/** The members of a usage that are absent if they are 0. */
+export function toUsageDetails({
+  cached = 0,
+  reasoning = 0,
+}: {
+  readonly cached?: number | undefined;
+  readonly reasoning?: number | undefined;
+}): Pick<Usage, 'cached_input_tokens' | 'reasoning_tokens'> {
+  return {
+    ...(cached > 0 && { cached_input_tokens: cached }),
+    ...(reasoning > 0 && { reasoning_tokens: reasoning }),
   };
 }
 

@@ -20,8 +20,6 @@ export const UNWANTED = [
   'item/fileChange/patchUpdated',
   'item/plan/delta',
   'item/reasoning/summaryPartAdded',
-  'item/reasoning/summaryTextDelta',
-  'item/reasoning/textDelta',
   'remoteControl/status/changed',
   'thread/readState/changed',
   'thread/settings/updated',

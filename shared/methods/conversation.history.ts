@@ -6,7 +6,7 @@ import { type MessagePart, withoutMetadata } from '../message-parts.ts';
 import { createPage } from '../rpc/page.ts';
 import { decodeCursor, encodeCursor } from '../store/cursor.ts';
 import { defineMethod } from './define-method.ts';
-import { Cursor, SessionId } from './schemas/schemas.ts';
+import { Cursor, SessionId, TurnError, UsageResult } from './schemas/schemas.ts';
 
 const Position = z.tuple([z.int().min(0)]);
 
@@ -41,6 +41,9 @@ const HistoryMessage = z.object({
     .array(HistoryPart)
     .optional()
     .describe('The whole answer if it is more than text: text, reasoning, tool calls and their results'),
+  usage: UsageResult.optional(),
+  finish_reason: z.enum(['length', 'content_filter', 'other']).optional().describe('Of an answer that was cut: why'),
+  error: TurnError.optional().describe('Of the last message of a turn that failed: the error of its prompt'),
   partial: z.boolean().optional().describe('True: the turn did not complete; this is the received part of the answer'),
 });
 
@@ -96,7 +99,7 @@ export const conversationHistory = defineMethod({
 });
 
 function toHistoryMessage(message: MessageText): z.output<typeof HistoryMessage> {
-  const { seq, role, text, created_at, turn_id, model, partial, parts } = message;
+  const { seq, role, text, created_at, turn_id, model, usage, finish_reason, error, partial, parts } = message;
   return {
     seq,
     role,
@@ -104,6 +107,9 @@ function toHistoryMessage(message: MessageText): z.output<typeof HistoryMessage>
     created_at,
     turn_id,
     ...(model !== undefined && { model }),
+    ...(usage !== undefined && { usage }),
+    ...(finish_reason !== undefined && { finish_reason }),
+    ...(error !== undefined && { error }),
     ...(parts !== undefined && { parts: parts.filter(isShown).map(withoutMetadata) }),
     ...(partial && { partial }),
   };

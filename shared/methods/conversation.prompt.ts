@@ -30,6 +30,7 @@ export const conversationPrompt = defineMethod({
       .enum(['length', 'content_filter', 'other'])
       .optional()
       .describe('Present if the answer is incomplete: output limit, content filter or another reason'),
+    message_seq: z.int().optional().describe('Number of the answer in `conversation.history`'),
     output: z.unknown().optional().describe('The JSON in `content`; present with `output_schema`'),
     warnings: Warnings.optional(),
   }),

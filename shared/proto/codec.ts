@@ -83,8 +83,11 @@ function toSettings({ temperature, topP, maxOutputTokens, stop, seed, reasoning 
 /** The members of the result of `conversation.prompt` that a Reply contains. */
 export type ReplyFields = Pick<
   PromptAnswer,
-  'content' | 'session_id' | 'conversation_id' | 'turn_id' | 'model' | 'timestamp' | 'usage' | 'warnings' | 'output'
-> & { readonly events: readonly object[] };
+  'content' | 'session_id' | 'conversation_id' | 'turn_id' | 'model' | 'timestamp' | 'usage' | 'output' | 'message_seq'
+> & {
+  readonly events: readonly object[];
+  readonly warnings?: readonly { readonly setting: string; readonly message: string }[];
+};
 
 /** Converts the answer to a prompt to a Reply. */
 export function toReply(answer: ReplyFields): Reply {
@@ -99,10 +102,13 @@ export function toReply(answer: ReplyFields): Reply {
       inputTokens: BigInt(answer.usage.input_tokens),
       outputTokens: BigInt(answer.usage.output_tokens),
       totalTokens: BigInt(answer.usage.total_tokens),
+      cachedInputTokens: BigInt(answer.usage.cached_input_tokens ?? 0),
+      reasoningTokens: BigInt(answer.usage.reasoning_tokens ?? 0),
     },
     events: answer.events.flatMap((event) =>
       Object.entries(event).map(([name, payload]) => ({ name, json: JSON.stringify(payload) })),
     ),
+    messageSeq: answer.message_seq ?? 0,
     outputJson: answer.output === undefined ? '' : JSON.stringify(answer.output),
     warnings: (answer.warnings ?? []).map(({ setting, message }) => ({ setting, message })),
   });

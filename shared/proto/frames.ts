@@ -26,6 +26,7 @@ export interface FrameCall {
 type Body = MessageInitShape<typeof FrameSchema>['body'];
 type Hold = (bytes: number) => boolean;
 
+const Warning = z.object({ setting: z.string(), message: z.string() });
 const EventParams = z.object({ seq: z.int(), event: z.record(z.string(), z.unknown()) });
 /** The members of the result of `conversation.prompt` that a Reply contains. */
 const Answer = z.object({
@@ -35,8 +36,17 @@ const Answer = z.object({
   turn_id: z.string(),
   model: z.string(),
   timestamp: z.string(),
-  usage: z.object({ input_tokens: z.int(), output_tokens: z.int(), total_tokens: z.int() }),
+  usage: z.object({
+    input_tokens: z.int(),
+    output_tokens: z.int(),
+    total_tokens: z.int(),
+    cached_input_tokens: z.int().exactOptional(),
+    reasoning_tokens: z.int().exactOptional(),
+  }),
   events: z.array(z.record(z.string(), z.unknown())),
+  message_seq: z.int().exactOptional(),
+  warnings: z.array(Warning).exactOptional(),
+  output: z.unknown().optional(),
 });
 
 /**

@@ -23,12 +23,12 @@ export const RUNNING: Message = { role: 'assistant', content: '', state: 'runnin
 
 /** The message with one more event of its turn. */
 export function withEvent(message: Message, event: EventBody): Message {
-  const { AgentMessageDelta: answer, AgentReasoning: thought, Error: failure } = event;
+  const { AgentMessageDelta: answer, AgentReasoningDelta: thought, Error: failure } = event;
   const step = toStep(event);
   return {
     ...message,
     ...(answer && { content: message.content + answer.delta }),
-    ...(thought && { reasoning: (message.reasoning ?? '') + thought.text }),
+    ...(thought && { reasoning: (message.reasoning ?? '') + thought.delta }),
     ...(failure && { failure: new GatewayError({ reason: failure.reason, message: failure.message }) }),
     ...(step !== undefined && { steps: [...(message.steps ?? []), step].slice(-STEPS_MAX) }),
   };

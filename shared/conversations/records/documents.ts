@@ -10,12 +10,18 @@ export const StoredUsage = z.object({
   input_tokens: z.number(),
   output_tokens: z.number(),
   total_tokens: z.number(),
+  cached_input_tokens: z.number().exactOptional(),
+  reasoning_tokens: z.number().exactOptional(),
   estimated: z.literal(true).exactOptional(),
 });
 
 /** Terminal states never change; `running` becomes exactly one of them. */
 export const TurnStatus = z.enum(['running', 'completed', 'failed', 'cancelled', 'interrupted']);
 export type TurnStatus = z.output<typeof TurnStatus>;
+
+/** Why a turn failed, as `conversation.status` returns it. */
+const TurnError = z.object({ reason: z.string(), message: z.string(), retryable: z.boolean() });
+export type TurnError = StoredAs<typeof TurnError>;
 
 /**
  * One message. Above INLINE_BYTES_MAX its text and its detail live in `parts` documents of their own (texts.ts), and
@@ -43,6 +49,12 @@ const StoredMessage = z.object({
   detail: z.string().exactOptional(),
   /** Of an answer: the requested model. Absent in answers of older versions. */
   model: z.string().exactOptional(),
+  /** Of an answer: the usage of its turn. */
+  usage: StoredUsage.exactOptional(),
+  /** Of an answer that the model did not end. */
+  finish_reason: z.enum(['length', 'content_filter', 'other']).exactOptional(),
+  /** Of the last message of a turn that failed. */
+  error: TurnError.exactOptional(),
 });
 export type StoredMessage = StoredAs<typeof StoredMessage>;
 
@@ -82,10 +94,6 @@ const QueuedPrompt = z.object({
   prompt_turn: z.string().nullable().exactOptional(),
 });
 export type QueuedPrompt = StoredAs<typeof QueuedPrompt>;
-
-/** Why a turn failed, as `conversation.status` returns it. */
-const TurnError = z.object({ reason: z.string(), message: z.string(), retryable: z.boolean() });
-export type TurnError = StoredAs<typeof TurnError>;
 
 /** What a session has that only companions can use: connected MCP servers, a terminal. */
 export type CompanionState = 'mcp' | 'terminal';

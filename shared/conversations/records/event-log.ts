@@ -67,12 +67,14 @@ export function createEventLog(): EventLog {
 
 /**
  * Stored form, JSON text: a bare string is an AgentMessageDelta; null is the AgentMessage that repeats the deltas since
- * the one before (an answer is stored once, not twice); any other event is stored as it is.
+ * the one before (an answer is stored once, not twice); an AgentReasoning has no text, because it repeats its deltas as
+ * well; any other event is stored as it is.
  */
 export function encodeEvents(events: readonly NumberedEvent[]): string {
   return JSON.stringify(
     events.map(({ event }) => {
       if ('AgentMessageDelta' in event) return event.AgentMessageDelta.delta;
+      if ('AgentReasoning' in event) return { AgentReasoning: {} };
       return 'AgentMessage' in event ? null : event;
     }),
   );
@@ -85,6 +87,7 @@ const StoredEvents = z.array(
 /** Rebuilds events from stored chunks in order; must start at the first chunk, because a message repeats its deltas. */
 export function createEventDecoder(): (firstSeq: number, text: string) => NumberedEvent[] {
   let message = '';
+  let reasoning = '';
   return (firstSeq, text) => {
     const stored = StoredEvents.parse(JSON.parse(text));
     return stored.map((item, index) => {
@@ -93,7 +96,14 @@ export function createEventDecoder(): (firstSeq: number, text: string) => Number
         message += item;
         return { seq, event: { AgentMessageDelta: { delta: item } } };
       }
-      if (item !== null) return { seq, event: item };
+      if (item !== null) {
+        if ('AgentReasoningDelta' in item) reasoning += item.AgentReasoningDelta.delta;
+        if (!('AgentReasoning' in item)) return { seq, event: item };
+        // Older versions store the text.
+        const { text = reasoning }: { readonly text?: string } = item.AgentReasoning;
+        reasoning = '';
+        return { seq, event: { AgentReasoning: { text } } };
+      }
       const event: TurnEvent = { AgentMessage: { message } };
       message = '';
       return { seq, event };

@@ -21,6 +21,8 @@ export interface NewMessage {
   readonly parts?: readonly MessagePart[];
   /** Of an answer. */
   readonly model?: string;
+  readonly usage?: StoredMessage['usage'];
+  readonly finish_reason?: StoredMessage['finish_reason'];
 }
 
 /** A changed document, and the writes of other documents for the same commit. */
@@ -32,7 +34,7 @@ export interface ChangedMessages {
 /** Adds a message to the document; `writes` holds the parts of a long text. */
 export function appendMessage(conversation: ConversationDocument, message: NewMessage): ChangedMessages {
   const seq = conversation.message_count + 1;
-  const { role, text, model } = message;
+  const { role, text, model, usage, finish_reason } = message;
   const detail = encodeDetail(text, message.parts ?? []);
   const bytes = Buffer.byteLength(text) + Buffer.byteLength(detail ?? '');
   const parts = toParts({ text, detail }, bytes);
@@ -51,6 +53,8 @@ export function appendMessage(conversation: ConversationDocument, message: NewMe
     ...(tokens > boundTokens(bytes) && { tokens }),
     ...(isInline && detail !== undefined && { detail }),
     ...(model !== undefined && { model }),
+    ...(usage !== undefined && { usage }),
+    ...(finish_reason !== undefined && { finish_reason }),
   };
   return {
     conversation: {
@@ -77,6 +81,7 @@ export function takeOverPrompt(
   const index = recent.findIndex((message) => message.turn_id === fromTurn && message.role === 'user');
   const prompt = recent[index];
   if (prompt === undefined) return undefined;
+  const { error: _error, ...repeated } = prompt;
   const after = recent.slice(index + 1);
   const answer = after.filter((message) => message.turn_id === fromTurn);
   if (answer.length > 0 && answer.length < after.length) return undefined;
@@ -86,7 +91,7 @@ export function takeOverPrompt(
       ...conversation,
       message_count: message_count - answer.length,
       stored_bytes: storedBytes(conversation) - answer.reduce((sum, message) => sum + messageBytes(message), 0),
-      recent: [...recent.slice(0, index), { ...prompt, turn_id: turnId }, ...kept],
+      recent: [...recent.slice(0, index), { ...repeated, turn_id: turnId }, ...kept],
     },
     writes: answer.flatMap((message) => textDeletes(conversation.conversation_id, message)),
   };

@@ -20,6 +20,8 @@ export const Turns = defineDocument({
     started_at: z.string(),
     ended_at: z.string().nullable(),
     usage: StoredUsage,
+    /** Of a completed turn: the number of its answer in the history. */
+    message_seq: z.number().exactOptional(),
     /** Highest seq written. */
     seq: z.number(),
     /** First seq of each sealed chunk in `turn_events/<turn id>-<n>`. */

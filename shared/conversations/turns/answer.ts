@@ -21,6 +21,8 @@ export interface PromptAnswer {
   readonly session_id: string;
   readonly turn_id: string;
   readonly usage: Usage;
+  /** Number of the answer in the history; absent in answers of older versions. */
+  readonly message_seq?: number;
   /** Present if the model's answer was cut. */
   readonly finish_reason?: CutReason;
   /** Settings that were left out or changed. */
@@ -47,6 +49,7 @@ export function toAnswer(turnId: string, { turn, events, cause }: EndedTurn): Pr
       session_id: turn.session_id,
       turn_id: turnId,
       usage: turn.usage,
+      ...(turn.message_seq !== undefined && { message_seq: turn.message_seq }),
       ...finishOf(events.at(-1)?.event, content),
     };
   }
@@ -83,7 +86,9 @@ function finishOf(
   };
 }
 
+const LEFT_OUT = ['AgentMessageDelta', 'AgentReasoningDelta', 'AgentReasoning', 'TokenCount'] as const;
+
 /** Events that an answer lists: all but the deltas and counters of a stream. */
 function isMilestone(event: TurnEvent): boolean {
-  return !('AgentMessageDelta' in event) && !('AgentReasoning' in event) && !('TokenCount' in event);
+  return !LEFT_OUT.some((name) => name in event);
 }

@@ -77,6 +77,8 @@ export async function addAnswer(
           text,
           parts,
           model,
+          usage: end.usage,
+          ...toFinishReason(end),
           turnId,
           now: toTime(end),
           partial: end.status !== 'completed',
@@ -140,7 +142,7 @@ function settleRunning(
   const { recent, chunks, message_count, stored_bytes } = answered?.conversation ?? current;
   const { counted, addedBytes } = withCounted({
     ...withBudget(current, budget),
-    recent: markPartial(recent, turn_id, end),
+    recent: markEnd(recent, turn_id, end),
     chunks,
     message_count,
     ...(stored_bytes !== undefined && { stored_bytes }),
@@ -211,18 +213,20 @@ function withBudget(conversation: ConversationDocument, budget: ContextBudget | 
   return { ...conversation, budgets: [...others, budget].slice(-BUDGETS_MAX) };
 }
 
-/** A stop request may have changed the end after the answer was added. */
-function markPartial(
-  recent: ConversationDocument['recent'],
-  turnId: string,
-  end: TurnEnd,
-): ConversationDocument['recent'] {
+/**
+ * Marks the messages of a turn with its end: a stop request may have changed it after the answer was added. The last
+ * message of a failed turn contains the error.
+ */
+function markEnd(recent: ConversationDocument['recent'], turnId: string, end: TurnEnd): ConversationDocument['recent'] {
   const partial = end.status !== 'completed';
-  return recent.map((message) =>
-    message.role === 'assistant' && message.turn_id === turnId && message.partial !== partial
-      ? { ...message, partial }
-      : message,
-  );
+  const last = recent.findLastIndex(({ turn_id }) => turn_id === turnId);
+  const failure = toError(end);
+  return recent.map((message, index) => {
+    if (message.turn_id !== turnId) return message;
+    const error = index === last ? failure : undefined;
+    if (error === undefined && (message.role === 'user' || message.partial === partial)) return message;
+    return { ...message, ...(message.role === 'assistant' && { partial }), ...(error && { error }) };
+  });
 }
 
 function isQueued(turn: Lease | QueuedPrompt): turn is QueuedPrompt {

@@ -13,6 +13,7 @@ export function partsOfEvents(events: readonly NumberedEvent[]): readonly Messag
   };
   for (const { event } of events) {
     if ('AgentMessageDelta' in event) text += event.AgentMessageDelta.delta;
+    else if ('AgentReasoning' in event) add({ type: 'reasoning', text: event.AgentReasoning.text });
     else if ('McpToolCallBegin' in event) {
       const { call_id, server, tool, arguments: args = {} } = event.McpToolCallBegin;
       add({ type: 'tool_call', call_id, name: toName(server, tool), arguments: JSON.stringify(args) });

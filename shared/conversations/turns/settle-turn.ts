@@ -101,7 +101,7 @@ async function commitEnd(deps: TurnDeps, turn: TurnToSettle, answered: ChangedMe
       }
       const ended = endTurn(current, {
         turn: current.turn,
-        end: turn.end,
+        end: { ...turn.end, messageSeq: answered.conversation.message_count },
         text,
         answered,
         keys,

@@ -54,8 +54,9 @@ export function* splitEvent(event: TurnEvent): Generator<TurnEvent> {
   if ('AgentMessageDelta' in event) {
     for (const delta of splitText(event.AgentMessageDelta.delta, EVENT_CHARS_MAX))
       yield { AgentMessageDelta: { delta } };
-  } else if ('AgentReasoning' in event) {
-    for (const text of splitText(event.AgentReasoning.text, EVENT_CHARS_MAX)) yield { AgentReasoning: { text } };
+  } else if ('AgentReasoningDelta' in event) {
+    for (const delta of splitText(event.AgentReasoningDelta.delta, EVENT_CHARS_MAX))
+      yield { AgentReasoningDelta: { delta } };
   } else yield event;
 }
 

@@ -35,6 +35,8 @@ export interface TurnEnd {
   readonly failure: TurnDocument['failure'];
   readonly finishReason?: 'stop' | CutReason | undefined;
   readonly warnings?: readonly SettingWarning[] | undefined;
+  /** Of a completed turn: the number of its answer in the history. */
+  readonly messageSeq?: number | undefined;
   /** The answer is JSON of the prompt's schema. */
   readonly structured?: boolean;
   /** Why a turn was stopped; absent in a turn that was not. */
@@ -101,6 +103,7 @@ export function createTurnRecord(facts: TurnFacts): TurnRecord {
         started_at: lease.started_at,
         ended_at: end === undefined ? null : new Date(end.nowMs).toISOString(),
         usage: end?.usage ?? NO_USAGE,
+        ...(end?.status === 'completed' && end.messageSeq !== undefined && { message_seq: end.messageSeq }),
         seq,
         chunks,
         first_seq: firstSeq,
@@ -140,7 +143,8 @@ function fullPart(events: readonly NumberedEvent[]): number {
 
 function charsOf(event: TurnEvent): number {
   if ('AgentMessageDelta' in event) return event.AgentMessageDelta.delta.length + 3;
-  return 'AgentMessage' in event ? 4 : JSON.stringify(event).length;
+  if ('AgentMessage' in event) return 4;
+  return 'AgentReasoning' in event ? 22 : JSON.stringify(event).length;
 }
 
 /**

@@ -3,7 +3,7 @@
 import { Transform, type TransformCallback } from 'node:stream';
 import { z } from 'zod';
 import type { Usage } from '../../turn-events.ts';
-import { NO_USAGE } from '../../usage.ts';
+import { NO_USAGE, toUsageDetails } from '../../usage.ts';
 
 /** Within a string of JSON its quotes would be escaped, so it is a member wherever it stands. */
 const KEY = '"usage":';
@@ -11,7 +11,17 @@ const KEY = '"usage":';
 const VALUE_CHARS_MAX = 2_048;
 
 const count = z.int().min(0);
-const Counted = z.object({ input_tokens: count, output_tokens: count, total_tokens: count });
+const Counted = z
+  .object({
+    input_tokens: count,
+    output_tokens: count,
+    total_tokens: count,
+    input_tokens_details: z.object({ cached_tokens: count.optional() }).nullish().catch(undefined),
+    output_tokens_details: z.object({ reasoning_tokens: count.optional() }).nullish().catch(undefined),
+  })
+  .transform(({ input_tokens_details: input, output_tokens_details: output, ...tokens }): Usage => {
+    return { ...tokens, ...toUsageDetails({ cached: input?.cached_tokens, reasoning: output?.reasoning_tokens }) };
+  });
 
 /** Passes all bytes on. `onUsage` receives each increase of the counts before the bytes that contain it pass. */
 export function readUsage(onUsage: (more: Usage) => void): Transform {
@@ -23,6 +33,10 @@ export function readUsage(onUsage: (more: Usage) => void): Transform {
       input_tokens: usage.input_tokens - counted.input_tokens,
       output_tokens: usage.output_tokens - counted.output_tokens,
       total_tokens: usage.total_tokens - counted.total_tokens,
+      ...toUsageDetails({
+        cached: (usage.cached_input_tokens ?? 0) - (counted.cached_input_tokens ?? 0),
+        reasoning: (usage.reasoning_tokens ?? 0) - (counted.reasoning_tokens ?? 0),
+      }),
     });
     counted = usage;
   };

@@ -20,6 +20,14 @@ export function toNotification(method: NotificationMethod, value: unknown): Noti
       const { data } = NOTIFICATIONS[method].safeParse(value);
       return data && { method, params: data };
     }
+    case 'item/reasoning/summaryTextDelta': {
+      const { data } = NOTIFICATIONS[method].safeParse(value);
+      return data && { method, params: data };
+    }
+    case 'item/reasoning/textDelta': {
+      const { data } = NOTIFICATIONS[method].safeParse(value);
+      return data && { method, params: data };
+    }
     case 'thread/tokenUsage/updated': {
       const { data } = NOTIFICATIONS[method].safeParse(value);
       return data && { method, params: data };

@@ -148,13 +148,26 @@ export type Item = z.output<typeof Item>;
 const ofTurn = { threadId: z.string(), turnId: z.string() };
 /** They are charged to the caller, so no figure may be negative. */
 const count = z.int().min(0);
-const Tokens = z.object({ inputTokens: count, outputTokens: count, totalTokens: count });
+const Tokens = z.object({
+  inputTokens: count,
+  outputTokens: count,
+  totalTokens: count,
+  cachedInputTokens: count,
+  reasoningOutputTokens: count,
+});
 
 /** The notifications that are read, by method. */
 export const NOTIFICATIONS = {
   'item/started': z.object({ ...ofTurn, item: z.unknown() }),
   'item/completed': z.object({ ...ofTurn, item: z.unknown() }),
   'item/agentMessage/delta': z.object({ ...ofTurn, itemId: z.string(), delta: z.string() }),
+  'item/reasoning/summaryTextDelta': z.object({
+    ...ofTurn,
+    itemId: z.string(),
+    delta: z.string(),
+    summaryIndex: z.number(),
+  }),
+  'item/reasoning/textDelta': z.object({ ...ofTurn, itemId: z.string(), delta: z.string(), contentIndex: z.number() }),
   'item/commandExecution/outputDelta': z.object({ ...ofTurn, itemId: z.string(), delta: z.string() }),
   'thread/tokenUsage/updated': z.object({ ...ofTurn, tokenUsage: z.object({ last: Tokens, total: Tokens }) }),
   error: z.object({ ...ofTurn, error: TurnFailure, willRetry: z.boolean() }),

@@ -4,9 +4,10 @@
 import { WORKSPACE } from '../../codex-host/codex-host.ts';
 import { splitText, truncateText } from '../../text.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
-import { addUsage, NO_USAGE } from '../../usage.ts';
+import { addUsage, NO_USAGE, toUsageDetails } from '../../usage.ts';
 import { toError } from './failures.ts';
 import { Item, type Notification, type TurnFailure } from './protocol.ts';
+import { createReasoningText } from './reasoning.ts';
 
 /** Maximum characters of output in one event, of one command, and of a whole turn. */
 const CHUNK_CHARS_MAX = 8 << 10;
@@ -27,6 +28,8 @@ export interface TurnTranslation {
   toEvents(notification: Notification): EngineEvent[];
   /** The answer so far, equal to the concatenated deltas. */
   readonly content: string;
+  /** Characters of the answer and of the reasoning. */
+  readonly chars: number;
   readonly usage: Usage;
   /** How the turn ended; undefined while it runs. */
   readonly ended:
@@ -42,12 +45,16 @@ export function createTranslation(turnId: string): TurnTranslation {
   let lastMessage: string | undefined;
   let ended: TurnTranslation['ended'];
   const outputs = createCommandOutputs();
+  const reasoning = createReasoningText();
   const textChars = new Map<string, number>();
 
   return {
     turnId,
     get content() {
       return content;
+    },
+    get chars() {
+      return content.length + reasoning.chars;
     },
     get usage() {
       return usage;
@@ -70,6 +77,10 @@ export function createTranslation(turnId: string): TurnTranslation {
           return [{ StreamError: { message: toError(params.error, '').message, attempt: ++attempts } }];
         case 'item/agentMessage/delta':
           return addText(params.itemId, params.delta);
+        case 'item/reasoning/summaryTextDelta':
+          return reasoning.add(params.itemId, 'summary', params.summaryIndex, params.delta);
+        case 'item/reasoning/textDelta':
+          return reasoning.add(params.itemId, 'content', params.contentIndex, params.delta);
         case 'item/commandExecution/outputDelta':
           return outputs.add(params.itemId, params.delta);
         case 'thread/tokenUsage/updated':
@@ -103,6 +114,7 @@ export function createTranslation(turnId: string): TurnTranslation {
       input_tokens: last.inputTokens,
       output_tokens: last.outputTokens,
       total_tokens: last.totalTokens,
+      ...toUsageDetails({ cached: last.cachedInputTokens, reasoning: last.reasoningOutputTokens }),
     });
     return [{ TokenCount: usage }];
   }
@@ -112,10 +124,8 @@ export function createTranslation(turnId: string): TurnTranslation {
       case 'agentMessage':
         // The deltas of a message may be incomplete or missing.
         return addText(item.id, item.text.slice(textChars.get(item.id) ?? 0));
-      case 'reasoning': {
-        const text = (item.summary.length > 0 ? item.summary : item.content).join('\n\n');
-        return text === '' ? [] : [{ AgentReasoning: { text } }];
-      }
+      case 'reasoning':
+        return reasoning.end(item);
       case 'commandExecution':
         return [...outputs.end(item.id, item.aggregatedOutput ?? ''), toCommandEnd(item)];
       case 'fileChange': {

@@ -58,7 +58,7 @@ export async function* runTurn(
         yield event;
         recordPart(translation.content, event, 'event' in item ? item.part : undefined);
       }
-      if (translation.content.length > ANSWER_CHARS_MAX) throw answerTooLong();
+      if (translation.chars > ANSWER_CHARS_MAX) throw answerTooLong();
     }
     return toOutcome(translation, turn, running.usage);
   } finally {

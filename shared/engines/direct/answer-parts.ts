@@ -1,8 +1,14 @@
 // Collects the parts of one answer: its text, and its output in the form that the next call of the turn repeats.
-import type { LanguageModelV4StreamPart, SharedV4ProviderMetadata, SharedV4Warning } from '@ai-sdk/provider';
+import type {
+  LanguageModelV4StreamPart,
+  LanguageModelV4Usage,
+  SharedV4ProviderMetadata,
+  SharedV4Warning,
+} from '@ai-sdk/provider';
 import type { ReasoningPart, TextPart, ToolCallPart } from '../../message-parts.ts';
 import { createPairJoiner } from '../../text.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
+import { toUsageDetails } from '../../usage.ts';
 import { toTooLarge } from '../failures.ts';
 import { clean } from '../provider-message.ts';
 import { isJson } from './stream-repair.ts';
@@ -51,6 +57,9 @@ export function createAnswerParts(provider: string, size: { bytes: number; reado
   const open = new Map<string, Piece>();
   const toolCalls: ToolCallPart[] = [];
   const joinPairs = createPairJoiner();
+  const joinReasoning = createPairJoiner();
+  /** The reasoning deltas since the last AgentReasoning event. */
+  let reasoning = '';
   let warnings: readonly SharedV4Warning[] = [];
   let content = '';
   let answeredBy: string | undefined;
@@ -105,13 +114,19 @@ export function createAnswerParts(provider: string, size: { bytes: number; reado
         case 'reasoning-start':
           pieceOf('reasoning', part.id, part.providerMetadata);
           return undefined;
-        case 'reasoning-delta':
+        case 'reasoning-delta': {
           grow(part.delta);
+          // The signature covers the text as the provider sent it.
           pieceOf('reasoning', part.id, part.providerMetadata).text += part.delta;
-          return undefined;
+          const delta = joinReasoning(part.delta);
+          reasoning += delta;
+          return delta === '' ? undefined : { AgentReasoningDelta: { delta } };
+        }
         case 'reasoning-end': {
-          const { text } = pieceOf('reasoning', part.id, part.providerMetadata);
-          return text === '' ? undefined : { AgentReasoning: { text: text.toWellFormed() } };
+          pieceOf('reasoning', part.id, part.providerMetadata);
+          const text = reasoning;
+          reasoning = '';
+          return text === '' ? undefined : { AgentReasoning: { text } };
         }
         case 'tool-call': {
           grow(part.input);
@@ -133,7 +148,7 @@ export function createAnswerParts(provider: string, size: { bytes: number; reado
             reason: part.finishReason.unified,
             raw: part.finishReason.raw,
             explanation: explanationOf(part.providerMetadata),
-            usage: toUsage(part.usage.inputTokens.total, part.usage.outputTokens.total),
+            usage: toUsage(part.usage),
           };
           return undefined;
         default:
@@ -157,6 +172,9 @@ function explanationOf(metadata: SharedV4ProviderMetadata | undefined): string {
   return '';
 }
 
-function toUsage(input_tokens = 0, output_tokens = 0): Usage {
-  return { input_tokens, output_tokens, total_tokens: input_tokens + output_tokens };
+function toUsage({ inputTokens, outputTokens }: LanguageModelV4Usage): Usage {
+  const { total: input_tokens = 0, cacheRead: cached } = inputTokens;
+  const { total: output_tokens = 0, reasoning } = outputTokens;
+  const total_tokens = input_tokens + output_tokens;
+  return { input_tokens, output_tokens, total_tokens, ...toUsageDetails({ cached, reasoning }) };
 }

@@ -94,9 +94,11 @@ const COUNTS = ['input_tokens', 'output_tokens', 'cache_creation_input_tokens', 
 
 function toUsage(usage: unknown): Json {
   const counted = isJson(usage) ? usage : {};
-  return Object.fromEntries(
-    COUNTS.flatMap((name) => (typeof counted[name] === 'number' ? [[name, counted[name]]] : [])),
-  );
+  const { thinking_tokens } = isJson(counted.output_tokens_details) ? counted.output_tokens_details : {};
+  return {
+    ...Object.fromEntries(COUNTS.flatMap((name) => (typeof counted[name] === 'number' ? [[name, counted[name]]] : []))),
+    ...(typeof thinking_tokens === 'number' && { output_tokens_details: { thinking_tokens } }),
+  };
 }
 
 function toText(value: unknown): string | undefined {

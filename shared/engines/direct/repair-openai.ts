@@ -130,12 +130,14 @@ function completeResponse({ incomplete_details, usage }: Json): Json {
 
 function toUsage(usage: Json): Json {
   const { input_tokens = usage.prompt_tokens, output_tokens = usage.completion_tokens } = usage;
-  const { input_tokens_details: cached } = usage;
-  const { cached_tokens } = isJson(cached) ? cached : {};
+  const { input_tokens_details: input, output_tokens_details: output } = usage;
+  const { cached_tokens } = isJson(input) ? input : {};
+  const { reasoning_tokens } = isJson(output) ? output : {};
   return {
     input_tokens: toNumber(input_tokens),
     output_tokens: toNumber(output_tokens),
     ...(typeof cached_tokens === 'number' && { input_tokens_details: { cached_tokens } }),
+    ...(typeof reasoning_tokens === 'number' && { output_tokens_details: { reasoning_tokens } }),
   };
 }
 

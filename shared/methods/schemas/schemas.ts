@@ -28,6 +28,14 @@ export const UsageResult = z
     input_tokens: z.number(),
     output_tokens: z.number(),
     total_tokens: z.number(),
+    cached_input_tokens: z
+      .number()
+      .optional()
+      .describe('The part of the input tokens from the provider’s prompt cache; absent where it reports none'),
+    reasoning_tokens: z
+      .number()
+      .optional()
+      .describe('The part of the output tokens for reasoning; absent where the provider reports none'),
     estimated: z.literal(true).optional().describe('True: a part is estimated, because an answer was cut off'),
   })
   .describe('Tokens, as counted by the provider');

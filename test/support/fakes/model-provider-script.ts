@@ -33,6 +33,9 @@ export interface Script {
   /** The status whose error the event names; default: 529, overloaded. */
   readonly errorStatus?: number;
   readonly end?: EndReason;
+  /** Of the input tokens, and beside the tokens of the text. */
+  readonly cachedTokens?: number;
+  readonly reasoningTokens?: number;
   /** Call this tool instead of ending with an answer. */
   readonly toolCall?: ToolCall;
   /** Answer with exactly this body instead, in pieces of `pieceBytes`; status 200 by default. */

@@ -7,6 +7,9 @@ export interface Answer {
   readonly id: string;
   readonly model: string;
   readonly inputTokens: number;
+  /** Of the input tokens, and beside the tokens of the text. */
+  readonly cachedTokens?: number;
+  readonly reasoningTokens?: number;
 }
 
 export interface Wire {
@@ -47,7 +50,7 @@ export const countTokens = (text: string): number => Math.ceil(text.length / 4);
 const ANTHROPIC_END = { stop: 'end_turn', length: 'max_tokens', refusal: 'refusal', tool: 'tool_use' };
 
 const anthropic: Wire = {
-  start: ({ id, model, inputTokens }) =>
+  start: ({ id, model, inputTokens, cachedTokens }) =>
     sse({
       type: 'message_start',
       message: {
@@ -58,7 +61,7 @@ const anthropic: Wire = {
         content: [],
         stop_reason: null,
         stop_sequence: null,
-        usage: { input_tokens: inputTokens, output_tokens: 1 },
+        usage: { ...toAnthropicInput(inputTokens, cachedTokens), output_tokens: 1 },
       },
     }) + sse({ type: 'content_block_start', index: 0, content_block: { type: 'text', text: '' } }),
   delta: (_, text) => block('content_block_delta', { index: 0, delta: { type: 'text_delta', text } }),
@@ -77,11 +80,14 @@ const anthropic: Wire = {
     }) +
     block('content_block_stop', { index: 2 }),
   ping: () => block('ping', {}),
-  end: (_, text, reason) =>
+  end: ({ reasoningTokens }, text, reason) =>
     block('content_block_stop', { index: 0 }) +
     block('message_delta', {
       delta: { stop_reason: ANTHROPIC_END[reason], stop_sequence: null },
-      usage: { output_tokens: countTokens(text) },
+      usage: {
+        output_tokens: countTokens(text) + (reasoningTokens ?? 0),
+        ...(reasoningTokens && { output_tokens_details: { thinking_tokens: reasoningTokens } }),
+      },
     }) +
     block('message_stop', {}),
   streamError: (message, status) => block('error', { error: { type: toErrorType(status), message } }),
@@ -248,12 +254,27 @@ function toMessage({ id }: Answer, text: string, reason: EndReason) {
   return { type: 'message', id: `item_${id}`, status: 'completed', role: 'assistant', content };
 }
 
-function toResponseUsage({ inputTokens }: Answer, text: string) {
-  const output_tokens = countTokens(text);
-  return { input_tokens: inputTokens, output_tokens, total_tokens: inputTokens + output_tokens };
+function toAnthropicInput(inputTokens: number, cachedTokens = 0) {
+  return { input_tokens: inputTokens - cachedTokens, ...(cachedTokens && { cache_read_input_tokens: cachedTokens }) };
 }
 
-function toGeminiEnd({ id, model, inputTokens }: Answer, part: string, text: string, reason: EndReason) {
+function toResponseUsage({ inputTokens, cachedTokens, reasoningTokens }: Answer, text: string) {
+  const output_tokens = countTokens(text) + (reasoningTokens ?? 0);
+  return {
+    input_tokens: inputTokens,
+    output_tokens,
+    total_tokens: inputTokens + output_tokens,
+    ...(cachedTokens && { input_tokens_details: { cached_tokens: cachedTokens } }),
+    ...(reasoningTokens && { output_tokens_details: { reasoning_tokens: reasoningTokens } }),
+  };
+}
+
+function toGeminiEnd(
+  { id, model, inputTokens, cachedTokens, reasoningTokens }: Answer,
+  part: string,
+  text: string,
+  reason: EndReason,
+) {
   const candidatesTokenCount = countTokens(text);
   return {
     candidates: [
@@ -266,6 +287,8 @@ function toGeminiEnd({ id, model, inputTokens }: Answer, part: string, text: str
     usageMetadata: {
       promptTokenCount: inputTokens,
       candidatesTokenCount,
+      ...(cachedTokens && { cachedContentTokenCount: cachedTokens }),
+      ...(reasoningTokens && { thoughtsTokenCount: reasoningTokens }),
       totalTokenCount: inputTokens + candidatesTokenCount,
     },
     modelVersion: model,

@@ -100,6 +100,8 @@ async function play(record: SeenRequest, script: Script, response: ServerRespons
     id: String(record.index),
     model: record.model,
     inputTokens: countTokens(record.prompt),
+    cachedTokens: script.cachedTokens ?? 0,
+    reasoningTokens: script.reasoningTokens ?? 0,
   };
   if (script.delayMs !== undefined) await sleep(script.delayMs);
   if (script.hang === 'headers') return;

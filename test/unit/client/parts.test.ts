@@ -124,6 +124,7 @@ type EventName =
   | 'AgentMessageDelta'
   | 'AgentMessage'
   | 'AgentReasoning'
+  | 'AgentReasoningDelta'
   | 'TokenCount'
   | 'McpToolCallBegin'
   | 'McpToolCallEnd'

@@ -8,11 +8,12 @@ const delta = (text: string): EventBody => ({ AgentMessageDelta: { delta: text }
 
 it('adds text, reasoning and steps in the order of their events', () => {
   const events: EventBody[] = [
+    { AgentReasoningDelta: { delta: 'First' } },
     { AgentReasoning: { text: 'First' } },
     { ExecCommandBegin: { call_id: 'c', command: ['ls', '-l'], cwd: '/' } },
     { ExecCommandEnd: { call_id: 'c', exit_code: 2, duration_ms: 1, aggregated_output: '' } },
     delta('one '),
-    { AgentReasoning: { text: ', then' } },
+    { AgentReasoningDelta: { delta: ', then' } },
     delta('two'),
     { TokenCount: { input_tokens: 1, output_tokens: 1, total_tokens: 2 } },
   ];

@@ -58,6 +58,45 @@ describe('history', () => {
     expect((await fixture.documents()).filter((id) => id.startsWith('messages/'))).toHaveLength(2);
   });
 
+  it('has of an answer its usage and why it was cut; the answer to the prompt has its number', async () => {
+    fixture.provider.behave(() => ({ text: 'so much', end: 'length', cachedTokens: 1, reasoningTokens: 2 }));
+    const first = await a.prompt('hello there', { idempotency_key: 'k' });
+    expect(await b.prompt('hello there', { idempotency_key: 'k' })).toEqual(first);
+    const second = await b.prompt('again');
+    expect([first.message_seq, second.message_seq]).toEqual([2, 4]);
+    const messages = await readAll(b, 200);
+    expect(messages[1]).toMatchObject({ seq: 2, content: 'so much', finish_reason: 'length', usage: first.usage });
+    expect(first.usage).toMatchObject({ cached_input_tokens: 1, reasoning_tokens: 2 });
+    expect(messages[0]).not.toHaveProperty('usage');
+    const status = await a.call(conversationStatus, { session_id: 's' });
+    expect(status).toMatchObject({ metadata: { usage: { cached_input_tokens: 2, reasoning_tokens: 4 } } });
+  });
+
+  it('has the error of a failed turn: at its prompt, or at the received part of its answer, until it is repeated', async () => {
+    fixture.provider.behave(() => ({ status: 400, message: 'no such thing' }));
+    await failure(a.prompt('one'));
+    fixture.provider.behave(() => ({ text: 'half', streamError: 'middle' }));
+    await failure(a.prompt('two', { idempotency_key: 'k' }));
+    const error = { reason: 'upstream_error', message: expect.stringContaining('no such thing') };
+    const [one, two, half] = await readAll(b, 200);
+    expect(one).toMatchObject({ content: 'one', error });
+    expect(two).not.toHaveProperty('error');
+    expect(half).toMatchObject({ content: 'half', partial: true, error: { reason: 'upstream_error' } });
+    fixture.provider.behave(() => ({ text: 'whole' }));
+    await a.prompt('two', { idempotency_key: 'k' });
+    const repeated = await readAll(b, 200);
+    expect(repeated.map(({ content }) => content)).toEqual(['one', 'two', 'whole']);
+    expect(repeated.slice(1).some((message) => 'error' in message)).toBe(false);
+    fixture.provider.behave(() => ({ status: 503 }));
+    await failure(a.prompt('three', { idempotency_key: 'k3' }));
+    expect((await readAll(b, 200)).at(-1)).toMatchObject({ content: 'three', error: { reason: 'upstream_error' } });
+    fixture.provider.behave(() => ({ text: 'fine' }));
+    await a.prompt('three', { idempotency_key: 'k3' });
+    const [three] = (await readAll(b, 200)).slice(-2);
+    expect(three).toMatchObject({ content: 'three' });
+    expect(three).not.toHaveProperty('error');
+  });
+
   it('keeps the conversation document small when every turn fails without an answer', async () => {
     fixture.provider.behave();
     for (let n = 0; n < 30; n++) await failure(a.prompt(`[[status 400]] ${n}`));

@@ -1,6 +1,7 @@
 // What `conversation.status`, `.cancel`, `.list` and `.history` return for a session in each of its states, and that a
 // prompt passes on its own instructions and reasoning.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createEventDecoder, encodeEvents } from '../../../shared/conversations/records/event-log.ts';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
 import { conversationList } from '../../../shared/methods/conversation.list.ts';
@@ -115,5 +116,28 @@ it('the reasoning of a model is an event of its turn, not a part of the answer',
   const running = a.stream('think');
   const answer = await running.answer;
   expect(answer.content).toBe('yes');
-  expect(running.events.map(({ event }) => event)).toContainEqual({ AgentReasoning: { text: 'let me see' } });
+  const events = running.events.map(({ event }) => event);
+  expect(events.slice(1, 3)).toEqual([
+    { AgentReasoningDelta: { delta: 'let me see' } },
+    { AgentReasoning: { text: 'let me see' } },
+  ]);
+  expect(JSON.stringify(answer.events)).not.toContain('let me see');
+});
+
+it('reasoning is stored once, as the deltas, and read as it was sent', () => {
+  const sent = [
+    { AgentReasoningDelta: { delta: 'let me ' } },
+    { AgentReasoningDelta: { delta: 'see' } },
+    { AgentReasoning: { text: 'let me see' } },
+    { AgentReasoningDelta: { delta: 'again' } },
+    { AgentReasoning: { text: 'again' } },
+  ].map((event, index) => ({ seq: index + 1, event }));
+  const chunks = [encodeEvents(sent.slice(0, 1)), encodeEvents(sent.slice(1))];
+  expect(chunks.join('').match(/see/g)).toHaveLength(1);
+  const decode = createEventDecoder();
+  expect([...decode(1, chunks[0] ?? ''), ...decode(2, chunks[1] ?? '')]).toEqual(sent);
+  // As older versions store it.
+  expect(decode(6, '[{"AgentReasoning":{"text":"whole"}}]')).toEqual([
+    { seq: 6, event: { AgentReasoning: { text: 'whole' } } },
+  ]);
 });

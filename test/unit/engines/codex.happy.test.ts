@@ -38,6 +38,7 @@ describeCodex('the codex engine', (place) => {
   it('sends reasoning, deltas that make up the answer, and the tokens', async () => {
     const { events, outcome } = await conversation.prompt(engine, 'hello');
     expect(events).toEqual([
+      { AgentReasoningDelta: { delta: 'Let me think.' } },
       { AgentReasoning: { text: 'Let me think.' } },
       { AgentMessageDelta: { delta: 'You said: ' } },
       { AgentMessageDelta: { delta: 'hello' } },

@@ -58,8 +58,23 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
   it('separates reasoning from the answer', async () => {
     provider.behave(() => ({ reasoning: 'let me see', text: 'yes' }));
     const { events, outcome } = await runTurn(createTestEngine(provider), { model });
-    expect(events).toContainEqual({ AgentReasoning: { text: 'let me see' } });
+    expect(events.slice(0, 2)).toEqual([
+      { AgentReasoningDelta: { delta: 'let me see' } },
+      { AgentReasoning: { text: 'let me see' } },
+    ]);
     expect(outcome.content).toBe('yes');
+  });
+
+  it('counts the tokens from the cache and those of the reasoning, where the provider reports them', async () => {
+    provider.behave(() => ({ text: 'yes', cachedTokens: 40, reasoningTokens: 30 }));
+    const prompt = 'word '.repeat(40);
+    const { events, outcome } = await runTurn(createTestEngine(provider), { model, prompt });
+    const usage = {
+      ...{ input_tokens: 50, output_tokens: 31, total_tokens: 81 },
+      ...{ cached_input_tokens: 40, reasoning_tokens: 30 },
+    };
+    expect(outcome.usage).toEqual(usage);
+    expect(events).toContainEqual({ TokenCount: usage });
   });
 
   it('reports an answer that was cut at the output limit', async () => {

@@ -24,6 +24,16 @@ it('counts the bytes of the frame and of its answer', () => {
   expect(counted).toEqual([frame.length, reply.length]);
 });
 
+it('carries the whole answer: parsed output, warnings, number in the history, details of the usage', () => {
+  const { answers } = readFrame(frame, () => true);
+  const usage = { ...ANSWER.usage, cached_input_tokens: 3, reasoning_tokens: 4 };
+  const warnings = [{ setting: 'seed', message: 'no' }];
+  const bytes = answers('req').success('f', { ...ANSWER, usage, warnings, output: [1], message_seq: 2 }, false);
+  expect(fromBinary(FrameSchema, bytes).body).toMatchObject({
+    value: { outputJson: '[1]', warnings, messageSeq: 2, usage: { cachedInputTokens: 3n, reasoningTokens: 4n } },
+  });
+});
+
 it('is refused with 503 where the instance has no memory for it', () => {
   const { call, answers } = readFrame(frame, () => false);
   const error = 'error' in call ? call.error : new RpcError('internal');
