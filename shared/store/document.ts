@@ -61,7 +61,10 @@ export function withoutImpliedPreconditions(writes: readonly Write[], read: read
   return writes.map((write) => {
     if (write.if === undefined || !locked.has(refKey(write.ref))) return write;
     const { if: _implied, ...rest } = write;
-    return rest;
+    if ('delete' in rest) return rest;
+    // `base` belongs to the version that the precondition required.
+    const { base: _base, ...whole } = rest;
+    return whole;
   });
 }
 

@@ -42,7 +42,18 @@ export interface Snapshot {
 export type Precondition = 'absent' | { readonly version: Version };
 
 export type Write =
-  | { readonly ref: Ref; readonly data: object; readonly expireAtMs?: number; readonly if?: Precondition }
+  | {
+      readonly ref: Ref;
+      /** The complete document. */
+      readonly data: object;
+      /**
+       * The data of the version that `if` requires, from which `data` was made: a top-level field with the same value
+       * (`===`) has not changed. An adapter may send the other fields only.
+       */
+      readonly base?: object;
+      readonly expireAtMs?: number;
+      readonly if?: Precondition;
+    }
   | { readonly ref: Ref; readonly delete: true; readonly if?: Precondition };
 
 /**

@@ -95,7 +95,10 @@ export async function transact<R>(
 function guarded(write: Write, snapshots: readonly Snapshot[]): Write {
   const read = snapshots.find((snapshot) => sameRef(snapshot.ref, write.ref));
   if (read === undefined) return write;
-  return { ...write, if: read.version === null ? 'absent' : { version: read.version } };
+  if (read.version === null) return { ...write, if: 'absent' };
+  const condition = { version: read.version };
+  if ('delete' in write || read.data === undefined) return { ...write, if: condition };
+  return { ...write, base: read.data, if: condition };
 }
 
 function afterCommit(

@@ -5,7 +5,7 @@ import { transact } from '../../shared/store/transact.ts';
 import { countOf, freshRef, put, read, type StoreFixture } from '../support/fixtures/store.ts';
 
 /** Run by `storeCases`. */
-export function storeTransactCases({ store }: StoreFixture): void {
+export function storeTransactCases({ store, clock }: StoreFixture): void {
   const increment = (ref: Ref) => (snapshots: readonly Snapshot[]) => {
     const n = countOf(snapshots[0]) + 1;
     return { writes: [{ ref, data: { n } }], result: n };
@@ -29,6 +29,50 @@ export function storeTransactCases({ store }: StoreFixture): void {
     }
     expect((await read(store(), ref)).data).toEqual({ n: 4 });
     expect(cached).toEqual(await store().get([ref]));
+  });
+
+  it('writes changed, added and removed fields of a document that it has read, and keeps the others', async () => {
+    const ref = freshRef();
+    const kept = { list: [{ a: 1 }, 'two'], 'a.b': { c: null }, 'back`tick\\': 'x' };
+    await put(store(), ref, { ...kept, changed: { n: 1 }, 'ü removed.': true, emptied: 'x' }, Date.now() + 3_600_000);
+    const expected = { ...kept, changed: { m: 2 }, '1 added `.\\': [] };
+    const { snapshots } = await transact(store(), [ref], ([snapshot]) => {
+      const changes = { changed: { m: 2 }, '1 added `.\\': [], emptied: undefined };
+      const data = { ...snapshot?.data, ...changes };
+      Reflect.deleteProperty(data, 'ü removed.');
+      return { writes: [{ ref, data }], result: 0 };
+    });
+    const stored = await read(store(), ref);
+    expect(stored.data).toEqual(expected);
+    expect(stored.version).toBe(snapshots[0]?.version);
+    // A second write, made from the result of the first.
+    await transact(
+      store(),
+      [ref],
+      ([snapshot]) => ({
+        writes: [{ ref, data: { ...snapshot?.data, changed: 3 } }],
+        result: 0,
+      }),
+      { cached: snapshots },
+    );
+    expect((await read(store(), ref)).data).toEqual({ ...expected, changed: 3 });
+  });
+
+  it('gives a document that it has read a new expiry, or none', async () => {
+    const ref = freshRef();
+    const soonMs = clock.ms + 60_000;
+    await put(store(), ref, { n: 1 }, soonMs);
+    const write = (expireAtMs?: number) =>
+      transact(store(), [ref], ([snapshot]) => ({
+        writes: [{ ref, data: { ...snapshot?.data }, ...(expireAtMs !== undefined && { expireAtMs }) }],
+        result: 0,
+      }));
+    await write(soonMs + 60_000);
+    clock.ms = soonMs + 1;
+    expect((await read(store(), ref)).data).toEqual({ n: 1 });
+    await write();
+    clock.ms += 3_600_000;
+    expect((await read(store(), ref)).data).toEqual({ n: 1 });
   });
 
   it('does not let a stale cache refuse: a decision to write nothing is taken again on fresh documents', async () => {

@@ -16,7 +16,8 @@ import { conversationHistory } from '../../../shared/methods/conversation.histor
 import { conversationResume } from '../../../shared/methods/conversation.resume.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
-import type { Store } from '../../../shared/store/store.ts';
+import { prepareWrite, toWireWrite } from '../../../shared/store/firestore/documents.ts';
+import type { Store, Write } from '../../../shared/store/store.ts';
 import {
   createFixture,
   type Fixture,
@@ -56,6 +57,32 @@ describe('a lease', () => {
     const later = await stored('s');
     expect(later.turn?.lease_until_ms).toBeGreaterThan(first.turn?.lease_until_ms ?? 0);
     expect(await running.answer).toMatchObject({ type: 'ai_response' });
+  });
+
+  it('a renewal sends the lease to Firestore, not the history', async () => {
+    const text = 'x'.repeat(30_000);
+    fixture.provider.behave(() => ({ text }));
+    for (let turn = 0; turn < 3; turn++) await a.prompt(text);
+    fixture.provider.behave(() => ({ hang: 'stream' }));
+    const running = a.stream('slow');
+    await running.until(isDelta);
+    const renewed = Promise.withResolvers<readonly Write[]>();
+    const { commit } = a.line;
+    a.line.commit = (writes, options) => {
+      if (writes.some(({ ref }) => ref.collection === 'conversations')) renewed.resolve(writes);
+      return commit(writes, options);
+    };
+    const [write, ...others] = await renewed.promise;
+    if (write === undefined) throw new Error('no write');
+    expect(others).toEqual([]);
+    expect(JSON.stringify(write).length).toBeGreaterThan(180_000);
+    // With a version as Firestore's.
+    const asFirestore: Write = { ...write, if: { version: '1700000000.000000001' } };
+    const sent = toWireWrite({ nameOf: (collection, id) => `${collection}/${id}` }, prepareWrite(asFirestore));
+    expect(sent.updateMask?.fieldPaths).toEqual(['expire_at', 'data.`turn`']);
+    expect(JSON.stringify(sent).length).toBeLessThanOrEqual(1_024);
+    await a.call(conversationCancel, { session_id: 's' });
+    await failure(running.answer);
   });
 
   it('a lease that has expired is only read by a snapshot and ended by status; its session is free', async () => {
