@@ -1,4 +1,4 @@
-// `conversation.history`: all messages of a session, page by page, oldest first.
+// `conversation.history`: all messages of a session, page by page, oldest or newest first.
 import { z } from 'zod';
 import type { MessageText } from '../conversations/records/history.ts';
 import { RpcError } from '../errors.ts';
@@ -8,7 +8,9 @@ import { decodeCursor, encodeCursor } from '../store/cursor.ts';
 import { defineMethod } from './define-method.ts';
 import { Cursor, SessionId, TurnError, UsageResult } from './schemas/schemas.ts';
 
-const Position = z.tuple([z.int().min(0)]);
+/** The last message of the page before. A cursor of one order is refused with the other. */
+const AfterSeq = z.tuple([z.int().min(0)]);
+const BeforeSeq = z.tuple([z.int().min(0), z.literal('newest')]);
 
 const HistoryPart = z
   .discriminatedUnion('type', [
@@ -49,7 +51,7 @@ const HistoryMessage = z.object({
 
 export const conversationHistory = defineMethod({
   name: 'conversation.history',
-  summary: 'Lists the messages of a session page by page, oldest first; a page ends at 1 MiB',
+  summary: 'Lists the messages of a session page by page, oldest or newest first; a page ends at 1 MiB',
   scope: 'conversation',
   cost: 'read',
   startsEarly: true,
@@ -58,6 +60,7 @@ export const conversationHistory = defineMethod({
     session_id: SessionId,
     cursor: Cursor.optional(),
     limit: z.int().min(1).max(200).default(50),
+    order: z.enum(['oldest', 'newest']).default('oldest').describe('Which messages come first'),
   }),
   result: z.object({
     session_id: z.string(),
@@ -74,20 +77,24 @@ export const conversationHistory = defineMethod({
       messages: [{ seq: 1, role: 'user', content: 'Hello', created_at: '2026-11-13T14:00:00.000Z', turn_id: 'turn_1' }],
     },
   },
-  async handle({ session_id, cursor, limit }, { services, caller, answerBytesMax }) {
-    const [afterSeq] = cursor === undefined ? [0] : decodeCursor(cursor, Position);
+  async handle({ session_id, cursor, limit, order }, { services, caller, answerBytesMax }) {
+    const isNewest = order === 'newest';
+    const [fromSeq] =
+      cursor === undefined ? [] : decodeCursor<[number, ...unknown[]]>(cursor, isNewest ? BeforeSeq : AfterSeq);
     const { conversations } = services;
+    const { history } = conversations;
     const found = await conversations.find(caller.keyId, session_id);
     if (found === undefined) throw new RpcError('not_found', { message: 'no such session', data: { session_id } });
     const { conversation } = found;
+    const messages = isNewest ? history.readBack(conversation, fromSeq) : history.read(conversation, fromSeq);
     const page = createPage<z.output<typeof HistoryMessage>>();
-    for await (const message of conversations.history.read(conversation, afterSeq)) {
+    for await (const message of messages) {
       const isOnPage = page.add(toHistoryMessage(message));
       if (!isOnPage || page.items.length === limit) break;
     }
     const last = page.items.at(-1);
-    const isMore = last !== undefined && last.seq < conversation.message_count;
-    const nextCursor = isMore ? encodeCursor([last.seq]) : undefined;
+    const isMore = last !== undefined && (isNewest ? last.seq > 1 : last.seq < conversation.message_count);
+    const nextCursor = isMore ? encodeCursor(isNewest ? [last.seq, 'newest'] : [last.seq]) : undefined;
     page.check(answerBytesMax, nextCursor, { session_id, seq: last?.seq });
     return {
       session_id,

@@ -2,6 +2,7 @@
 // of a failed turn. Run against every adapter of the Store port.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { conversationDelete } from '../../shared/methods/conversation.delete.ts';
+import { conversationHistory } from '../../shared/methods/conversation.history.ts';
 import { conversationList } from '../../shared/methods/conversation.list.ts';
 import { conversationStatus } from '../../shared/methods/conversation.status.ts';
 import { conversationUpdate } from '../../shared/methods/conversation.update.ts';
@@ -108,6 +109,39 @@ export function sessionCases(name: string, openFixture: () => Promise<Fixture>):
       ]);
     });
 
+    it('pages the history in both orders, exactly, while the session continues', async () => {
+      const session_id = fresh();
+      const texts = Array.from({ length: 26 }, (_, n) => `prompt ${n}`);
+      texts[3] = 'x'.repeat(600_000);
+      texts[4] = 'y'.repeat(600_000);
+      fixture.provider.behave(({ index }) => ({ text: `answer ${index}` }));
+      for (const [n, text] of texts.entries()) await (n % 2 === 0 ? a : b).prompt(text, { session_id });
+      const count = 2 * texts.length;
+      const whole = (await b.call(conversationHistory, { session_id, limit: 200, order: 'newest' })).messages;
+      expect(whole.length).toBeLessThan(count);
+      for (const limit of [7, 50, 200]) {
+        const oldest = await readHistory(a, session_id, { limit, order: 'oldest' });
+        const newest = await readHistory(b, session_id, { limit, order: 'newest' });
+        expect(oldest.map(({ seq }) => seq)).toEqual(Array.from({ length: count }, (_, index) => index + 1));
+        expect(newest).toEqual(oldest.toReversed());
+        expect(oldest.filter(({ role }) => role === 'user').map(({ content }) => content)).toEqual(texts);
+      }
+      const first = await a.call(conversationHistory, { session_id, limit: 4, order: 'newest' });
+      await b.prompt('meanwhile', { session_id });
+      const cursor = first.next_cursor;
+      const second = await a.call(conversationHistory, { session_id, limit: 4, order: 'newest', cursor });
+      expect([...first.messages, ...second.messages].map(({ seq }) => seq)).toEqual([52, 51, 50, 49, 48, 47, 46, 45]);
+      for (const [order, other] of [
+        ['newest', 'oldest'],
+        ['oldest', 'newest'],
+      ] as const) {
+        const { next_cursor } = await a.call(conversationHistory, { session_id, limit: 1, order });
+        const error = await failure(a.call(conversationHistory, { session_id, order: other, cursor: next_cursor }));
+        expect(error).toMatchObject({ reason: 'invalid_params', data: { issues: [{ path: 'cursor' }] } });
+      }
+      fixture.provider.behave();
+    });
+
     it('updates no session that is missing, another key’s or deleted', async () => {
       const session_id = fresh();
       await a.prompt('hi', { session_id });
@@ -137,4 +171,19 @@ export function sessionCases(name: string, openFixture: () => Promise<Fixture>):
       expect((await statusOf(session_id)).turn).not.toHaveProperty('error');
     });
   });
+}
+
+async function readHistory(
+  instance: Instance,
+  session_id: string,
+  page: { readonly limit: number; readonly order: 'oldest' | 'newest' },
+) {
+  const messages = [];
+  let cursor: string | undefined;
+  do {
+    const found = await instance.call(conversationHistory, { session_id, ...page, cursor });
+    messages.push(...found.messages);
+    cursor = found.next_cursor;
+  } while (cursor !== undefined);
+  return messages;
 }

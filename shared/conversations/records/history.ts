@@ -32,7 +32,9 @@ export interface History {
    * Messages with seq > `afterSeq`, oldest first. They are read in steps as the caller takes them: one that stops early
    * has read about STEP_BYTES more than it took.
    */
-  read(conversation: ConversationDocument, afterSeq: number): AsyncGenerator<MessageText, void, void>;
+  read(conversation: ConversationDocument, afterSeq?: number): AsyncGenerator<MessageText, void, void>;
+  /** Messages with seq < `beforeSeq`, newest first, read in the same way. */
+  readBack(conversation: ConversationDocument, beforeSeq?: number): AsyncGenerator<MessageText, void, void>;
 }
 
 export function createHistory(store: Store): History {
@@ -53,6 +55,34 @@ export function createHistory(store: Store): History {
     yield conversation.recent.filter(isAfter);
   }
 
+  /** Yields the messages in the document, then those of the chunks, each newest first. */
+  async function* messagesBefore(
+    conversation: ConversationDocument,
+    beforeSeq: number,
+  ): AsyncGenerator<readonly StoredMessage[], void, void> {
+    const isBefore = (message: StoredMessage): boolean => message.seq < beforeSeq;
+    yield conversation.recent.filter(isBefore).toReversed();
+    for (let chunk = conversation.chunks.findLastIndex((first) => first < beforeSeq); chunk >= 0; chunk--) {
+      const [document] = await chunks.read(conversation, chunk, chunk + 1);
+      yield (document?.messages ?? []).filter(isBefore).toReversed();
+    }
+  }
+
+  /** Reads the contents of the messages in steps. */
+  async function* withContents(
+    id: string,
+    found: AsyncGenerator<readonly StoredMessage[], void, void>,
+  ): AsyncGenerator<MessageText, void, void> {
+    for await (const messages of found) {
+      for (let start = 0; start < messages.length; ) {
+        const step = messages.slice(start, start + stepLength(messages, start));
+        const contents = await Promise.all(step.map((message) => readText(id, message)));
+        for (const [index, message] of step.entries()) yield toMessageText(message, contents[index]);
+        start += step.length;
+      }
+    }
+  }
+
   return {
     context: (conversation, budgetTokens, turnId) =>
       readContext({ chunks, readText }, conversation, budgetTokens, turnId),
@@ -64,17 +94,11 @@ export function createHistory(store: Store): History {
 
     compact: chunks.compact,
 
-    async *read(conversation, afterSeq) {
-      const id = conversation.conversation_id;
-      for await (const messages of messagesAfter(conversation, afterSeq)) {
-        for (let start = 0; start < messages.length; ) {
-          const step = messages.slice(start, start + stepLength(messages, start));
-          const contents = await Promise.all(step.map((message) => readText(id, message)));
-          for (const [index, message] of step.entries()) yield toMessageText(message, contents[index]);
-          start += step.length;
-        }
-      }
-    },
+    read: (conversation, afterSeq = 0) =>
+      withContents(conversation.conversation_id, messagesAfter(conversation, afterSeq)),
+
+    readBack: (conversation, beforeSeq = Number.POSITIVE_INFINITY) =>
+      withContents(conversation.conversation_id, messagesBefore(conversation, beforeSeq)),
   };
 }
 
