@@ -71,6 +71,11 @@ export interface TurnInput {
    * Older messages of the conversation that are not in `messages`: `messages[0]` is number `trimmed` + 1. Default 0.
    */
   readonly trimmed?: number;
+  /**
+   * Changes whenever messages of the conversation are dropped: what an engine keeps of the conversation under another
+   * branch contains messages that must not be sent again.
+   */
+  readonly branch?: string;
   /** The tools that the model may call, for engines with tool support. */
   readonly tools?: Toolset;
   /** A setting that the model does not support is left out, with a warning. */

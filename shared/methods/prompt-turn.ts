@@ -34,6 +34,11 @@ export const PromptParams = z.strictObject({
     .enum(['reject', 'queue', 'interrupt'])
     .default('reject')
     .describe('Behaviour while another turn of the session runs'),
+  after_seq: z
+    .int()
+    .min(0)
+    .optional()
+    .describe('The prompt follows this message of the session; later messages are dropped (edit, regenerate)'),
   idempotency_key: z
     .string()
     .min(1)
@@ -83,6 +88,10 @@ export async function answerPrompt(
     const turn = await services.conversations.resume(caller.keyId, params.session_id, stopped.turnId, context.signal);
     return toAnswer(turn.turnId, await streamTurn(turn, stopped.afterSeq, context));
   }
+  if (params.after_seq !== undefined && params.session_id === undefined) {
+    const issues = [{ path: 'after_seq', message: 'needs the session_id of the session whose message it names' }];
+    throw new RpcError('invalid_params', { data: { issues } });
+  }
   const login = params.auth_session_id;
   const prepared = services.conversations.prepare(caller.keyId, params.session_id);
   const used = login === undefined ? undefined : services.logins.use(caller.keyId, login, context.signal);
@@ -101,6 +110,7 @@ export async function answerPrompt(
       fallbacks: params.fallbacks,
       outputSchema: params.output_schema,
       onBusy: params.on_busy,
+      afterSeq: params.after_seq,
       canForward: context.canForward === true,
       isStreamed: context.transport !== 'http',
       idempotencyKey: params.idempotency_key ?? checkKey(requestMetadata.idempotencyKey),

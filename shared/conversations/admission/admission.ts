@@ -67,6 +67,8 @@ export async function admitPrompt(deps: AdmissionDeps, given: PromptRequest): Pr
       step = await decide(deps, ref, turnId, request, queued);
       retried = false;
     } catch (error) {
+      // A queued prompt that cannot run any more: another one has dropped the message that it follows.
+      if (toRpcError(error).reason === 'invalid_params') await leave('expired');
       // A commit with an unknown outcome may have been applied: the second attempt then finds this turn's lease, so
       // that the session does not stay busy.
       if (retried || toRpcError(error).reason !== 'unavailable') throw error;

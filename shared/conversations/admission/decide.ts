@@ -104,6 +104,8 @@ function compute(deps: AdmissionDeps, attempt: Attempt, read: readonly Snapshot[
   if (isGone) return follow(() => ({ kind: 'erasing' }));
   const current = stored ?? newConversationOf(attempt);
   if (queued && !isKnown(current, turnId)) return refuse(dropped);
+  const beyond = checkAfterSeq(request, stored);
+  if (beyond !== undefined) return refuse(() => beyond);
   if (hasCompanionState(current, 'mcp')) {
     if (!queued && request.canForward) return follow(() => ({ kind: 'on_companion' }));
     if (!request.canForward && request.found === undefined) return follow(() => ({ kind: 'tools' }));
@@ -116,6 +118,20 @@ function compute(deps: AdmissionDeps, attempt: Attempt, read: readonly Snapshot[
 
 function newConversationOf({ request, conversationId, now }: Attempt): ConversationDocument {
   return newConversation(request.owner, request.sessionId, conversationId, request.model, now);
+}
+
+/** Why `after_seq` names no message of the session; undefined if it does. */
+function checkAfterSeq(
+  { afterSeq = 0, sessionId }: PromptRequest,
+  stored: ConversationDocument | undefined,
+): RpcError | undefined {
+  const count = stored?.message_count ?? 0;
+  if (afterSeq <= count) return undefined;
+  if (stored === undefined) {
+    return new RpcError('not_found', { message: 'no such session', data: { session_id: sessionId } });
+  }
+  const message = `must be at most ${count}, the number of the last message of the session`;
+  return new RpcError('invalid_params', { data: { issues: [{ path: 'after_seq', message }] } });
 }
 
 function dropped(): RpcError {

@@ -1,6 +1,9 @@
 // Decides whether a prompt gets the session's lease or a queue entry, and returns the writes.
 import { RpcError } from '../../errors.ts';
+import { refKey } from '../../store/document.ts';
+import type { Write } from '../../store/store.ts';
 import { type ConversationDocument, Conversations } from '../records/documents.ts';
+import { dropMessages } from '../records/drop-messages.ts';
 import { appendMessage, type ChangedMessages, takeOverPrompt } from '../records/messages.ts';
 import { withDefaultTitle } from '../records/session-fields.ts';
 import type { IdempotencyDocument } from '../records/turn-documents.ts';
@@ -70,16 +73,28 @@ export function placePrompt(
   }
 }
 
-/** Adds the message of the prompt: the stored one of an earlier attempt (`promptTurn`), or a new one. */
+/**
+ * Adds the message of the prompt: the stored one of an earlier attempt (`promptTurn`), or a new one. After `afterSeq`
+ * it is always a new one, because that of an earlier attempt is dropped.
+ */
 function withPrompt(
   conversation: ConversationDocument,
   promptTurn: string | null,
   { turnId, request, now }: Attempt,
 ): ChangedMessages {
-  const taken = promptTurn === null ? undefined : takeOverPrompt(conversation, promptTurn, turnId);
+  const { prompt, afterSeq } = request;
+  const isRepeated = promptTurn !== null && afterSeq === undefined;
+  const taken = isRepeated ? takeOverPrompt(conversation, promptTurn, turnId) : undefined;
   if (taken !== undefined) return taken;
-  const titled = withDefaultTitle(conversation, request.prompt);
-  return appendMessage(titled, { role: 'user', text: request.prompt, turnId, now, partial: false });
+  const cut = afterSeq === undefined ? undefined : dropMessages(conversation, afterSeq, turnId);
+  const titled = withDefaultTitle(cut?.conversation ?? conversation, prompt);
+  const added = appendMessage(titled, { role: 'user', text: prompt, turnId, now, partial: false });
+  return { ...added, writes: lastOfEach([...(cut?.writes ?? []), ...added.writes]) };
+}
+
+/** The last write of each document: the parts of a new text may replace those of a dropped one. */
+function lastOfEach(writes: readonly Write[]): readonly Write[] {
+  return [...new Map(writes.map((write) => [refKey(write.ref), write])).values()];
 }
 
 function admitted(conversation: ConversationDocument, mcpLost: boolean): Step {

@@ -21,6 +21,8 @@ export interface PromptRequest {
   /** Resolved, `provider/model`. */
   readonly model: string;
   readonly onBusy: OnBusy;
+  /** The prompt follows this message; later ones are dropped. */
+  readonly afterSeq: number | undefined;
   readonly idempotency: { readonly key: string; readonly paramsHash: string } | undefined;
   /** The prompt can be forwarded to a companion, and must be when the session has MCP servers. */
   readonly canForward: boolean;

@@ -2,7 +2,7 @@
 import type { Message } from '../../engines/engine.ts';
 import { boundTokens, estimateTokens } from '../../estimate-tokens.ts';
 import type { ConversationDocument, StoredMessage } from './documents.ts';
-import type { MessageChunks } from './message-chunks.ts';
+import { liveChunks, type MessageChunks } from './message-chunks.ts';
 import { decodeDetail } from './message-detail.ts';
 import type { MessageContent, ReadText } from './texts.ts';
 
@@ -70,13 +70,10 @@ async function chooseNewest(
     return true;
   };
   let fits = takeFrom(promptLast(conversation.recent, turnId));
-  const count = conversation.chunks.length;
-  const oldest = Math.max(0, count - CHUNKS_READ_MAX);
-  let atOnce = CHUNKS_AT_ONCE;
-  for (let to = count; fits && to > oldest; atOnce *= 2) {
-    const from = Math.max(oldest, to - atOnce);
-    for (const { messages } of (await chunks.read(conversation, from, to)).toReversed()) fits &&= takeFrom(messages);
-    to = from;
+  const newest = liveChunks(conversation).slice(-CHUNKS_READ_MAX);
+  for (let atOnce = CHUNKS_AT_ONCE; fits && newest.length > 0; atOnce *= 2) {
+    const read = await chunks.read(conversation, newest.splice(-atOnce));
+    for (const { messages } of read.toReversed()) fits &&= takeFrom(messages);
   }
   chosen.reverse();
   // Providers require that the first message is a user's, and an answer without its prompt does not help the model.

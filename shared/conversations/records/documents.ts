@@ -118,6 +118,8 @@ export const Conversations = defineDocument({
     recent: z.array(StoredMessage),
     /** First seq of each chunk of older messages. */
     chunks: z.array(z.number()),
+    /** The turn whose prompt was the last that dropped later messages (drop-messages.ts). */
+    branch: z.string().exactOptional(),
     /** Budgets of models that refused the conversation as too long, the latest last. */
     budgets: z.array(ContextBudget).exactOptional(),
     /** Tombstone: the session is being erased and looks absent to every caller. */

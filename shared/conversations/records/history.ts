@@ -4,7 +4,7 @@ import type { MessagePart } from '../../message-parts.ts';
 import type { Store } from '../../store/store.ts';
 import { CHUNKS_AT_ONCE, type Context, readContext } from './context.ts';
 import type { ConversationDocument, StoredMessage } from './documents.ts';
-import { createMessageChunks } from './message-chunks.ts';
+import { createMessageChunks, liveChunks } from './message-chunks.ts';
 import { decodeDetail } from './message-detail.ts';
 import type { ChangedMessages } from './messages.ts';
 import { createTextReader, type MessageContent } from './texts.ts';
@@ -48,8 +48,8 @@ export function createHistory(store: Store): History {
   ): AsyncGenerator<readonly StoredMessage[], void, void> {
     const isAfter = (message: StoredMessage): boolean => message.seq > afterSeq;
     const first = conversation.chunks.findLastIndex((firstSeq) => firstSeq <= afterSeq + 1);
-    for (let chunk = Math.max(0, first); chunk < conversation.chunks.length; chunk++) {
-      const [document] = await chunks.read(conversation, chunk, chunk + 1);
+    for (const chunk of liveChunks(conversation).filter((index) => index >= first)) {
+      const [document] = await chunks.read(conversation, [chunk]);
       yield (document?.messages ?? []).filter(isAfter);
     }
     yield conversation.recent.filter(isAfter);
@@ -62,8 +62,10 @@ export function createHistory(store: Store): History {
   ): AsyncGenerator<readonly StoredMessage[], void, void> {
     const isBefore = (message: StoredMessage): boolean => message.seq < beforeSeq;
     yield conversation.recent.filter(isBefore).toReversed();
-    for (let chunk = conversation.chunks.findLastIndex((first) => first < beforeSeq); chunk >= 0; chunk--) {
-      const [document] = await chunks.read(conversation, chunk, chunk + 1);
+    const last = conversation.chunks.findLastIndex((first) => first < beforeSeq);
+    for (const chunk of liveChunks(conversation).toReversed()) {
+      if (chunk > last) continue;
+      const [document] = await chunks.read(conversation, [chunk]);
       yield (document?.messages ?? []).filter(isBefore).toReversed();
     }
   }

@@ -23,10 +23,10 @@ const CACHE_BYTES_MAX = shareOfHeap(1 / 16, 32 << 20);
 
 export interface MessageChunks {
   /**
-   * Chunks `from..to` (exclusive), each up to the first seq of what follows it in `conversation`: the open chunk may
-   * have grown since that document was read, and the added messages are in `recent` there.
+   * The chunks `indexes`, each up to the first seq of what follows it in `conversation`: the open chunk may have grown
+   * since that document was read, and the added messages are in `recent` there.
    */
-  read(conversation: ConversationDocument, from: number, to: number): Promise<MessagesDocument[]>;
+  read(conversation: ConversationDocument, indexes: readonly number[]): Promise<MessagesDocument[]>;
   /** Moves the older half of a full document's messages to a chunk; returns the smaller document. */
   compact(conversation: ConversationDocument): Promise<ChangedMessages>;
 }
@@ -38,20 +38,18 @@ export function createMessageChunks(store: Store): MessageChunks {
     sizeCalculation: (chunk) => 256 + chunk.messages.reduce((sum, message) => sum + charsOf(message) * 2 + 256, 0),
   });
 
-  const read: MessageChunks['read'] = async (conversation, from, to) => {
-    const keys = Array.from({ length: to - from }, (_, index) => chunkKey(conversation, from + index));
-    const found = keys.map((key) => cache.get(key));
-    const missing = found.flatMap((chunk, index) => (chunk === undefined ? [index] : []));
+  const read: MessageChunks['read'] = async (conversation, indexes) => {
+    const found = indexes.map((index) => cache.get(chunkKey(conversation, index)));
+    const missing = indexes.flatMap((index, position) => (found[position] === undefined ? [{ index, position }] : []));
     if (missing.length > 0) {
-      const refs = missing.map((index) => messagesRef(conversation.conversation_id, from + index));
+      const refs = missing.map(({ index }) => messagesRef(conversation.conversation_id, index));
       const snapshots = await store.get(refs);
-      for (const [position, index] of missing.entries()) {
-        const next = nextSeq(conversation, from + index);
-        const stored = Messages.read(snapshots[position]) ?? { messages: [] };
+      for (const [order, { index, position }] of missing.entries()) {
+        const next = nextSeq(conversation, index);
+        const stored = Messages.read(snapshots[order]) ?? { messages: [] };
         const chunk = { ...stored, messages: stored.messages.filter((message) => message.seq < next) };
-        found[index] = chunk;
-        const key = keys[index];
-        if (key !== undefined && chunk.messages.length > 0) cache.set(key, chunk);
+        found[position] = chunk;
+        if (chunk.messages.length > 0) cache.set(chunkKey(conversation, index), chunk);
       }
     }
     return found.map((chunk) => chunk ?? { messages: [] });
@@ -64,7 +62,8 @@ export function createMessageChunks(store: Store): MessageChunks {
       if (recent.length <= RECENT_MAX && inlineBytes(recent) <= RECENT_BYTES_MAX) return { conversation, writes: [] };
       const keep = keptCount(recent);
       const moved = recent.slice(0, -keep);
-      const [open] = chunks.length === 0 ? [] : await read(conversation, chunks.length - 1, chunks.length);
+      const last = chunks.length - 1;
+      const [open] = liveChunks(conversation).at(-1) === last && last >= 0 ? await read(conversation, [last]) : [];
       const grows = open !== undefined && open.messages.length > 0 && inlineBytes(open.messages) < CHUNK_BYTES;
       const chunk: MessagesDocument = grows ? { ...open, messages: [...open.messages, ...moved] } : { messages: moved };
       const index = grows ? chunks.length - 1 : chunks.length;
@@ -73,10 +72,19 @@ export function createMessageChunks(store: Store): MessageChunks {
         recent: recent.slice(-keep),
         chunks: grows ? chunks : [...chunks, moved[0]?.seq ?? 0],
       };
-      cache.set(chunkKey(compacted, index), chunk);
-      return { conversation: compacted, writes: [Messages.write(messagesRef(conversation_id, index), chunk)] };
+      return {
+        conversation: compacted,
+        writes: [Messages.write(messagesRef(conversation_id, index), chunk)],
+        // Not before: if another instance ends the turn instead, other messages may get these numbers.
+        committed: () => void cache.set(chunkKey(compacted, index), chunk),
+      };
     },
   };
+}
+
+/** The indexes of the chunks that contain messages of the conversation; the others contain dropped ones only. */
+export function liveChunks(conversation: ConversationDocument): number[] {
+  return conversation.chunks.flatMap((first, index) => (first < nextSeq(conversation, index) ? [index] : []));
 }
 
 /** Number of the newest messages that stay in the document. */

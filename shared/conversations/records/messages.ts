@@ -29,6 +29,8 @@ export interface NewMessage {
 export interface ChangedMessages {
   readonly conversation: ConversationDocument;
   readonly writes: readonly Write[];
+  /** Called once the commit has succeeded. */
+  readonly committed?: (() => void) | undefined;
 }
 
 /** Adds a message to the document; `writes` holds the parts of a long text. */

@@ -77,6 +77,7 @@ async function trySettle(
   });
   cache.set(ref, snapshots[0]);
   if (typeof result === 'object') {
+    answered.committed?.();
     ledger.add(before.owner, usage, result.addedBytes);
     log.warn('turn ended for an owner that did not answer', { turn_id: turnId, reason });
   }

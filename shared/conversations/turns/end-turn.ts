@@ -84,7 +84,7 @@ export async function addAnswer(
           partial: end.status !== 'completed',
         });
   const compacted = await history.compact(added.conversation);
-  return { conversation: compacted.conversation, writes: [...added.writes, ...compacted.writes] };
+  return { ...compacted, writes: [...added.writes, ...compacted.writes] };
 }
 
 /** Ends one turn: the conversation without it, its record, its idempotency key. */

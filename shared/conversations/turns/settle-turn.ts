@@ -118,6 +118,7 @@ async function commitEnd(deps: TurnDeps, turn: TurnToSettle, answered: ChangedMe
   cache.set(ref, snapshots[0]);
   if (result.kind === 'erased') return eraseOrphanedTurn(deps, turn);
   if (result.kind === 'taken') return adoptEnd(deps, turn);
+  answered.committed?.();
   for (const event of result.events) log.append(event);
   const stored = result.record.data;
   ledger.add(admitted.conversation.owner, stored.usage, result.addedBytes);

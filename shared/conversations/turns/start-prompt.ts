@@ -33,6 +33,8 @@ export interface PromptParams {
   readonly settings?: TurnSettings | undefined;
   readonly outputSchema?: OutputSchema | undefined;
   readonly onBusy: OnBusy;
+  /** The prompt follows this message; later ones are dropped. */
+  readonly afterSeq?: number | undefined;
   readonly idempotencyKey: string | undefined;
   /** The call can be forwarded to a companion, and is (RunsOnCompanion) when the session has MCP servers. */
   readonly canForward?: boolean;
@@ -75,6 +77,7 @@ export async function startPrompt(deps: PromptDeps, params: PromptParams): Promi
     prompt: params.prompt,
     model,
     onBusy: params.onBusy,
+    afterSeq: params.afterSeq,
     canForward: params.canForward === true,
     refusal,
     idempotency: toIdempotency(params),
@@ -107,7 +110,8 @@ export async function startPrompt(deps: PromptDeps, params: PromptParams): Promi
 function toIdempotency(params: PromptParams): PromptRequest['idempotency'] {
   const { idempotencyKey: key, prompt, model, instructions, settings, outputSchema, login } = params;
   if (key === undefined) return undefined;
-  const others = { session_id: params.sessionId, onBusy: params.onBusy, auth_session_id: login?.sessionId };
+  const place = { session_id: params.sessionId, onBusy: params.onBusy, after_seq: params.afterSeq };
+  const others = { ...place, auth_session_id: login?.sessionId };
   // No fallbacks and an empty list are the same.
   const fallbacks = params.fallbacks?.length ? params.fallbacks : undefined;
   const hashed = { prompt, model, instructions, settings, output_schema: outputSchema, fallbacks, ...others };

@@ -42,6 +42,7 @@ export function toTurnInput(admitted: AdmittedTurn, { messages, trimmed }: Conte
     keyId: conversation.owner,
     ...(instructions === undefined ? {} : { instructions }),
     ...(settings === undefined ? {} : { settings }),
+    ...(conversation.branch === undefined ? {} : { branch: conversation.branch }),
     ...(outputSchema === undefined ? {} : { outputSchema }),
     ...(credential === undefined ? {} : { credential }),
     ...(tools === undefined ? {} : { tools }),

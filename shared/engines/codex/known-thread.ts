@@ -8,6 +8,8 @@ export interface KnownThread {
   /** The last message of the conversation that is in the thread: its number and its hash. */
   readonly seq: number;
   readonly hash: string;
+  /** The branch of the conversation to which the messages of the thread belong; undefined: no message was dropped. */
+  readonly branch?: string | undefined;
   /** Hash of the instructions that apply in the thread; empty: none. */
   readonly instructions: string;
   /** Hash of the tools with which the thread was started; empty: none. */

@@ -26,6 +26,7 @@ const Head = z.object({
   /** Versions before 1.3 did not write it. */
   models: z.array(z.string().max(200)).max(8).optional(),
   hasEffort: z.boolean().optional(),
+  branch: z.string().max(128).optional(),
 });
 
 const TurnContext = z.object({ payload: z.object({ model: z.string() }) });
@@ -56,9 +57,10 @@ export async function unpackThread(bytes: Uint8Array): Promise<PackedThread> {
   const end = whole.indexOf(NEWLINE);
   const { thread, path, ...rest } = Head.parse(JSON.parse(whole.toString('utf8', 0, end)));
   const rollout = whole.subarray(end + 1);
-  const { seq, hash, instructions, tools, models = lastModelIn(rollout), hasEffort } = rest;
+  const { seq, hash, instructions, tools, models = lastModelIn(rollout), hasEffort, branch } = rest;
   const file = `${CODEX_HOME}/${path}`;
-  return { known: { threadId: thread, file, seq, hash, instructions, tools, models, hasEffort }, path, rollout };
+  const known = { threadId: thread, file, seq, hash, branch, instructions, tools, models, hasEffort };
+  return { known, path, rollout };
 }
 
 /** Returns the model of the last turn from the rollout. */

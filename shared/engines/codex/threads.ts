@@ -49,8 +49,8 @@ export async function openThread(
   const tools = toDynamicTools(turn.tools);
   const toolsHash = hashTools(tools);
   const isKnown = (known: KnownThread): boolean => {
-    // The tools of a thread are set when it starts and cannot be changed.
-    if (known.tools !== toolsHash) return false;
+    // The tools of a thread are set when it starts and cannot be changed. One of another branch has dropped messages.
+    if (known.tools !== toolsHash || known.branch !== turn.branch) return false;
     const message = history[known.seq - trimmed - 1];
     return message !== undefined && hashMessage(message) === known.hash;
   };
@@ -61,7 +61,7 @@ export async function openThread(
   const token = isUsable ? local.token : createToken();
   let known = isUsable ? local.known : undefined;
   let modelId = isUsable ? local.modelId : toModelId(turn.model);
-  if (isNew && local !== undefined)
+  if (local !== undefined && (isNew || local.known.branch !== turn.branch))
     await appServer.client.request('thread/delete', { threadId: local.known.threadId }, signal).catch(ignoreRefusal);
   if (!isNew && known?.seq !== all && all > 0) {
     const saved = await (ahead ?? loadThread(deps, turn.conversationId, signal));
@@ -75,6 +75,7 @@ export async function openThread(
   }
   known ??= await start(
     appServer,
+    turn.branch,
     { ...settings(turn, token), historyMode: 'legacy', ...(tools.length > 0 && { dynamicTools: tools }) },
     signal,
   );
@@ -152,12 +153,14 @@ async function resume(
 
 async function start(
   { client }: AppServer,
+  branch: string | undefined,
   params: ClientRequests['thread/start'],
   signal: AbortSignal,
 ): Promise<KnownThread> {
   const { thread } = await client.request('thread/start', params, signal);
   const tools = hashTools(params.dynamicTools ?? []);
-  return { threadId: thread.id, file: thread.path ?? undefined, seq: 0, hash: '', instructions: '', tools, models: [] };
+  const file = thread.path ?? undefined;
+  return { threadId: thread.id, file, seq: 0, hash: '', branch, instructions: '', tools, models: [] };
 }
 
 function settings({ model }: TurnInput, token: string) {
