@@ -90,8 +90,8 @@ export function createHistory(store: Store): History {
       readContext({ chunks, readText }, conversation, budgetTokens, turnId),
 
     prefetch: async (conversation) => {
-      const count = conversation.chunks.length;
-      if (count > 0) await chunks.read(conversation, Math.max(0, count - CHUNKS_AT_ONCE), count);
+      const newest = liveChunks(conversation).slice(-CHUNKS_AT_ONCE);
+      if (newest.length > 0) await chunks.read(conversation, newest);
     },
 
     compact: chunks.compact,

@@ -105,6 +105,21 @@ describeCodex('a conversation with Codex', (place) => {
     expect(textsIn(fixture.api.requests.at(-1))).toEqual(['late', 'later', 'now']);
   });
 
+  it('starts from the messages when later ones were dropped, here and elsewhere, though the last one is the same', async () => {
+    const conversation = startConversation();
+    await conversation.prompt(here, 'first');
+    await conversation.prompt(here, 'dropped');
+    const [, , , answer] = conversation.messages;
+    // Another engine has answered the edited prompt with the same words.
+    conversation.messages.splice(2, 2, { role: 'user', content: 'edited' }, answer ?? { role: 'user', content: '' });
+    for (const machine of [there, here, there]) {
+      await conversation.prompt(machine, 'next', { branch: 'turn_edited' });
+      const texts = textsIn(fixture.api.requests.at(-1));
+      expect(texts).toEqual(conversation.messages.slice(0, -1).map(({ content }) => content));
+      expect(texts).not.toContain('dropped');
+    }
+  });
+
   it('uses instructions only for the turns that have them', async () => {
     const conversation = startConversation();
     const instructed = (): string[] =>
