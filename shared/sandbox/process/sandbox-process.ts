@@ -5,7 +5,8 @@ import type { Readable, Writable } from 'node:stream';
 import { setImmediate as immediately, setTimeout as pause } from 'node:timers/promises';
 import { RpcError } from '../../errors.ts';
 import { lowerSession } from './priority.ts';
-import type { SpawnedProcess, Spawner, SpawnOptions } from './spawner.ts';
+import type { SpawnedProcess } from './spawned-process.ts';
+import type { Spawner, SpawnOptions } from './spawner.ts';
 
 /** Time between TERM and KILL. */
 export const GRACE_MS = 2_000;

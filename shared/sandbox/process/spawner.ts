@@ -3,21 +3,9 @@
 // the descriptors of the streams to the gateway, so no byte is read or copied on the way.
 import type { ChildProcess, SendHandle } from 'node:child_process';
 import { Server, Socket } from 'node:net';
-import type { Readable, Writable } from 'node:stream';
 import { startHelper } from './helper.ts';
 import type { Cgroup, KillRequest, LeaveRequest, SpawnReport, SpawnRequest } from './spawn-messages.ts';
-
-export interface SpawnedProcess {
-  readonly pid: number;
-  readonly stdin: Writable | undefined;
-  readonly stdout: Readable;
-  readonly stderr: Readable;
-  /** The listening socket that the process sent (`hasListener`). Rejects if the process ends without sending one. */
-  readonly listener: Promise<Server> | undefined;
-  /** Resolves when the process has ended and its last status text was received. Never rejects. */
-  readonly exited: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
-  kill(): void;
-}
+import { createSpawning, type SpawnedProcess, type Spawning } from './spawned-process.ts';
 
 export interface SpawnOptions {
   readonly hasStdin: boolean;
@@ -50,25 +38,13 @@ export interface Spawner {
   close(): void;
 }
 
-interface Entry {
-  readonly hasStdin: boolean;
-  onStatus(text: string): void;
-  readonly started: PromiseWithResolvers<SpawnedProcess>;
-  readonly exited: PromiseWithResolvers<Awaited<SpawnedProcess['exited']>>;
-  readonly listener: PromiseWithResolvers<Server> | undefined;
-  pid?: number;
-  stdin?: Socket;
-  stdout?: Socket;
-  stderr?: Socket;
-  isStarted: boolean;
-}
-
 /**
  * The helper is started with the first process, and again after it has died; its processes die with it. `commandPrefix`
  * returns a prefix of its command line.
  */
 export function createSpawner(commandPrefix: () => readonly string[] = () => []): Spawner {
-  const entries = new Map<number, Entry>();
+  /** The processes that have been requested and have not ended, by the id of the request. */
+  const spawnings = new Map<number, Spawning>();
   let helper: ChildProcess | undefined;
   let lastId = 0;
 
@@ -76,25 +52,22 @@ export function createSpawner(commandPrefix: () => readonly string[] = () => [])
     spawn(file, args, { hasStdin, tty, input = '', files = [], hasListener = false, uid, cgroup, onStatus }) {
       const target = helper ?? startHelperProcess();
       const id = ++lastId;
-      const entry: Entry = {
+      const spawning = createSpawning({
         hasStdin: hasStdin && tty === undefined,
+        hasListener,
         onStatus,
-        started: Promise.withResolvers(),
-        exited: Promise.withResolvers(),
-        listener: hasListener ? Promise.withResolvers() : undefined,
-        isStarted: false,
-      };
-      entry.listener?.promise.catch(() => undefined);
-      entries.set(id, entry);
+        kill: () => helper?.send({ id, kill: true } satisfies KillRequest, () => {}),
+      });
+      spawnings.set(id, spawning);
       // Only running processes keep the event loop of the gateway alive, not the helper itself.
       target.channel?.ref();
       target.send(
         { id, file, args, hasStdin, tty, input, files, hasListener, uid, cgroup } satisfies SpawnRequest,
         (error) => {
-          if (error !== null) fail(id, 'EAGAIN');
+          if (error !== null) remove(id)?.fail('EAGAIN');
         },
       );
-      return entry.started.promise;
+      return spawning.started;
     },
     leaveCgroup(cgroup) {
       helper?.send({ leave: cgroup } satisfies LeaveRequest, () => {});
@@ -111,7 +84,7 @@ export function createSpawner(commandPrefix: () => readonly string[] = () => [])
     const onHelperEnd = (): void => {
       if (helper !== started && helper !== undefined) return;
       helper = undefined;
-      for (const id of [...entries.keys()]) end(id, { code: null, signal: 'SIGKILL' });
+      for (const id of [...spawnings.keys()]) remove(id)?.end({ code: null, signal: 'SIGKILL' });
     };
     started.once('error', onHelperEnd).once('exit', onHelperEnd);
     started.on('message', (message, handle) => {
@@ -125,79 +98,25 @@ export function createSpawner(commandPrefix: () => readonly string[] = () => [])
 
   function receive(report: SpawnReport, handle: SendHandle | undefined): void {
     const { id } = report;
-    const entry = entries.get(id);
-    if (entry === undefined) discard(handle);
-    else if ('error' in report) fail(id, report.error);
-    else if ('status' in report) entry.onStatus(report.status);
-    else if ('exit' in report) end(id, report.exit);
-    else if ('listener' in report) {
-      if (handle instanceof Server) entry.listener?.resolve(handle);
-      else entry.listener?.reject(noListener());
-    } else {
-      const socket = handle instanceof Socket ? handle : undefined;
-      entry.pid = report.pid;
-      // Without a socket, the process ended before its stream could be passed on.
-      const stream = socket ?? new Socket().destroy();
-      // An error before the caller adds a listener must not end the gateway.
-      stream.on('error', () => {});
-      entry[report.stream] = stream;
-      resolveIfComplete(id, entry);
-    }
+    const spawning = spawnings.get(id);
+    if (spawning === undefined) discard(handle);
+    else if ('error' in report) remove(id)?.fail(report.error);
+    else if ('exit' in report) remove(id)?.end(report.exit);
+    else spawning.receive(report, handle);
   }
 
-  /** Resolves the start when all streams of the process have arrived. */
-  function resolveIfComplete(id: number, entry: Entry): void {
-    const { pid, stdin, stdout, stderr, hasStdin, started, exited, listener } = entry;
-    if (pid === undefined || stdout === undefined || stderr === undefined || (hasStdin && stdin === undefined)) return;
-    // The process writes nothing to stdin, but the stream must be read for its end to be detected.
-    stdin?.resume();
-    entry.isStarted = true;
-    started.resolve({
-      pid,
-      stdin,
-      stdout,
-      stderr,
-      exited: exited.promise,
-      listener: listener?.promise,
-      kill: () => helper?.send({ id, kill: true } satisfies KillRequest, () => {}),
-    });
+  function remove(id: number): Spawning | undefined {
+    const spawning = spawnings.get(id);
+    spawnings.delete(id);
+    if (spawnings.size === 0) helper?.channel?.unref();
+    return spawning;
   }
-
-  function end(id: number, exit: Awaited<SpawnedProcess['exited']>): void {
-    const entry = remove(id);
-    // The helper died before all streams had arrived.
-    if (entry?.isStarted === false) entry.started.reject(toError('EAGAIN'));
-    entry?.stdin?.destroy();
-    entry?.exited.resolve(exit);
-    entry?.listener?.reject(noListener());
-  }
-
-  function fail(id: number, code: string): void {
-    const entry = remove(id);
-    for (const stream of [entry?.stdin, entry?.stdout, entry?.stderr]) stream?.destroy();
-    entry?.started.reject(toError(code));
-  }
-
-  function remove(id: number): Entry | undefined {
-    const entry = entries.get(id);
-    entries.delete(id);
-    if (entries.size === 0) helper?.channel?.unref();
-    return entry;
-  }
-}
-
-function toError(code: string): Error {
-  return Object.assign(new Error(`cannot start a process: ${code}`), { code });
 }
 
 /** Closes a handle whose process is no longer waited for. */
 function discard(handle: SendHandle | undefined): void {
   if (handle instanceof Socket) handle.destroy();
   else if (handle instanceof Server) handle.close();
-}
-
-function noListener(): Error {
-  return new Error('the listening program in the sandbox did not start');
 }
 
 function isReport(message: unknown): message is SpawnReport {

@@ -3,11 +3,10 @@
 // measured after a process in it has ended and before the next command starts, and also while commands run if free
 // space shrinks. Processes in a workspace over its limit are killed. The caller can still clean it up: commands may
 // delete files, but not write.
-import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Workspace } from '../workspaces.ts';
+import { createDiskSpace } from './disk-space.ts';
 import { createUsageMeter } from './disk-usage.ts';
-import { type Free, freeSpace, hasLost } from './free-space.ts';
+import type { Free } from './free-space.ts';
 import type { DiskLimits } from './limits.ts';
 import {
   type DiskAccess,
@@ -15,6 +14,7 @@ import {
   measureWorkspace,
   type WatchedProcess,
 } from './measured-workspace.ts';
+import { createRunningChecks } from './running-checks.ts';
 
 export interface DiskGuard {
   /** Returns what a process that starts now may do. Waits for a measurement that is due. */
@@ -26,137 +26,88 @@ export interface DiskGuard {
   close(): void;
 }
 
-/**
- * Loss of free space, as a share of the workspace limits, after which workspaces with running commands are measured
- * again.
- */
-const LOST_RUNNING = 1 / 8;
-/** Checks are more frequent by this factor when the free space is near the reserve. */
-const NEAR_FACTOR = 10;
 /** Number of workspaces whose measurement is remembered; others are measured again before their next command. */
 const STATES_MAX = 1_000;
 
 export function createDiskGuard(directory: string, limits: DiskLimits): DiskGuard {
-  const states = new Map<string, MeasuredWorkspace>();
-  const active = new Set<MeasuredWorkspace>();
-  /** Bytes of every workspace, by its home. */
-  const sizes = new Map<string, number>();
   const meter = createUsageMeter();
-  let checkedFree: Free | undefined;
-  let known: { readonly free: Free; readonly atMs: number } | undefined;
-  let counted: Promise<void> | undefined;
-  let timer: NodeJS.Timeout | undefined;
+  const space = createDiskSpace(directory, limits, meter);
+  const states = createStates((workspace) =>
+    measureWorkspace(workspace, meter, limits, (bytes) => space.setSize(workspace.home, bytes)),
+  );
+
+  /** Measures a workspace, and returns what a process may do in it. */
+  const accessOf = async (state: MeasuredWorkspace, free: Free): Promise<DiskAccess> => {
+    await state.measure(free);
+    // The new size of the workspace counts in the size of all of them.
+    return state.access(limits.totalBytes === undefined ? free.share : (await space.read()).share);
+  };
+
+  /**
+   * Undefined for a workspace that is not measured after every command: the space must be read, because the loss since
+   * its last measurement counts there.
+   */
+  const recentFree = ({ isLarge }: MeasuredWorkspace): Free | undefined => (isLarge ? undefined : space.recent());
+
+  const checks = createRunningChecks(limits, space, async (state, free) => {
+    state.changed();
+    killExcessive(state.watched, await accessOf(state, free));
+  });
 
   return {
     async admit(workspace) {
-      const state = stateOf(workspace);
-      counted ??= countPresent();
-      await counted;
-      return accessOf(state, recentFree(state) ?? (await readFree()));
+      const state = states.of(workspace);
+      await space.countPresent();
+      return accessOf(state, recentFree(state) ?? (await space.read()));
     },
     watch(workspace, process) {
-      const state = stateOf(workspace);
+      const state = states.of(workspace);
       state.watched.add(process);
-      active.add(state);
-      if (timer === undefined) schedule(limits.checkMs);
+      checks.add(state);
       return () => {
         if (!state.watched.delete(process)) return;
         state.ended(process);
         // Not awaited, because the ended command need not wait. The next command waits for the measurement.
         const free = recentFree(state);
         if (free !== undefined) void state.measure(free);
-        else void readFree().then((read) => state.measure(read));
-        if (state.watched.size > 0) return;
-        active.delete(state);
-        if (active.size > 0) return;
-        clearTimeout(timer);
-        timer = undefined;
-        checkedFree = undefined;
+        else void space.read().then((read) => state.measure(read));
+        if (state.watched.size === 0) checks.remove(state);
       };
     },
     forget(home) {
       states.get(home)?.changed();
-      sizes.delete(home);
+      space.forget(home);
     },
     close: () => meter.close(),
   };
+}
 
-  /** Measures a workspace, and returns what a process may do in it. */
-  async function accessOf(state: MeasuredWorkspace, free: Free): Promise<DiskAccess> {
-    await state.measure(free);
-    // The new size of the workspace counts in the size of all of them.
-    return state.access(limits.totalBytes === undefined ? free.share : (await readFree()).share);
+/** Kills the processes that may do more than the workspace now allows. */
+function killExcessive(watched: Iterable<WatchedProcess>, allowed: DiskAccess): void {
+  for (const process of watched) {
+    const { access } = process;
+    if ((access === 'write' && allowed !== 'write') || (access === 'delete' && allowed === 'remove')) process.kill();
   }
+}
 
-  /** Kills the processes that may do more than the workspace now allows. */
-  async function enforce(state: MeasuredWorkspace, free: Free): Promise<void> {
-    state.changed();
-    const allowed = await accessOf(state, free);
-    for (const process of state.watched) {
-      const { access } = process;
-      if ((access === 'write' && allowed !== 'write') || (access === 'delete' && allowed === 'remove')) process.kill();
-    }
-  }
-
-  async function readFree(): Promise<Free> {
-    const used = limits.totalBytes === undefined ? 0 : [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
-    const free = await freeSpace(directory, limits, used);
-    known = { free, atMs: performance.now() };
-    return free;
-  }
-
-  /**
-   * The last value, if it is not older than it may be for a running process. Undefined near the reserve, and for a
-   * workspace that is not measured after every command: the loss since its last measurement counts there.
-   */
-  function recentFree({ isLarge }: MeasuredWorkspace): Free | undefined {
-    if (known === undefined || known.free.isNear || isLarge) return undefined;
-    return performance.now() - known.atMs < limits.checkMs ? known.free : undefined;
-  }
-
-  /** The workspaces that an earlier process has left count before their owners use them again. */
-  async function countPresent(): Promise<void> {
-    if (limits.totalBytes === undefined) return;
-    const names = await readdir(directory).catch(() => []);
-    await Promise.all(
-      names.map(async (name) => {
-        const { bytes } = await meter.measure([join(directory, name)], 2 * limits.workspaceEntries);
-        const home = join(directory, name, 'home');
-        if (!sizes.has(home)) sizes.set(home, bytes);
-      }),
-    );
-  }
-
-  function stateOf(workspace: Workspace): MeasuredWorkspace {
-    const { home: own } = workspace;
-    const state = states.get(own) ?? measureWorkspace(workspace, meter, limits, (bytes) => void sizes.set(own, bytes));
-    states.delete(workspace.home);
-    states.set(workspace.home, state);
-    for (const [home, { watched, isMeasuring }] of states) {
-      if (states.size <= STATES_MAX) break;
-      if (watched.size === 0 && !isMeasuring) states.delete(home);
-    }
-    return state;
-  }
-
-  function schedule(waitMs: number): void {
-    timer = setTimeout(() => void check(), waitMs);
-  }
-
-  async function check(): Promise<void> {
-    const free = await readFree();
-    const isNearTotal = limits.totalBytes !== undefined && free.isNear;
-    if (
-      checkedFree === undefined ||
-      free.share < 1 ||
-      isNearTotal ||
-      hasLost(checkedFree, free, LOST_RUNNING, limits)
-    ) {
-      checkedFree = free;
-      await Promise.all([...active].map((state) => enforce(state, free)));
-    }
-    // A fast writer must not use up the reserve before the next check.
-    if (active.size > 0) schedule(free.isNear ? limits.checkMs / NEAR_FACTOR : limits.checkMs);
-    else timer = undefined;
-  }
+/** The last measurements, by the home of the workspace. */
+function createStates(measure: (workspace: Workspace) => MeasuredWorkspace): {
+  get(home: string): MeasuredWorkspace | undefined;
+  /** Adds the workspace if it is missing; it is the most recently used one then. */
+  of(workspace: Workspace): MeasuredWorkspace;
+} {
+  const states = new Map<string, MeasuredWorkspace>();
+  return {
+    get: (home) => states.get(home),
+    of(workspace) {
+      const state = states.get(workspace.home) ?? measure(workspace);
+      states.delete(workspace.home);
+      states.set(workspace.home, state);
+      for (const [home, { watched, isMeasuring }] of states) {
+        if (states.size <= STATES_MAX) break;
+        if (watched.size === 0 && !isMeasuring) states.delete(home);
+      }
+      return state;
+    },
+  };
 }
