@@ -2,7 +2,8 @@
 import { PassThrough } from 'node:stream';
 import { expect, it } from 'vitest';
 import type { AppServer } from '../../../shared/codex-host/app-server.ts';
-import { createPool, POOL_LIMITS, residentBytes } from '../../../shared/codex-host/pool.ts';
+import { createPool, POOL_LIMITS } from '../../../shared/codex-host/pool.ts';
+import { residentBytes } from '../../../shared/codex-host/resident-bytes.ts';
 
 const NEVER = new AbortController().signal;
 const of = (owner: string, link = 'one') => ({ owner, link });
