@@ -71,7 +71,8 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
 
 /** The ground floor: any file may import these files and folders, and they import each other only. */
 const GROUND_FLOOR_FILES = [
-  ...['async', 'clock', 'errors', 'estimate-tokens', 'grpc-client', 'heap-share', 'log', 'make-directory'],
+  ...['async', 'clock', 'errors', 'estimate-tokens', 'grpc-client', 'grpc-replacement'],
+  ...['heap-share', 'log', 'make-directory'],
   ...['message-parts', 'otlp-tracer', 'output-schema', 'pretty-log', 'protocol', 'slots', 'text', 'timings'],
   ...['token-buckets', 'trace', 'tracer'],
   ...['turn-events', 'turn-settings', 'usage', 'version'],

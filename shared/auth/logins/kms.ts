@@ -4,7 +4,8 @@
 import type { KeyManagementServiceClient } from '@google-cloud/kms';
 import { deadline, orAbort } from '../../async.ts';
 import { RpcError } from '../../errors.ts';
-import { CHANNEL_OPTIONS, createGrpcClient, statusOf } from '../../grpc-client.ts';
+import { CHANNEL_OPTIONS, createGrpcClient } from '../../grpc-client.ts';
+import { statusOf } from '../../grpc-replacement.ts';
 import type { KeyWrapper } from './envelope.ts';
 
 type ClientOptions = NonNullable<ConstructorParameters<typeof KeyManagementServiceClient>[0]>;

@@ -2,7 +2,7 @@
 // precondition, an outage, or a defect of the gateway. A commit with an unknown outcome is an outage, never a success
 // or a Conflict.
 import { RpcError } from '../../errors.ts';
-import { statusOf } from '../../grpc-client.ts';
+import { statusOf } from '../../grpc-replacement.ts';
 import { Conflict } from '../store.ts';
 
 const INVALID_ARGUMENT = 3;

@@ -2,7 +2,7 @@
 // In the cloud Pub/Sub pushes to the deployments function (functions/deployments).
 import type { Message, PubSub } from '@google-cloud/pubsub';
 import { deadline } from '../../async.ts';
-import { statusOf } from '../../grpc-client.ts';
+import { statusOf } from '../../grpc-replacement.ts';
 import { errorFields, type Logger } from '../../log.ts';
 import { inTrace } from '../../trace.ts';
 import { fromMessage, traceOf } from './cloud-event.ts';
