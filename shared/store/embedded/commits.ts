@@ -3,7 +3,8 @@
 import { RpcError } from '../../errors.ts';
 import { type CallOptions, Conflict, type Version } from '../store.ts';
 import { isBusy, toStoreError } from './database.ts';
-import type { Documents, Prepared } from './documents.ts';
+import type { Documents } from './documents.ts';
+import type { Prepared } from './writes.ts';
 
 /** Most commits in one transaction: other processes wait for its lock, and it blocks the event loop of this one. */
 const TOGETHER_MAX = 64;

@@ -1,11 +1,11 @@
-// The SQL of the embedded store: one table of documents, prepared statements, and versions that are never used twice.
-// Synchronous; embedded.ts adds waiting, deadlines and watchers.
-import { randomBytes } from 'node:crypto';
+// The SQL of the embedded store: one table of documents, with prepared statements. Synchronous; embedded.ts adds
+// waiting, deadlines and watchers.
 import type { DatabaseSync, SQLOutputValue, StatementSync } from 'node:sqlite';
 import type { WallClock } from '../../clock.ts';
-import { toStored } from '../document.ts';
-import { Conflict, type Query, type Ref, type Snapshot, type Version, type Write } from '../store.ts';
+import type { Query, Ref, Snapshot, Version } from '../store.ts';
 import { parametersOf, planQuery, shapeOf } from './query.ts';
+import { createTransactions, type Transactions } from './transactions.ts';
+import { createWriter, type Prepared } from './writes.ts';
 
 /** Expired documents that one purge deletes; takes a few milliseconds at most. */
 const PURGE_BATCH = 256;
@@ -14,14 +14,7 @@ const PURGE_BATCH = 256;
  */
 const SHAPES_MAX = 64;
 
-/** A write that was validated and serialised before a lock is taken. */
-export interface Prepared {
-  readonly write: Write;
-  readonly json: string;
-  readonly expireAtMs: number | null;
-}
-
-export interface Documents {
+export interface Documents extends Transactions {
   read(ref: Ref): Snapshot;
   query(query: Query): Snapshot[];
   /**
@@ -29,84 +22,24 @@ export interface Documents {
    * hold.
    */
   apply(prepared: Prepared): Version | null;
-  /** Runs `work` atomically under the database's write lock, or with `DEFERRED` on one consistent state. */
-  transaction<R>(mode: 'IMMEDIATE' | 'DEFERRED', work: () => R): R;
-  /** Runs `work` atomically within a transaction (savepoint). */
-  nested<R>(work: () => R): R;
   /** Deletes some expired documents. */
   purge(): void;
   /** A value that changes when another connection has committed. */
   foreignChanges(): unknown;
 }
 
-/** Validates and serialises a write; throws TypeError for data that no adapter stores. */
-export function prepareWrite(write: Write): Prepared {
-  if ('delete' in write) return { write, json: '', expireAtMs: null };
-  return { write, json: JSON.stringify(toStored(write.data)), expireAtMs: write.expireAtMs ?? null };
-}
-
-/** Prepares the statements on an open database (embedded-database.ts). */
+/** Prepares the statements on an open database (database.ts). */
 export function createDocuments(database: DatabaseSync, clock: WallClock): Documents {
   const select = database.prepare('SELECT version, data, expire_at FROM documents WHERE collection = ? AND id = ?');
-  const insert = database.prepare('INSERT INTO documents VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING');
-  const upsert = database.prepare(`INSERT INTO documents VALUES (?, ?, ?, ?, ?) ON CONFLICT (collection, id)
-    DO UPDATE SET version = excluded.version, data = excluded.data, expire_at = excluded.expire_at`);
-  const update = database.prepare(
-    'UPDATE documents SET version = ?, data = ?, expire_at = ? WHERE collection = ? AND id = ? AND version = ?',
-  );
-  const remove = database.prepare('DELETE FROM documents WHERE collection = ? AND id = ?');
-  const removeVersion = database.prepare('DELETE FROM documents WHERE collection = ? AND id = ? AND version = ?');
   const purge = database.prepare(
     'DELETE FROM documents WHERE rowid IN (SELECT rowid FROM documents WHERE expire_at <= ? LIMIT ?)',
   );
   const dataVersion = database.prepare('PRAGMA data_version');
-  const begin = { IMMEDIATE: database.prepare('BEGIN IMMEDIATE'), DEFERRED: database.prepare('BEGIN DEFERRED') };
-  const [end, undo] = [database.prepare('COMMIT'), database.prepare('ROLLBACK')];
-  const savepoint = database.prepare('SAVEPOINT one');
-  const rollbackTo = database.prepare('ROLLBACK TO one');
-  const release = database.prepare('RELEASE one');
-  const queries = new Map<string, StatementSync>();
-  // Versions are a random nonce of this handle and a counter, so that no version repeats even if another process writes
-  // to the file.
-  const nonce = randomBytes(9).toString('base64url');
-  let counter = 0;
-
-  const write = ({ write, json, expireAtMs }: Prepared): { version: Version | null; held: boolean } => {
-    const { collection, id } = write.ref;
-    const condition = write.if;
-    if ('delete' in write) {
-      if (condition === 'absent') return { version: null, held: select.get(collection, id) === undefined };
-      if (condition !== undefined) {
-        return { version: null, held: removeVersion.run(collection, id, condition.version).changes === 1 };
-      }
-      remove.run(collection, id);
-      return { version: null, held: true };
-    }
-    const version = `${nonce}.${(++counter).toString(36)}`;
-    if (condition === undefined) {
-      upsert.run(collection, id, version, json, expireAtMs);
-      return { version, held: true };
-    }
-    const { changes } =
-      condition === 'absent'
-        ? insert.run(collection, id, version, json, expireAtMs)
-        : update.run(version, json, expireAtMs, collection, id, condition.version);
-    return { version, held: changes === 1 };
-  };
-
-  const statementFor = (query: Query): StatementSync => {
-    const shape = shapeOf(query);
-    const known = queries.get(shape);
-    if (known !== undefined) return known;
-    if (queries.size >= SHAPES_MAX) throw new TypeError('store: too many shapes of queries');
-    const plan = planQuery(query);
-    database.exec(plan.index);
-    const statement = database.prepare(plan.select);
-    queries.set(shape, statement);
-    return statement;
-  };
+  const statementFor = createQueryStatements(database);
 
   return {
+    ...createTransactions(database),
+    apply: createWriter(database),
     read(ref) {
       const row = select.get(ref.collection, ref.id);
       return row === undefined ? { ref, data: undefined, version: null } : toSnapshot(ref, row, clock.now());
@@ -116,36 +49,24 @@ export function createDocuments(database: DatabaseSync, clock: WallClock): Docum
       const rows = statementFor(query).all(...parametersOf(query, nowMs));
       return rows.map((row) => toSnapshot({ collection: query.collection, id: String(row.id) }, row, nowMs));
     },
-    apply(prepared) {
-      const { version, held } = write(prepared);
-      if (!held) throw new Conflict();
-      return version;
-    },
-    transaction(mode, work) {
-      begin[mode].run();
-      try {
-        const result = work();
-        end.run();
-        return result;
-      } catch (error) {
-        // Some failures (disk full, I/O) have already rolled back; a second rollback would hide the first error.
-        if (database.isTransaction) undo.run();
-        throw error;
-      }
-    },
-    nested(work) {
-      savepoint.run();
-      try {
-        return work();
-      } catch (error) {
-        if (database.isTransaction) rollbackTo.run();
-        throw error;
-      } finally {
-        if (database.isTransaction) release.run();
-      }
-    },
     purge: () => void purge.run(clock.now(), PURGE_BATCH),
     foreignChanges: () => dataVersion.get()?.data_version,
+  };
+}
+
+/** Returns the statement of a query. The first query of a shape creates its index. */
+function createQueryStatements(database: DatabaseSync): (query: Query) => StatementSync {
+  const statements = new Map<string, StatementSync>();
+  return (query) => {
+    const shape = shapeOf(query);
+    const known = statements.get(shape);
+    if (known !== undefined) return known;
+    if (statements.size >= SHAPES_MAX) throw new TypeError('store: too many shapes of queries');
+    const plan = planQuery(query);
+    database.exec(plan.index);
+    const statement = database.prepare(plan.select);
+    statements.set(shape, statement);
+    return statement;
   };
 }
 

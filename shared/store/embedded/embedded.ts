@@ -10,8 +10,9 @@ import type { CallOptions, Query, Ref, Snapshot, Store, Write } from '../store.t
 import { createChanges } from './changes.ts';
 import { createCommits } from './commits.ts';
 import { createPresenceCheck, isBusy, openDatabase, toStoreError } from './database.ts';
-import { createDocuments, prepareWrite } from './documents.ts';
+import { createDocuments } from './documents.ts';
 import { createPurge } from './purge.ts';
+import { prepareWrite } from './writes.ts';
 
 const TIMEOUT_DEFAULT_MS = 10_000;
 const BUSY_PAUSE_MS = 15;
