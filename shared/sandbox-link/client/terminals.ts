@@ -19,55 +19,24 @@ export interface RemoteTerminalsDeps {
 }
 
 export function createRemoteTerminals({ keeper, onStart }: RemoteTerminalsDeps): Terminals {
-  /** Terminals that are being started; calls for them wait. */
-  const starting = new Map<string, Promise<unknown>>();
+  const starts = createStartQueue();
   let isDraining = false;
 
   async function request<T>(method: string, handle: TerminalHandle, params: object, answer: z.ZodType<T>): Promise<T> {
-    const begun = starting.get(idOf(handle));
-    if (begun !== undefined) await begun.catch(() => {});
+    await starts.settled(handle);
     return onItsLink(keeper, (link) => call(link, method, { ...toParams(handle), ...params }, { answer, what: WHAT }));
   }
 
   async function start(handle: TerminalHandle, request: TerminalRequest) {
-    const link = await openLink(keeper);
-    for (const older of olderLinks(keeper)) {
-      const running = await startOver(older, handle, request, true).catch(ignoreMissing);
-      if (running !== undefined) return running;
-    }
-    return startOver(link, handle, request, false);
-  }
-
-  async function startOver(link: Link, handle: TerminalHandle, request: TerminalRequest, onlyRunning: boolean) {
-    const { requestId, shell, cwd, env, cols, rows } = request;
-    const spec = link.openStream();
-    try {
-      spec.end(JSON.stringify({ request_id: requestId, shell, cwd, env, cols, rows }));
-      spec.resume();
-      const only = onlyRunning && { only_running: true };
-      const params = { ...toParams(handle), start_id: randomUUID(), spec: spec.id, ...only };
-      const started = await call(link, 'terminal.start', params, { answer: TerminalStartAnswer, what: WHAT });
-      if (!started.resumed) onStart(handle, request);
-      return started;
-    } finally {
-      spec.destroy();
-    }
+    const started = await startOnItsLink(keeper, handle, request);
+    if (!started.resumed) onStart(handle, request);
+    return started;
   }
 
   return {
     async start(handle, request) {
       if (isDraining) throw new RpcError('unavailable', { message: 'The gateway is stopping', retryAfterMs: 1_000 });
-      const id = idOf(handle);
-      // Concurrent starts run in order: the first one may start the terminal, the next ones find it.
-      const before = starting.get(id);
-      const begun =
-        before === undefined ? start(handle, request) : before.catch(() => {}).then(() => start(handle, request));
-      starting.set(id, begun);
-      try {
-        return await begun;
-      } finally {
-        if (starting.get(id) === begun) starting.delete(id);
-      }
+      return starts.run(handle, () => start(handle, request));
     },
 
     async input(handle, data) {
@@ -82,28 +51,15 @@ export function createRemoteTerminals({ keeper, onStart }: RemoteTerminalsDeps):
 
     resize: (handle, size) => request('terminal.resize', handle, size, FactsAnswer),
 
-    watch(handle, watcher, afterSeq) {
-      return watchOver({
+    watch: (handle, watcher, afterSeq) =>
+      watchOver({
         watcher,
         afterSeq,
         async open(seq) {
-          const begun = starting.get(idOf(handle));
-          if (begun !== undefined) await begun.catch(() => {});
-          return onItsLink(keeper, async (link) => {
-            const output = link.openStream();
-            output.end();
-            const params = { ...toParams(handle), after_seq: seq, output: output.id };
-            try {
-              await call(link, 'terminal.watch', params, { answer: Nothing, what: WHAT });
-              return output;
-            } catch (error) {
-              output.destroy();
-              throw error;
-            }
-          });
+          await starts.settled(handle);
+          return onItsLink(keeper, (link) => openOutput(link, handle, seq));
         },
-      });
-    },
+      }),
 
     async close(handle) {
       const { exit_code: exitCode } = await request('terminal.close', handle, {}, Exit);
@@ -115,6 +71,74 @@ export function createRemoteTerminals({ keeper, onStart }: RemoteTerminalsDeps):
       isDraining = true;
     },
   };
+}
+
+interface StartQueue {
+  /** Concurrent starts of a terminal run in order: the first one may start the terminal, the next ones find it. */
+  run<T>(handle: TerminalHandle, start: () => Promise<T>): Promise<T>;
+  /** Waits for a start of the terminal that is in progress. */
+  settled(handle: TerminalHandle): Promise<void>;
+}
+
+function createStartQueue(): StartQueue {
+  const starting = new Map<string, Promise<unknown>>();
+  return {
+    async run(handle, start) {
+      const id = idOf(handle);
+      const begun =
+        starting
+          .get(id)
+          ?.catch(() => {})
+          .then(start) ?? start();
+      starting.set(id, begun);
+      try {
+        return await begun;
+      } finally {
+        if (starting.get(id) === begun) starting.delete(id);
+      }
+    },
+    async settled(handle) {
+      await starting.get(idOf(handle))?.catch(() => {});
+    },
+  };
+}
+
+/** Returns the running terminal, also of an older boot, or starts one over the present link. */
+async function startOnItsLink(keeper: LinkKeeper, handle: TerminalHandle, request: TerminalRequest) {
+  const link = await openLink(keeper);
+  for (const older of olderLinks(keeper)) {
+    const running = await startOver(older, handle, request, true).catch(ignoreMissing);
+    if (running !== undefined) return running;
+  }
+  return startOver(link, handle, request, false);
+}
+
+async function startOver(link: Link, handle: TerminalHandle, request: TerminalRequest, onlyRunning: boolean) {
+  const { requestId, shell, cwd, env, cols, rows } = request;
+  const spec = link.openStream();
+  try {
+    spec.end(JSON.stringify({ request_id: requestId, shell, cwd, env, cols, rows }));
+    spec.resume();
+    const only = onlyRunning && { only_running: true };
+    const params = { ...toParams(handle), start_id: randomUUID(), spec: spec.id, ...only };
+    return await call(link, 'terminal.start', params, { answer: TerminalStartAnswer, what: WHAT });
+  } finally {
+    spec.destroy();
+  }
+}
+
+/** The stream of a terminal's output after piece `seq`. */
+async function openOutput(link: Link, handle: TerminalHandle, seq: number) {
+  const output = link.openStream();
+  output.end();
+  const params = { ...toParams(handle), after_seq: seq, output: output.id };
+  try {
+    await call(link, 'terminal.watch', params, { answer: Nothing, what: WHAT });
+    return output;
+  } catch (error) {
+    output.destroy();
+    throw error;
+  }
 }
 
 /** Links to older boots of the service, where terminals that were started there go on. */
