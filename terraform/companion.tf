@@ -152,7 +152,7 @@ resource "google_cloud_run_v2_service" "companion" {
   depends_on = [time_sleep.grants]
 
   lifecycle {
-    # A canary and a way back are set by `gcloud run services update-traffic` (OPERATIONS.md).
+    # A canary and a rollback are set by `gcloud run services update-traffic` (OPERATIONS.md).
     ignore_changes = [traffic]
   }
 }

@@ -135,7 +135,7 @@ resource "google_cloudfunctions2_function" "function" {
     # deployments, so its requests are not split.
     all_traffic_on_latest_revision = var.traffic == "latest" || !each.value.served
     # With a load balancer, no request may bypass Cloud Armor. Requests of Pub/Sub and Cloud Scheduler in this project
-    # count as internal, those of uptime checks do not: for them deployments can be reached, by its invokers alone.
+    # count as internal, those of uptime checks do not: for them, deployments accepts external requests of its invokers.
     ingress_settings = (
       var.domain == null ? "ALLOW_ALL" : each.value.served ? "ALLOW_INTERNAL_AND_GCLB" : "ALLOW_INTERNAL_ONLY"
     )

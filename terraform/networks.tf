@@ -1,11 +1,12 @@
-# The networks around services that answer internal requests only. Nothing is in them but Cloud Run's own addresses,
-# they are not connected to each other, and one destination is open: Google's own services, at the addresses of
+# The networks around services that accept internal requests only. They contain only addresses of Cloud Run and are not
+# connected to each other. They allow one destination: Google's own services, at the addresses of
 # private.googleapis.com, which are not routed on the internet.
-#   jsonrpc  with `domain`: the function's way to the companion, which from outside only the load balancer reaches
-#   ws       with `sandbox_image`: the companion's way to the sandbox service, which answers to networks of this project
-#            only; everything else the companion calls leaves as before
-#   sandbox  with `sandbox_image`: all that the sandbox service sends: it may fetch the certificates with which it
-#            checks the companion's token
+#   jsonrpc  with `domain`: the route of the function to the companion, which accepts external requests only from the
+#            load balancer
+#   ws       with `sandbox_image`: the route of the companion to the sandbox service, which accepts requests only from
+#            networks of this project; other requests of the companion do not use this network
+#   sandbox  with `sandbox_image`: all traffic that the sandbox service sends. It may read the certificates with which
+#            it verifies the token of the companion
 
 locals {
   # Cloud Run takes up to four addresses for an instance during a deployment.
@@ -15,7 +16,8 @@ locals {
   )
   # https://cloud.google.com/vpc/docs/configure-private-google-access
   google_services = "199.36.153.8/30"
-  # The names that lead there. The sandbox service can resolve no other name: queries are a way out, too.
+  # The DNS names of these addresses. The sandbox service can resolve no other name, because a DNS query can carry data
+  # out of the network.
   gateway_zones = {
     for network, name in merge(
       var.sandbox_image == null ? {} : { ws = local.service_urls.sandbox, sandbox = "https://www.googleapis.com" },

@@ -34,7 +34,7 @@ resource "google_cloud_run_v2_service" "sandbox" {
   name        = "sandbox"
   location    = var.region
   description = "Codex Gateway: commands, terminals, MCP servers and Codex"
-  # A deletion loses no data that would otherwise be kept, because workspaces are lost with each instance.
+  # Deleting the service loses no data that would otherwise be kept, because workspaces end with their instance.
   deletion_protection = false
   # Cloud Run admits only the account of sandbox_invoker. It checks the token in X-Serverless-Authorization, and leaves
   # the one in Authorization unchanged; the program verifies the signature and the account (SANDBOX_CALLERS) of the

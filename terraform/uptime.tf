@@ -106,9 +106,9 @@ resource "google_monitoring_alert_policy" "uptime" {
   }
 }
 
-# Also from inside, the sweep uses the database every minute, and answers 2xx only when it could. Its failures are in
-# `thresholds`; here, that it no longer comes: a job that is paused, a token that is refused. Once in 15 minutes is
-# enough, so that a deployment is no incident.
+# The sweep uses the database every minute and answers 2xx only if that works. Its failures raise an alert of
+# `thresholds` (monitoring.tf). This alert is raised when no sweep succeeds for 15 minutes, for example because the job
+# is paused or its token is refused. A deployment takes less time, so it raises no alert.
 resource "google_monitoring_alert_policy" "no_sweep" {
   display_name          = "Codex Gateway: no sweep has succeeded for 15 minutes"
   combiner              = "OR"

@@ -1,5 +1,5 @@
-# Terraform and provider versions, and whom the providers act as. State is local until init.sh has put
-# it into a bucket (OPERATIONS.md, which also says how the lock file is made).
+# Versions of Terraform and the providers, and the identity that the providers use. State is local until init.sh has
+# moved it into a bucket (OPERATIONS.md, which also describes how the lock file is created).
 
 terraform {
   # Terraform 1.11 has write-only arguments, which keep secret values out of the plan and the state.

@@ -1,5 +1,5 @@
-# What the configuration applied while the companion could not be left out, as far as addresses have changed since, and
-# what a plan on it must keep. upgrade.tftest.hcl plans the present configuration on this state.
+# The resources of the configuration that always had a companion, as far as their addresses have changed since, and
+# the resources that a plan on it must keep. upgrade.tftest.hcl plans the present configuration on this state.
 
 terraform {
   required_providers {

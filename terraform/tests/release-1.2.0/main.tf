@@ -1,4 +1,4 @@
-# What release 1.2.0 applied with `ws_image`, as far as it holds data or has a public URL: addresses and names of then.
+# The resources of release 1.2.0 with `ws_image` that contain data or have a public URL, with their addresses and names.
 # upgrade.tftest.hcl plans the present configuration on this state.
 
 terraform {
