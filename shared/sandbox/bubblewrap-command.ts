@@ -2,11 +2,12 @@
 // no file is read.
 
 import { HOME, TMP } from './commands.ts';
+import { ETC_NAMES, filterOf, UID_INSIDE } from './etc.ts';
 import { toListenerLine } from './process/listener.ts';
 import { changeUid } from './process/own-uid.ts';
 import { type SandboxLimits, toUlimits } from './quota/limits.ts';
 import type { SandboxSpec } from './sandbox.ts';
-import { ETC_NAMES, filterOf, UID_INSIDE, type Workspace } from './workspaces.ts';
+import type { Workspace } from './workspaces.ts';
 
 /** The programs and options that work on this machine, as the self-test found. */
 export interface Toolbox {

@@ -7,13 +7,14 @@ import { delimiter, dirname, isAbsolute, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { Toolbox } from './bubblewrap-command.ts';
 import type { Availability } from './commands.ts';
+import { UID_INSIDE } from './etc.ts';
 import { toLaunch } from './process/launch.ts';
 import { startProcess } from './process/sandbox-process.ts';
 import { toSeccompFilter } from './process/seccomp.ts';
 import type { Spawner } from './process/spawner.ts';
 import { DEFAULT_LIMITS } from './quota/limits.ts';
 import type { SandboxSpec } from './sandbox.ts';
-import { UID_INSIDE, type Workspaces } from './workspaces.ts';
+import type { Workspaces } from './workspaces.ts';
 
 export type SelfTest = { readonly ok: true; readonly tools: Toolbox } | (Availability & { readonly ok: false });
 

@@ -2,17 +2,13 @@
 // of the key id. Keys share no writable file.
 import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
-import { chmod, readdir, readFile, readlink, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, rename } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { dataDirectoryGone, RpcError } from '../errors.ts';
 import { makeDirectory } from '../make-directory.ts';
-import { HOME } from './commands.ts';
+import { makeEtc } from './etc.ts';
 import { removeLeftovers, runPrefix } from './process/run-mark.ts';
-import { FILTER_KINDS, type FilterKind, toSeccompFilter } from './process/seccomp.ts';
 import { createUids, giveTo } from './uids.ts';
-
-/** The uid in every sandbox; it has no rights outside. */
-export const UID_INSIDE = 1000;
 
 /** Names of the keys' directories. Other entries beside them belong to no key. */
 const DIRECTORY = /^[\da-f]{32}$/;
@@ -30,15 +26,6 @@ export interface Workspace {
   readonly uid: number | undefined;
 }
 
-/** Path on the machine of the file with a system call filter. */
-export function filterOf({ etc }: Workspace, kind: FilterKind): string {
-  return join(etc, filterName(kind));
-}
-
-function filterName(kind: FilterKind): string {
-  return `seccomp/${kind}.bpf`;
-}
-
 export interface Workspaces {
   /**
    * Creates the missing directories; cheap when they exist. Throws RpcError `unavailable` when the disk is full, and
@@ -52,22 +39,6 @@ export interface Workspaces {
    */
   detach(keyId: string): Promise<{ readonly directory: string; readonly home: string } | undefined>;
 }
-
-const ETC: Readonly<Record<string, string>> = {
-  passwd: `user:x:${UID_INSIDE}:${UID_INSIDE}:user:${HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n`,
-  group: `user:x:${UID_INSIDE}:\nnogroup:x:65534:\n`,
-  hosts: '127.0.0.1 localhost sandbox\n::1 localhost\n',
-  'nsswitch.conf': 'passwd: files\ngroup: files\nhosts: files dns\n',
-};
-
-/**
- * Files of the machine's /etc that programs need and that reveal nothing about the machine. They are copied, because a
- * mount of each would slow down every command.
- */
-const ETC_COPIED = ['ld.so.cache', 'localtime'];
-/** On Debian, programs like /usr/bin/awk and /usr/bin/vi are symbolic links through this directory of /etc. */
-const ALTERNATIVES = 'alternatives';
-export const ETC_NAMES: readonly string[] = [...Object.keys(ETC), ...ETC_COPIED, ALTERNATIVES];
 
 /**
  * Number of keys whose directories are remembered; the oldest key is forgotten first, and its directories are checked
@@ -133,7 +104,7 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
   }
 
   async function make(keyId: string): Promise<Workspace> {
-    etc ??= makeEtc().catch((error: unknown) => {
+    etc ??= makeEtc(base).catch((error: unknown) => {
       etc = undefined;
       throw error;
     });
@@ -150,48 +121,6 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
     }
     return workspace;
   }
-
-  async function makeEtc(): Promise<string> {
-    const directory = join(base, 'etc');
-    // Mount points for sandboxes with network access.
-    await makeDirectory(join(directory, 'ssl/certs'), 0o755);
-    await makeDirectory(join(directory, 'seccomp'), 0o755);
-    const files = Object.entries({ ...ETC, 'resolv.conf': '', 'ssl/openssl.cnf': '' });
-    await Promise.all([
-      ...files.map(([name, text]) => writeIfChanged(join(directory, name), Buffer.from(text))),
-      ...FILTER_KINDS.map(async (kind) => {
-        const program = toSeccompFilter(kind);
-        if (program !== undefined) await writeIfChanged(join(directory, filterName(kind)), program);
-      }),
-      ...ETC_COPIED.map(async (name) => {
-        const bytes = await readFile(join('/etc', name)).catch(ignoreMissing);
-        if (bytes !== undefined) await writeIfChanged(join(directory, name), bytes);
-      }),
-      copyLinks(join('/etc', ALTERNATIVES), join(directory, ALTERNATIVES)),
-    ]);
-    return directory;
-  }
-}
-
-/**
- * A file that already has these bytes is not rewritten: running sandboxes read it, and on a full disk the write would
- * leave it empty.
- */
-async function writeIfChanged(path: string, bytes: Buffer): Promise<void> {
-  const present = await readFile(path).catch(ignoreMissing);
-  if (present?.equals(bytes) !== true) await writeFile(path, bytes, { mode: 0o644 });
-}
-
-async function copyLinks(from: string, to: string): Promise<void> {
-  await makeDirectory(to, 0o755);
-  const entries = await readdir(from, { withFileTypes: true }).catch(() => []);
-  for (const { name } of entries.filter((entry) => entry.isSymbolicLink())) {
-    const target = await readlink(join(from, name));
-    const present = await readlink(join(to, name)).catch(() => undefined);
-    if (present === target) continue;
-    await rm(join(to, name), { force: true });
-    await symlink(target, join(to, name));
-  }
 }
 
 /** A full disk is reported as `unavailable`: the request is valid, and the caller cannot solve the problem. */
@@ -205,7 +134,7 @@ function throwIfDiskFull(error: unknown): never {
   });
 }
 
-/** For files that do not exist on every machine. */
+/** Throws any other error. */
 function ignoreMissing(error: unknown): undefined {
   if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
 }
