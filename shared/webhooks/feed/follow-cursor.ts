@@ -3,7 +3,7 @@
 // events.
 import { z } from 'zod';
 import { decodeCursor } from '../../store/cursor.ts';
-import { OVERLAP_MS } from './follow-session.ts';
+import { OVERLAP_MS } from './known-events.ts';
 
 /** Most received events in a position. If more arrive within the overlap, the time of the position moves forward. */
 const DELIVERED_MAX = 4_096;

@@ -3,15 +3,10 @@
 import type { Clock } from '../../clock.ts';
 import { errorFields, type Logger } from '../../log.ts';
 import type { Snapshot, Store } from '../../store/store.ts';
-import { type EventDocument, Events } from '../documents.ts';
+import { Events } from '../documents.ts';
+import { createKnownEvents } from './known-events.ts';
 import { type FeedEntry, readEvents } from './read-events.ts';
 
-/**
- * An event has the time of its arrival at an instance, and is committed later, maybe in another order. The delay is at
- * most the deadline of the recording commit plus the skew of two clocks. A reader may receive an event that is up to
- * this much older than one it has received.
- */
-export const OVERLAP_MS = 15_000;
 /**
  * Number of newest events in the watch. If that many are new at once, they are read from the store, so that none is
  * missed.
@@ -22,7 +17,6 @@ const WINDOW = 20;
  * this interval.
  */
 const SWEEP_MS = 2_000;
-const KNOWN_MAX = 8_192;
 const REWATCH_MS = 1_000;
 const REWATCH_MAX_MS = 30_000;
 
@@ -34,41 +28,27 @@ export interface Session {
 
 /** Opens the watch at the first reader; it is closed after the last one. */
 export function openSession(store: Store, clock: Clock, log: Logger, emit: (entry: FeedEntry) => void): Session {
-  const known = new Map<string, number>();
+  const known = createKnownEvents(clock);
   const ready = Promise.withResolvers<void>();
   let started = false;
   let open = true;
-  let highMs = 0;
   /** True after a failed sweep, which is retried also without new events. */
   let owed = false;
   let feeding: Promise<void> = Promise.resolve();
   let sweepTimer: NodeJS.Timeout | undefined;
 
-  const floorMs = (): number => Math.max(0, Math.min(highMs, clock.now()) - OVERLAP_MS);
-
-  function see(id: string, document: EventDocument): void {
-    if (known.has(id)) return;
-    known.set(id, document.received_at_ms);
-    highMs = Math.max(highMs, document.received_at_ms);
-    if (known.size > KNOWN_MAX) prune();
-    if (started && open) emit({ id, document });
+  function see({ id, document }: FeedEntry): void {
+    const isNew = known.add(id, document.received_at_ms);
+    if (isNew && started && open) emit({ id, document });
   }
 
-  function prune(): void {
-    for (const [id, atMs] of known) if (atMs < floorMs()) known.delete(id);
-    for (const id of known.keys()) {
-      if (known.size <= KNOWN_MAX / 2) break;
-      known.delete(id);
-    }
-  }
-
-  /** Reads all events of the overlap. Older events were emitted already, or are not new. */
+  /** Reads all events of the overlap. */
   async function sweep(): Promise<void> {
     owed = true;
-    const start = { value: floorMs() - 1, id: '-' };
+    const start = { value: known.floorMs() - 1, id: '-' };
     for await (const entry of readEvents(store, start, undefined)) {
       if (!open) return;
-      see(entry.id, entry.document);
+      see(entry);
     }
     owed = false;
   }
@@ -81,15 +61,15 @@ export function openSession(store: Store, clock: Clock, log: Logger, emit: (entr
     });
     const oldestMs = window.at(-1)?.document.received_at_ms ?? 0;
     const isFull = window.length === WINDOW;
-    const isGap = isFull && window.every(({ id }) => !known.has(id));
+    const isGap = isFull && window.every(({ id }) => !known.times.has(id));
     if (started && isGap) await sweep();
-    for (const { id, document } of window.reverse()) see(id, document);
+    for (const entry of window.reverse()) see(entry);
     if (!started) {
-      if (isFull && oldestMs >= floorMs()) await sweep();
+      if (isFull && oldestMs >= known.floorMs()) await sweep();
       started = true;
       ready.resolve();
     }
-    if (isFull && oldestMs >= floorMs()) planSweep();
+    if (isFull && oldestMs >= known.floorMs()) planSweep();
   }
 
   function planSweep(): void {
@@ -98,7 +78,7 @@ export function openSession(store: Store, clock: Clock, log: Logger, emit: (entr
       sweepTimer = undefined;
       enqueue(async () => {
         await sweep();
-        if (clock.now() < highMs + OVERLAP_MS) planSweep();
+        if (known.isOverlapOpen()) planSweep();
       });
     }, SWEEP_MS);
   }
@@ -124,7 +104,7 @@ export function openSession(store: Store, clock: Clock, log: Logger, emit: (entr
   );
   return {
     ready: ready.promise,
-    known,
+    known: known.times,
     close() {
       open = false;
       unwatch();
