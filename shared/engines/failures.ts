@@ -32,6 +32,12 @@ export interface FailedCall {
 /** Network error codes of failures before any byte of the request was sent. */
 const UNSENT =
   /^(?:ECONNREFUSED|ENOTFOUND|EAI_\w+|EHOSTUNREACH|ENETUNREACH|ERR_TLS_\w+|ERR_SSL_\w+|\w*CERT\w*|\w*SIGNATURE\w*)$/;
+/** Some servers refuse a key with status 400. */
+const WRONG_KEY = /invalid[_ ]api[_ ]?key|api[_ ]key (?:is )?(?:not valid|invalid)|incorrect api key/i;
+const LOGIN = 'run `gcloud auth application-default login`';
+const CREDENTIALS = { detail: 'credentials' };
+const QUOTA = { detail: 'quota' };
+const NOT_A_STREAM = { detail: 'not_a_stream' };
 const NO_CREDIT =
   /insufficient[ _]?(?:quota|funds|balance|credits?)|credit balance|billing|payment required|out of credits/i;
 
@@ -75,7 +81,8 @@ function classify(
     new RpcError('upstream_error', { message: toMessage(what), data: { ...data, ...more }, retryable, cause });
   if (notStream?.sample === '')
     return { error: toError(`sent an empty answer (${status ?? 200})`, true), retry: false };
-  if (notStream !== undefined) return { error: toError(toNoStream(notStream, status, addressSetting), false) };
+  if (notStream !== undefined)
+    return { error: toError(toNoStream(notStream, status, addressSetting), false, NOT_A_STREAM) };
   if (isCut) return { error: toError('ended its answer before it was complete', true, { sent: true }), retry: false };
   if (status === undefined && isNetwork) {
     const known = networkCode === '' ? '' : ` (${networkCode})`;
@@ -83,7 +90,7 @@ function classify(
   }
   if (status === undefined) {
     if (provider === 'google' && /credentials|invalid_grant|reauth/i.test(providerMessage))
-      return { error: toError('has no valid credentials here: run `gcloud auth application-default login`', false) };
+      return { error: toError(`has no valid credentials here: ${LOGIN}`, false, CREDENTIALS) };
     if (providerMessage !== '') return { error: toError('reported an error', true) };
     return { error: toError('sent an answer that could not be read', true), retry: false };
   }
@@ -93,10 +100,10 @@ function classify(
     return { error: new ContextOverflow({ label, data, providerMessage, limitTokens }), retry: false };
   }
   if (status === 402 || (status < 500 && NO_CREDIT.test(codeAndMessage)))
-    return { error: toError(`reports that the account has no quota left (${status})`, false) };
-  if (status === 401 || status === 403) {
+    return { error: toError(`reports that the account has no quota left (${status})`, false, QUOTA) };
+  if (status === 401 || status === 403 || (status === 400 && WRONG_KEY.test(codeAndMessage))) {
     const whose = credential === undefined ? 'the configured credentials' : 'the credentials of the login';
-    return { error: toError(`refused ${whose} (${status})`, false) };
+    return { error: toError(`refused ${whose} (${status})`, false, CREDENTIALS) };
   }
   if (status === 404 || /model_not_found/.test(code)) {
     if (!/model/i.test(codeAndMessage) && !providerMessage.includes(modelId))

@@ -43,16 +43,23 @@ export function toError(failure: TurnFailure | null, model: string): RpcError {
   };
   if (isUnreachable) return failShort('OpenAI could not be reached', reported === LOST ? { sent: true } : {});
   if (isNoStream)
-    return fail('OpenAI answered with something other than a stream of events (200; is OPENAI_BASE_URL right?)', false);
+    return fail(
+      'OpenAI answered with something other than a stream of events (200; is OPENAI_BASE_URL right?)',
+      false,
+      {
+        detail: 'not_a_stream',
+      },
+    );
   if (kind === 'contextWindowExceeded' || isOverflow(providerMessage, status))
     return new ContextOverflow({ label: 'OpenAI', data, providerMessage, limitTokens: limitOf(providerMessage) });
   if (kind === 'usageLimitExceeded' || status === 402 || NO_CREDIT.test(providerMessage))
     return fail(
       `OpenAI reports that the account has no quota left${status === undefined ? '' : ` (${status})`}`,
       false,
+      { detail: 'quota' },
     );
   if (status === 401 || status === 403 || kind === 'unauthorized')
-    return fail(`OpenAI refused the configured credentials (${status ?? 401})`, false);
+    return fail(`OpenAI refused the configured credentials (${status ?? 401})`, false, { detail: 'credentials' });
   if (kind === 'modelNotFound' || (status === 404 && /model/i.test(providerMessage))) {
     const { message } = fail(`OpenAI has no model ${model}, or not for this account`, false);
     return new RpcError('invalid_params', { data: { ...data, issues: [{ path: 'model', message }] }, cause });

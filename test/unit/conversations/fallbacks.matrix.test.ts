@@ -63,6 +63,13 @@ const CELLS: readonly Cell[] = [
   before('a hang', { hang: 'headers' }, ALL, failed(undefined, true, 'upstream_timeout')),
   before('a cut', { cut: 'socket', cutAtOnce: true }, ALL, failed(undefined, true)),
   before('an early end', { cut: 'end', cutAtOnce: true }, ALL, failed(undefined, true)),
+  before(
+    'an empty account',
+    { status: 400, message: 'Your credit balance is too low' },
+    OTHER_ACCOUNTS,
+    failed(400, false),
+  ),
+  before('a web page', { body: '<html>nginx</html>' }, OTHER_ACCOUNTS, failed(200, false)),
   before('a refusal', { end: 'refusal', text: '' }, [], failed(undefined, false)),
   before('an invalid request', { status: 400 }, [], failed(400, false)),
   after('401', within(401), failed(401, false)),
@@ -170,4 +177,25 @@ describeWith('codex', 'Codex', () => {
     machine = codex.machine();
   });
   describeNext(CODEX);
+
+  it.each([
+    ['status 404 of this model', 'invalid_params'],
+    ['status 429', 'upstream_error'],
+    ['status 500', 'upstream_error'],
+    ['status 401', 'upstream_error'],
+  ])('is followed by a model of another account after %s', async (prompt, reason) => {
+    const session_id = `codex ${prompt}`.replaceAll(' ', '-');
+    const answer = await a.prompt(prompt, { session_id, model: CODEX, fallbacks: [OTHER, SAME] });
+    const others = prompt === 'status 401' ? SAME : OTHER;
+    expect(answer).toMatchObject({ model: others });
+    expect(answer.events[0]).toMatchObject({
+      TaskStarted: { model: others, fallback_from: [{ model: CODEX, reason }] },
+    });
+  });
+
+  it('is not followed once its answer has begun', async () => {
+    const stream = a.stream('cut half', { session_id: 'codex-cut', model: CODEX, fallbacks: [SAME] });
+    expect(await failure(stream.answer)).toMatchObject({ data: { provider: 'codex', model: CODEX } });
+    expect(stream.events[0]?.event).toMatchObject({ TaskStarted: { model: CODEX } });
+  });
 });
