@@ -7,7 +7,7 @@ import type { Engine, Engines } from '../../../shared/engines/engine.ts';
 import { createEngines } from '../../../shared/engines/engines.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
 import type { Script } from '../../support/fakes/model-provider-script.ts';
-import { MODEL as CODEX, type Fixture as CodexFixture, setUpFixture } from '../../support/fixtures/codex.ts';
+import { byPrompt, MODEL as CODEX, type Fixture as CodexFixture, setUpFixture } from '../../support/fixtures/codex.ts';
 import {
   createFixture,
   type Fixture,
@@ -191,6 +191,19 @@ describeWith('codex', 'Codex', () => {
     expect(answer.events[0]).toMatchObject({
       TaskStarted: { model: others, fallback_from: [{ model: CODEX, reason }] },
     });
+  });
+
+  it('is followed after a hang, which ends its turn', async () => {
+    const hung = codex?.api.next();
+    codex?.api.behave(() => ({ text: [], gate: new Promise(() => {}) }));
+    const openAi = { OPENAI_API_KEY: 'sk-other', OPENAI_BASE_URL: fixture.provider.url };
+    const impatient = await fixture.instance({ ...openAi, GATEWAY_TURN_TIMEOUT_MS: '8000' });
+    const answer = await impatient.prompt('hang', { session_id: 'codex-hang', model: CODEX, fallbacks: [SAME] });
+    codex?.api.behave(byPrompt);
+    expect(answer.events[0]).toMatchObject({
+      TaskStarted: { model: SAME, fallback_from: [{ model: CODEX, reason: 'upstream_timeout' }] },
+    });
+    expect(await (await hung)?.ended).toBe('client');
   });
 
   it('is not followed once its answer has begun', async () => {
