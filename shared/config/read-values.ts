@@ -43,6 +43,12 @@ const usdPerMillion = z.number().min(0).max(1_000_000);
 const ModelFacts = z.strictObject({
   context_tokens: tokens.optional(),
   max_output_tokens: tokens.optional(),
+  input: z
+    .array(z.enum(['text', 'image', 'file', 'audio', 'video']))
+    .min(1)
+    .optional(),
+  reasoning: z.boolean().optional(),
+  output_schema: z.boolean().optional(),
   price: z
     .strictObject({
       input: usdPerMillion,
@@ -54,6 +60,7 @@ const ModelFacts = z.strictObject({
 });
 export type ModelFacts = z.output<typeof ModelFacts>;
 const Models = z.record(z.string(), ModelFacts);
+const MODELS_MAX = 1_000;
 
 export function readModels(text: string): ReadonlyMap<string, ModelFacts> {
   let document: unknown;
@@ -68,6 +75,7 @@ export function readModels(text: string): ReadonlyMap<string, ModelFacts> {
     const form = '{"provider/model": {"context_tokens", "max_output_tokens", "price": {"input", "output"}}}';
     throw new Error(`${issue?.path.join('.') || 'the document'}: ${issue?.message}; the form is ${form}`);
   }
+  if (Object.keys(data).length > MODELS_MAX) throw new Error(`must have at most ${MODELS_MAX} models`);
   return new Map(Object.entries(data));
 }
 

@@ -139,6 +139,8 @@ export interface Engines {
    * or when `credential` is another provider's. Without a model, a credential gets its provider's default one.
    */
   resolve(model: string | undefined, credential?: Credential): { readonly engine: Engine; readonly model: string };
+  /** The models that are known and can be called, without or with a login of this provider. Makes no call. */
+  usable(login?: Credential['provider']): { readonly models: readonly string[]; readonly defaultModel: string };
   /** Starts loading what the default model needs, so that the first prompt does not pay for it. Never throws. */
   warm?(): void;
   /** Ends the processes that engines have started. */

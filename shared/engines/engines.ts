@@ -8,6 +8,7 @@ import { createDirectEngine, type DirectOptions } from './direct/direct.ts';
 import { isProviderName, PROVIDER_NAMES, PROVIDERS } from './direct/provider-names.ts';
 import type { Credential, Engines } from './engine.ts';
 import { createOfflineEngine } from './offline.ts';
+import { usableModels } from './usable-models.ts';
 
 /** Per kind of login: the providers whose models it can use, and the default model of a prompt. */
 const LOGINS: Readonly<Record<Credential['provider'], { providers: readonly string[]; defaultModel: string }>> = {
@@ -33,7 +34,7 @@ const CODEX_MODEL = PROVIDERS.openai.defaultModel.replace('openai/', 'codex/');
  */
 export function createEngines(
   config: Pick<Config, 'model' | 'providers'> &
-    Partial<Pick<Config, 'providerUrls' | 'modelProviders' | 'engine' | 'proxy'>>,
+    Partial<Pick<Config, 'providerUrls' | 'modelProviders' | 'models' | 'companion' | 'engine' | 'proxy'>>,
   options: EnginesOptions = {},
 ): Engines {
   const { modelProviders = new Map<string, never>() } = config;
@@ -60,29 +61,38 @@ export function createEngines(
   const directModel = config.model ?? (first === undefined ? OFFLINE_MODEL : PROVIDERS[first].defaultModel);
   const defaultModel =
     config.engine === 'codex' ? (config.model?.replace(/^openai\//, 'codex/') ?? CODEX_MODEL) : directModel;
+  const resolve: Engines['resolve'] = (requested, credential) => {
+    const login = credential && LOGINS[credential.provider];
+    const model = requested ?? login?.defaultModel ?? defaultModel;
+    if (OFFLINE_MODELS.has(model) && login === undefined) return { engine: offline, model };
+    const issue = modelIdIssue(model, modelProviders.keys());
+    if (issue !== undefined) throw refuse(issue);
+    const provider = model.slice(0, model.indexOf('/'));
+    if (login !== undefined && !login.providers.includes(provider)) {
+      throw refuse(`a login with ${credential?.provider} is for models of ${login.providers.join(' and ')}`);
+    }
+    if (provider === 'codex') {
+      if (login === undefined && config.providers.openai === undefined)
+        throw refuse(`Codex has no credentials here: set ${PROVIDERS.openai.variable}`);
+      return { engine: codex.engine(), model };
+    }
+    if (modelProviders.has(provider)) return { engine: direct, model };
+    if (!isProviderName(provider)) throw refuse(`${provider} has no engine here`);
+    if (login === undefined && config.providers[provider] === undefined) {
+      throw refuse(`${PROVIDERS[provider].label} has no credentials here: set ${PROVIDERS[provider].variable}`);
+    }
+    return { engine: direct, model };
+  };
   return {
     defaultModel,
-    resolve(requested, credential) {
-      const login = credential && LOGINS[credential.provider];
-      const model = requested ?? login?.defaultModel ?? defaultModel;
-      if (OFFLINE_MODELS.has(model) && login === undefined) return { engine: offline, model };
-      const issue = modelIdIssue(model, modelProviders.keys());
-      if (issue !== undefined) throw refuse(issue);
-      const provider = model.slice(0, model.indexOf('/'));
-      if (login !== undefined && !login.providers.includes(provider)) {
-        throw refuse(`a login with ${credential?.provider} is for models of ${login.providers.join(' and ')}`);
-      }
-      if (provider === 'codex') {
-        if (login === undefined && config.providers.openai === undefined)
-          throw refuse(`Codex has no credentials here: set ${PROVIDERS.openai.variable}`);
-        return { engine: codex.engine(), model };
-      }
-      if (modelProviders.has(provider)) return { engine: direct, model };
-      if (!isProviderName(provider)) throw refuse(`${provider} has no engine here`);
-      if (login === undefined && config.providers[provider] === undefined) {
-        throw refuse(`${PROVIDERS[provider].label} has no credentials here: set ${PROVIDERS[provider].variable}`);
-      }
-      return { engine: direct, model };
+    resolve,
+    usable(login) {
+      const { openai: hasKey } = config.providers;
+      const hasForwardedCodex = config.companion?.url !== undefined && hasKey !== undefined;
+      const first = login === undefined ? defaultModel : LOGINS[login].defaultModel;
+      const { models } = config;
+      const deps = { defaultModel: first, codexModel: CODEX_MODEL, models, resolve, hasForwardedCodex };
+      return { models: usableModels(deps, login), defaultModel: first };
     },
     close: () => codex.close(),
     warm() {

@@ -115,6 +115,7 @@ function instantEngines(): Engines {
   const model = 'bench/instant';
   return {
     defaultModel: model,
+    usable: () => ({ models: [model], defaultModel: model }),
     resolve: () => ({
       model,
       engine: {

@@ -26,13 +26,13 @@ const SCOPES = {
   proxy: ['bff.proxy'],
   webhook: ['deployment.list', 'events.list', 'events.subscribe', 'events.unsubscribe'],
   admin: ['system.health'],
-  null: ['auth.limits', 'auth.ticket', 'rpc.discover'],
+  null: ['auth.limits', 'auth.ticket', 'models.list', 'rpc.discover'],
 };
 
 /** Pinned: these are admitted, a few at a time, during an outage of the limiter's store. */
 const CHEAP = [
   ...['auth.limits', 'conversation.history', 'conversation.list', 'conversation.resume', 'conversation.status'],
-  ...['deployment.list', 'events.list', 'events.unsubscribe', 'mcp.list', 'rpc.discover'],
+  ...['deployment.list', 'events.list', 'events.unsubscribe', 'mcp.list', 'models.list', 'rpc.discover'],
   ...['system.health'],
 ];
 
