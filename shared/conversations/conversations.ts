@@ -13,6 +13,7 @@ import { type PreparedPrompt, preparePrompt } from './admission/prepare.ts';
 import type { TurnDeps } from './deps.ts';
 import { deleteSession, eraseGone } from './erase.ts';
 import { type ExpiryOptions, eraseExpired } from './expire.ts';
+import { type ForkParams, forkSession } from './fork-session.ts';
 import { createOwnerWatch, type OwnerState } from './owner-watch.ts';
 import { createConversationCache } from './records/conversation-cache.ts';
 import { type CompanionState, type ConversationDocument, conversationRef, type Lease } from './records/documents.ts';
@@ -99,6 +100,8 @@ export interface Conversations {
   list(owner: string, page: ListedPage): Promise<readonly ListedSession[]>;
   /** Changes a session and returns it; undefined as `find`. */
   update(owner: string, sessionId: string, changes: SessionChanges): Promise<ConversationDocument | undefined>;
+  /** Copies a session's messages to a new session (fork-session.ts). */
+  fork(params: ForkParams, signal: AbortSignal): Promise<ConversationDocument>;
   /** Erases sessions that have expired; a bounded number of them. Returns how many. */
   eraseExpired(options?: ExpiryOptions): Promise<number>;
   /** Lets running turns finish for `graceMs`, then ends them as interrupted. */
@@ -206,6 +209,7 @@ export function createConversations(given: ConversationsDeps): Conversations {
     clearCompanionState: (session, state) => clearCompanionState(companionDeps, session, state),
 
     list: (owner, page) => listConversations(deps, owner, page),
+    fork: (params, signal) => forkSession({ ...deps, ids }, params, signal),
     update: (owner, sessionId, changes) => updateSession(deps, conversationRef(owner, sessionId), changes),
     eraseExpired: (options) => eraseExpired(deps, isSteady, options),
 

@@ -114,17 +114,25 @@ export async function eraseSession(store: Store, ref: Ref): Promise<void> {
   const id = conversation.conversation_id;
   await eraseTurns(store, id);
   await eraseRollouts(store, id);
-  await eraseTexts(store, id, conversation.recent);
-  for (let chunk = 0; chunk < conversation.chunks.length; chunk++) {
-    const [messages] = await store.get([messagesRef(id, chunk)]);
-    await eraseTexts(store, id, Messages.read(messages)?.messages ?? []);
-    await store.commit([{ ref: messagesRef(id, chunk), delete: true }]);
-  }
+  await eraseMessages(store, conversation);
   try {
     await store.commit([{ ref, delete: true, if: { version: snapshot.version } }]);
   } catch (error) {
     // Another call has erased the document, and a prompt may have created the session again.
     if (!(error instanceof Conflict)) throw error;
+  }
+}
+
+/** Erases the documents of messages, dropped ones included. */
+export async function eraseMessages(
+  store: Store,
+  { conversation_id: id, recent, chunks }: ConversationDocument,
+): Promise<void> {
+  await eraseTexts(store, id, recent);
+  for (let chunk = 0; chunk < chunks.length; chunk++) {
+    const [messages] = await store.get([messagesRef(id, chunk)]);
+    await eraseTexts(store, id, Messages.read(messages)?.messages ?? []);
+    await store.commit([{ ref: messagesRef(id, chunk), delete: true }]);
   }
 }
 

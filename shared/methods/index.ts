@@ -7,6 +7,7 @@ export { authTicket } from './auth.ticket.ts';
 export { bffProxy } from './bff.proxy.ts';
 export { conversationCancel } from './conversation.cancel.ts';
 export { conversationDelete } from './conversation.delete.ts';
+export { conversationFork } from './conversation.fork.ts';
 export { conversationHistory } from './conversation.history.ts';
 export { conversationList } from './conversation.list.ts';
 export { conversationPrompt } from './conversation.prompt.ts';

@@ -4,6 +4,7 @@ import { inject } from 'vitest';
 import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import { branchCases } from '../cases/branch.cases.ts';
 import { conversationCases } from '../cases/conversation.cases.ts';
+import { forkCases } from '../cases/fork.cases.ts';
 import { retentionCases } from '../cases/retention.cases.ts';
 import { sessionCases } from '../cases/session.cases.ts';
 import { createFixture } from '../support/fixtures/conversations.ts';
@@ -18,6 +19,7 @@ describeWith('emulators', 'Firestore', () => {
   conversationCases('the Firestore emulator', () => openFixture(projectId));
   sessionCases('the Firestore emulator', () => openFixture(projectId));
   branchCases('the Firestore emulator', () => openFixture(projectId));
+  forkCases('the Firestore emulator', () => openFixture(projectId));
   // A database for each case, because the sweep is of the whole database.
   retentionCases('the Firestore emulator', () => openFixture(`retention-${randomBytes(4).toString('hex')}`));
 });

@@ -1,8 +1,9 @@
 // The history of a conversation: the newest messages are in its document, older ones in chunk documents
 // (message-chunks.ts), long texts in parts (texts.ts).
 import type { MessagePart } from '../../message-parts.ts';
-import type { Store } from '../../store/store.ts';
+import type { Store, Write } from '../../store/store.ts';
 import { CHUNKS_AT_ONCE, type Context, readContext } from './context.ts';
+import { copyMessages, countBytes } from './copy-messages.ts';
 import type { ConversationDocument, StoredMessage } from './documents.ts';
 import { createMessageChunks, liveChunks } from './message-chunks.ts';
 import { decodeDetail } from './message-detail.ts';
@@ -26,6 +27,10 @@ export interface History {
   context(conversation: ConversationDocument, budgetTokens: number, turnId: string): Promise<Context>;
   /** Reads the newest of the older messages, so that `context` has them in memory. */
   prefetch(conversation: ConversationDocument): Promise<void>;
+  /** The bytes of all messages, as they are counted. */
+  countBytes(source: ConversationDocument): Promise<number>;
+  /** The writes of a copy of the messages (copy-messages.ts). Throws SourceChanged. */
+  copy(source: ConversationDocument, copyId: string): AsyncGenerator<readonly Write[], void, void>;
   /** Moves the older half of a full document's messages to a chunk; returns the smaller document. */
   compact(conversation: ConversationDocument): Promise<ChangedMessages>;
   /**
@@ -93,6 +98,9 @@ export function createHistory(store: Store): History {
       const newest = liveChunks(conversation).slice(-CHUNKS_AT_ONCE);
       if (newest.length > 0) await chunks.read(conversation, newest);
     },
+
+    countBytes: (source) => countBytes({ chunks, readText }, source),
+    copy: (source, copyId) => copyMessages({ chunks, readText }, source, copyId),
 
     compact: chunks.compact,
 

@@ -12,6 +12,7 @@ const SCOPES = {
   conversation: [
     'conversation.cancel',
     'conversation.delete',
+    'conversation.fork',
     'conversation.history',
     'conversation.list',
     'conversation.prompt',

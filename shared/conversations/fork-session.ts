@@ -1,0 +1,186 @@
+// conversation.fork: a new session with a copy of the messages of another one. A copy that fits into one commit is made
+// by it. For a longer one a tombstone is stored first: the session looks absent while its messages are copied, and if
+// this instance ends, the next call that names the session, or the sweep, erases what was copied.
+import type { Ids } from '../clock.ts';
+import { RpcError } from '../errors.ts';
+import { Conflict, type Ref, type Snapshot, type Write } from '../store/store.ts';
+import { NO_USAGE } from '../usage.ts';
+import type { TurnDeps } from './deps.ts';
+import { eraseGone, eraseMessages } from './erase.ts';
+import { copiedMembers, SourceChanged } from './records/copy-messages.ts';
+import { type ConversationDocument, Conversations, conversationRef } from './records/documents.ts';
+import { dropMessages } from './records/drop-messages.ts';
+import { storageFull, storageRef } from './storage.ts';
+import { newConversation } from './turns/lease.ts';
+
+/** Most bytes of messages that one call copies. */
+const BYTES_MAX = 64 << 20;
+/** Most attempts while other calls change the messages of the source, or erase the new session. */
+const ROUNDS_MAX = 5;
+
+export interface ForkParams {
+  readonly owner: string;
+  readonly sessionId: string;
+  /** The number of the last message that is copied; undefined: all are. */
+  readonly toSeq: number | undefined;
+  readonly newSessionId: string;
+}
+
+export interface ForkDeps extends TurnDeps {
+  readonly ids: Ids;
+}
+
+/** Throws `not_found`, `conflict`, `invalid_params` and `storage_full` before anything is stored. */
+export async function forkSession(
+  deps: ForkDeps,
+  params: ForkParams,
+  signal: AbortSignal,
+): Promise<ConversationDocument> {
+  for (let round = 0; round < ROUNDS_MAX; round++) {
+    const forked = await tryFork(deps, params, signal);
+    if (forked !== undefined) return forked;
+  }
+  throw new RpcError('unavailable', { message: 'the session keeps changing', retryAfterMs: 1_000 });
+}
+
+/** Undefined if the source or the new session was changed meanwhile. */
+async function tryFork(deps: ForkDeps, params: ForkParams, signal: AbortSignal) {
+  const { store, cache, history, ledger } = deps;
+  const { owner, sessionId, newSessionId } = params;
+  const refs = [conversationRef(owner, sessionId), conversationRef(owner, newSessionId)] as const;
+  const [sourceRef, ref] = refs;
+  const [found, target, total] = await store.get([...refs, storageRef(owner)]);
+  const whole = cache.read(found);
+  if (whole === undefined)
+    throw new RpcError('not_found', { message: 'no such session', data: { session_id: sessionId } });
+  if (cache.read(target) !== undefined) throw taken(newSessionId);
+  const source = upTo(whole, params.toSeq);
+  const bytes = await history.countBytes(source);
+  if (bytes > BYTES_MAX) {
+    const message = `the messages have ${bytes} bytes; a fork has at most ${BYTES_MAX}, choose a lower number`;
+    throw new RpcError('invalid_params', { data: { issues: [{ path: 'to_seq', message }] } });
+  }
+  const stored = ledger.learn(owner, total);
+  if (stored + bytes > deps.storageBytesMax) throw storageFull(stored, deps.storageBytesMax);
+  if (target?.version) {
+    await eraseGone(deps, ref);
+    return undefined;
+  }
+  const fork = toFork(deps, params, source, bytes);
+  const isSourceSame = async (): Promise<boolean> => {
+    const [now] = await store.get([sourceRef]);
+    return hasMessagesOf(cache.read(now), { ...source, branch: whole.branch });
+  };
+  const isForked = await copy(deps, { ref, fork, source, isSourceSame, signal });
+  if (!isForked) return undefined;
+  cache.set(ref, undefined);
+  ledger.add(owner, NO_USAGE, bytes);
+  return fork;
+}
+
+interface Copy {
+  readonly ref: Ref;
+  readonly fork: ConversationDocument;
+  readonly source: ConversationDocument;
+  readonly isSourceSame: () => Promise<boolean>;
+  readonly signal: AbortSignal;
+}
+
+/** False if the source has changed, or another call has created or erased the new session. */
+async function copy(deps: ForkDeps, { ref, fork, source, isSourceSame, signal }: Copy): Promise<boolean> {
+  const { store, history } = deps;
+  const steps = history.copy(source, fork.conversation_id);
+  let claimed: Snapshot['version'] | undefined;
+  let isForked = false;
+  try {
+    let held: readonly Write[] = [];
+    for await (const step of steps) {
+      signal.throwIfAborted();
+      if (held.length > 0) {
+        claimed ??= await claim(deps, ref, fork);
+        await store.commit(held);
+      }
+      held = step;
+    }
+    if (!(await isSourceSame())) return false;
+    const condition = claimed ? { version: claimed } : ('absent' as const);
+    await store.commit([Conversations.write(ref, fork, { if: condition }), ...held]);
+    isForked = true;
+    return true;
+  } catch (error) {
+    if (error instanceof Conflict || error instanceof SourceChanged) return false;
+    throw error;
+  } finally {
+    if (claimed && !isForked) await discard(deps, ref, fork, claimed);
+  }
+}
+
+/** Stores the tombstone with what its erasure needs; its version is the condition of the last commit. */
+async function claim({ store, retention }: ForkDeps, ref: Ref, fork: ConversationDocument) {
+  const tombstone = { ...fork, owner: '', deleted: true, expires_on: retention.today() };
+  const [version] = await store.commit([Conversations.write(ref, tombstone, { if: 'absent' })]);
+  return version ?? null;
+}
+
+async function discard({ store }: ForkDeps, ref: Ref, fork: ConversationDocument, version: string): Promise<void> {
+  await eraseMessages(store, fork);
+  await store.commit([{ ref, delete: true, if: { version } }]).catch((error: unknown) => {
+    // Another call has erased it.
+    if (!(error instanceof Conflict)) throw error;
+  });
+}
+
+function upTo(source: ConversationDocument, toSeq: number | undefined): ConversationDocument {
+  const { message_count } = source;
+  if (toSeq === undefined || toSeq === message_count) return source;
+  if (toSeq < message_count) return dropMessages(source, toSeq, '').conversation;
+  const message = `must be at most ${message_count}, the number of the last message of the session`;
+  throw new RpcError('invalid_params', { data: { issues: [{ path: 'to_seq', message }] } });
+}
+
+function toFork(
+  { ids, clock, retention }: ForkDeps,
+  { owner, newSessionId }: ForkParams,
+  source: ConversationDocument,
+  bytes: number,
+): ConversationDocument {
+  const now = new Date(clock.now()).toISOString();
+  const { title, default_title, metadata, labels, retention_days, budgets } = source;
+  return retention.stamp({
+    ...newConversation(owner, newSessionId, ids.next('conv'), source.model, now),
+    ...copiedMembers(source),
+    stored_bytes: bytes,
+    counted_bytes: bytes,
+    ...(title !== undefined && { title }),
+    ...(default_title !== undefined && { default_title }),
+    ...(metadata !== undefined && { metadata }),
+    ...(labels !== undefined && { labels }),
+    ...(retention_days !== undefined && { retention_days }),
+    ...(budgets !== undefined && { budgets }),
+  });
+}
+
+/**
+ * Whether `now` still contains the messages of `before`: they were neither dropped nor replaced by a repeated prompt.
+ */
+function hasMessagesOf(
+  now: ConversationDocument | undefined,
+  before: Pick<ConversationDocument, 'conversation_id' | 'message_count' | 'recent'> & { readonly branch: unknown },
+): boolean {
+  const isSame = now?.conversation_id === before.conversation_id && now.branch === before.branch;
+  if (!isSame || now.message_count < before.message_count) return false;
+  const inDocument = new Map(now.recent.map((message) => [message.seq, message]));
+  const firstSeq = now.recent[0]?.seq ?? now.message_count + 1;
+  return before.recent.every(({ seq, turn_id, bytes }) => {
+    const same = inDocument.get(seq);
+    return seq < firstSeq || (same?.turn_id === turn_id && same.bytes === bytes);
+  });
+}
+
+function taken(sessionId: string): RpcError {
+  return new RpcError('conflict', {
+    message: 'Conflict: a session with the name new_session_id exists',
+    data: { session_id: sessionId },
+    retryable: false,
+  });
+}
