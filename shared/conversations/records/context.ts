@@ -1,10 +1,15 @@
 // Selects the messages of a conversation that are sent to the model: the newest ones that fit into its budget.
 import type { Message } from '../../engines/engine.ts';
-import { boundTokens, estimateTokens } from '../../estimate-tokens.ts';
+import { estimateTokens } from '../../estimate-tokens.ts';
 import type { ConversationDocument, StoredMessage } from './documents.ts';
 import { liveChunks, type MessageChunks } from './message-chunks.ts';
 import { decodeDetail } from './message-detail.ts';
+import { tokensOf } from './messages.ts';
 import type { MessageContent, ReadText } from './texts.ts';
+
+/** Steps of a budget in which the context is trimmed. */
+const STEPS = 4;
+const NO_TOKENS = { bytes: 0 };
 
 /**
  * Most chunks read for one prompt: with the newest messages, more than the budget of any model needs in usual chats.
@@ -63,7 +68,7 @@ async function chooseNewest(
   let left = budgetTokens;
   const takeFrom = (messages: readonly StoredMessage[]): boolean => {
     for (const message of messages.toReversed()) {
-      left -= message.tokens ?? boundTokens(message.bytes);
+      left -= tokensOf(message);
       if (left < 0 && chosen.length > 0) return false;
       chosen.push(message);
     }
@@ -76,9 +81,26 @@ async function chooseNewest(
     for (const { messages } of read.toReversed()) fits &&= takeFrom(messages);
   }
   chosen.reverse();
+  if (chosen.length < conversation.message_count) trimInSteps(chosen, conversation, budgetTokens);
   // Providers require that the first message is a user's, and an answer without its prompt does not help the model.
   while (chosen.length > 1 && chosen[0]?.role === 'assistant') chosen.shift();
   return chosen;
+}
+
+/**
+ * Removes further old messages, so that the context of the next turns begins with the same message, which the prompt
+ * caches of providers require: the messages before a multiple of a quarter of the budget, counted from the first
+ * message of the conversation. So the beginning changes only after new messages of that size.
+ */
+function trimInSteps(
+  chosen: StoredMessage[],
+  { message_tokens = 0 }: ConversationDocument,
+  budgetTokens: number,
+): void {
+  const step = Math.max(1, Math.floor(budgetTokens / STEPS));
+  const cutTokens = Math.ceil((message_tokens - budgetTokens) / step) * step;
+  let before = message_tokens - chosen.reduce((sum, message) => sum + tokensOf(message), 0);
+  while (chosen.length > 1 && before < cutTokens) before += tokensOf(chosen.shift() ?? NO_TOKENS);
 }
 
 /** A repeated prompt keeps its place in the history, but the model gets it as the last message. */

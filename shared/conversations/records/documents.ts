@@ -109,6 +109,11 @@ export const Conversations = defineDocument({
     created_at: z.string(),
     updated_at: z.string(),
     message_count: z.number(),
+    /**
+     * Estimated tokens of the messages, from which the context is trimmed in steps (context.ts); absent in documents of
+     * older versions, where it counts from the next message.
+     */
+    message_tokens: z.number().exactOptional(),
     usage: StoredUsage,
     status: z.enum(['idle', 'running', 'cancelled', 'failed']),
     epoch: z.number(),

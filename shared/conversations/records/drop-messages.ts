@@ -4,7 +4,7 @@
 // after a part of it was dropped. So the content of a chunk up to a seq never changes, as its caches assume.
 import { messageBytes, storedBytes } from '../storage.ts';
 import type { ConversationDocument } from './documents.ts';
-import type { ChangedMessages } from './messages.ts';
+import { type ChangedMessages, tokensOf } from './messages.ts';
 import { textDeletes } from './texts.ts';
 
 /** `turnId`: the turn whose prompt follows message `seq`; it names the branch of the history from now on. */
@@ -22,6 +22,8 @@ export function dropMessages(conversation: ConversationDocument, seq: number, tu
       message_count: seq,
       recent: recent.filter((message) => message.seq <= seq),
       chunks: seq + 1 < firstRecent ? sealChunks(chunks, seq + 1) : chunks,
+      // Those of older messages stay counted: only the place of the next trimming depends on it.
+      message_tokens: dropped.reduce((tokens, message) => tokens - tokensOf(message), conversation.message_tokens ?? 0),
       stored_bytes: dropped.reduce((bytes, message) => bytes - messageBytes(message), storedBytes(conversation)),
       branch: turnId,
     },

@@ -33,6 +33,11 @@ export interface ChangedMessages {
   readonly committed?: (() => void) | undefined;
 }
 
+/** Tokens of a message, by estimate. */
+export function tokensOf({ tokens, bytes }: Pick<StoredMessage, 'tokens' | 'bytes'>): number {
+  return tokens ?? boundTokens(bytes);
+}
+
 /** Adds a message to the document; `writes` holds the parts of a long text. */
 export function appendMessage(conversation: ConversationDocument, message: NewMessage): ChangedMessages {
   const seq = conversation.message_count + 1;
@@ -62,6 +67,7 @@ export function appendMessage(conversation: ConversationDocument, message: NewMe
     conversation: {
       ...conversation,
       message_count: seq,
+      message_tokens: (conversation.message_tokens ?? 0) + tokensOf(stored),
       recent: [...conversation.recent, stored],
       stored_bytes: storedBytes(conversation) + messageBytes(stored),
     },
@@ -92,6 +98,7 @@ export function takeOverPrompt(
     conversation: {
       ...conversation,
       message_count: message_count - answer.length,
+      message_tokens: (conversation.message_tokens ?? 0) - answer.reduce((sum, message) => sum + tokensOf(message), 0),
       stored_bytes: storedBytes(conversation) - answer.reduce((sum, message) => sum + messageBytes(message), 0),
       recent: [...recent.slice(0, index), { ...repeated, turn_id: turnId }, ...kept],
     },

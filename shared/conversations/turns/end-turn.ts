@@ -139,12 +139,13 @@ function settleRunning(
   end: TurnEnd,
   { answered, budget }: Ending,
 ): { readonly conversation: ConversationDocument; readonly addedBytes: number } {
-  const { recent, chunks, message_count, stored_bytes } = answered?.conversation ?? current;
+  const { recent, chunks, message_count, message_tokens, stored_bytes } = answered?.conversation ?? current;
   const { counted, addedBytes } = withCounted({
     ...withBudget(current, budget),
     recent: markEnd(recent, turn_id, end),
     chunks,
     message_count,
+    ...(message_tokens !== undefined && { message_tokens }),
     ...(stored_bytes !== undefined && { stored_bytes }),
   });
   return {

@@ -5,7 +5,7 @@ import { Conflict } from '../../store/store.ts';
 import type { TurnDeps } from '../deps.ts';
 import type { EventLog } from '../records/event-log.ts';
 import { Turns } from '../records/turn-documents.ts';
-import type { TurnRecord } from './turn-record.ts';
+import { charsOf, type TurnRecord } from './turn-record.ts';
 
 /** Events reach the store at most this late; one write per second and document is Firestore's guideline. */
 const FLUSH_MS = 1_000;
@@ -76,7 +76,6 @@ export function createEventFlusher(
 
 function charsAfter({ events }: EventLog, seq: number): number {
   return events.reduce((sum, numbered) => {
-    if (numbered.seq <= seq || !('AgentMessageDelta' in numbered.event)) return sum;
-    return sum + numbered.event.AgentMessageDelta.delta.length;
+    return numbered.seq <= seq ? sum : sum + charsOf(numbered.event);
   }, 0);
 }

@@ -141,7 +141,8 @@ function fullPart(events: readonly NumberedEvent[]): number {
   return 0;
 }
 
-function charsOf(event: TurnEvent): number {
+/** Characters of an event in the store. */
+export function charsOf(event: TurnEvent): number {
   if ('AgentMessageDelta' in event) return event.AgentMessageDelta.delta.length + 3;
   if ('AgentMessage' in event) return 4;
   return 'AgentReasoning' in event ? 22 : JSON.stringify(event).length;

@@ -20,21 +20,30 @@ const CALL_OPTIONS: Readonly<Record<Wire, CallOptions>> = {
   chat: {},
 };
 
+/** A caller that sets how much the model reasons also receives the reasoning. */
+const THOUGHTS: CallOptions = { providerOptions: { google: { thinkingConfig: { includeThoughts: true } } } };
+
 /** Where the SDK reads the options of the wires of OpenAI. */
 const OPTION_NAMES: Readonly<Partial<Record<Wire, string>>> = { responses: 'openai', chat: 'openaiCompatible' };
 
+interface CalledTurn extends Pick<TurnInput, 'outputSchema' | 'settings'> {
+  readonly cacheKey: string | undefined;
+}
+
 export function callOptions(
   { provider, wire }: { readonly provider: string; readonly wire: Wire },
-  { outputSchema, settings }: Pick<TurnInput, 'outputSchema' | 'settings'>,
+  { outputSchema, settings, cacheKey }: CalledTurn,
 ): CallOptions {
   const own = CALL_OPTIONS[wire];
   const name = OPTION_NAMES[wire];
-  if (name === undefined) return own;
   // The SDK knows which models of OpenAI reason, but not which models of other servers.
   const isReasoning = settings?.reasoning !== undefined && settings.reasoning !== 'off';
+  if (wire === 'google' && isReasoning) return THOUGHTS;
+  if (name === undefined) return own;
   const options = {
     ...own.providerOptions?.[name],
     ...(outputSchema !== undefined && { strictJsonSchema: isStrict(outputSchema) }),
+    ...(cacheKey !== undefined && { promptCacheKey: cacheKey }),
     ...(wire === 'responses' && !isProviderName(provider) && isReasoning && { forceReasoning: true }),
   };
   return { ...own, providerOptions: { [name]: options } };

@@ -18,6 +18,7 @@ import { createCallGuard, type Deadlines } from './call-guard.ts';
 import { callOptions } from './call-options.ts';
 import { createSettings } from './call-settings.ts';
 import { toPrompt } from './prompt.ts';
+import { createPromptCache } from './prompt-cache.ts';
 import { createGuardedFetch } from './provider-fetch.ts';
 import { labelOf, wireOf } from './provider-names.ts';
 import { createModels, type GoogleOptions } from './providers.ts';
@@ -100,13 +101,15 @@ export function createDirectEngine(
     // What a provider has signed for the account of a login is of no use to another account.
     const keep = turn.credential === undefined ? record : (part: MessagePart) => record?.(withoutMetadata(part));
     const settings = createSettings(turn, labelOf(provider));
+    const cache = createPromptCache({ provider, wire }, turn.conversationId);
     const outcome = yield* runRounds(provider, toolset, { callModel, signal, record: keep });
     return { ...outcome, ...(settings.warnings.length > 0 && { warnings: settings.warnings }) };
 
     async function* callModel(soFar: readonly MessagePart[]): AsyncGenerator<EngineEvent, Answer, void> {
       for (let attempt = 1; ; attempt += 1) {
         signal.throwIfAborted();
-        const prompt = toPrompt({ ...sent, instructions: settings.toInstructions(turn.instructions) }, soFar);
+        const instructions = settings.toInstructions(turn.instructions);
+        const prompt = cache.mark(toPrompt({ ...sent, instructions }, soFar));
         const guard = createCallGuard({
           ...deadlines,
           leftMs: endsAtMs - performance.now(),
@@ -121,8 +124,8 @@ export function createDirectEngine(
         try {
           const loading = models.get(provider, modelId, turn.credential).catch(maskAsInternal);
           const model = await Promise.race([loading, guard.aborted]);
-          const options = { ...callOptions({ provider, wire }, turn), ...tools, ...settings.toOptions() };
-          const request = { ...options, prompt, abortSignal: guard.signal };
+          const byWire = callOptions({ provider, wire }, { ...turn, cacheKey: cache.key });
+          const request = { ...byWire, ...tools, ...settings.toOptions(), prompt, abortSignal: guard.signal };
           const { stream, request: made } = await Promise.race([model.doStream(request), guard.aborted]);
           const answer = yield* readAnswer(stream, { provider, modelId, guard, size, progress });
           whole = true;
@@ -147,7 +150,7 @@ export function createDirectEngine(
           attempt -= 1;
           continue;
         }
-        if (!progress.started && settings.leaveOut(error)) {
+        if (!progress.started && (settings.leaveOut(error) || cache.leaveOut(error))) {
           attempt -= 1;
           continue;
         }

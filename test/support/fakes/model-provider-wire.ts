@@ -229,9 +229,15 @@ function toChunk({ id, model }: Answer) {
   return { id: `chatcmpl-${id}`, object: 'chat.completion.chunk', created: 1_700_000_000, model };
 }
 
-function toChatUsage({ inputTokens }: Answer, text: string) {
-  const completion_tokens = countTokens(text);
-  return { prompt_tokens: inputTokens, completion_tokens, total_tokens: inputTokens + completion_tokens };
+function toChatUsage({ inputTokens, cachedTokens, reasoningTokens }: Answer, text: string) {
+  const completion_tokens = countTokens(text) + (reasoningTokens ?? 0);
+  return {
+    prompt_tokens: inputTokens,
+    completion_tokens,
+    total_tokens: inputTokens + completion_tokens,
+    ...(cachedTokens && { prompt_tokens_details: { cached_tokens: cachedTokens } }),
+    ...(reasoningTokens && { completion_tokens_details: { reasoning_tokens: reasoningTokens } }),
+  };
 }
 
 export const WIRES: Readonly<Record<Format, Wire>> = { anthropic, openai, google, chat };
