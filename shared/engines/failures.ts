@@ -32,6 +32,8 @@ export interface FailedCall {
 /** Network error codes of failures before any byte of the request was sent. */
 const UNSENT =
   /^(?:ECONNREFUSED|ENOTFOUND|EAI_\w+|EHOSTUNREACH|ENETUNREACH|ERR_TLS_\w+|ERR_SSL_\w+|\w*CERT\w*|\w*SIGNATURE\w*)$/;
+/** Timeout, conflict, too early: the SDKs of the providers repeat these calls as well. */
+const TRY_AGAIN: ReadonlySet<number> = new Set([408, 409, 425]);
 /** Some servers refuse a key with status 400. */
 const WRONG_KEY = /invalid[_ ]api[_ ]?key|api[_ ]key (?:is )?(?:not valid|invalid)|incorrect api key/i;
 const LOGIN = 'run `gcloud auth application-default login`';
@@ -113,7 +115,7 @@ function classify(
     return { error: new RpcError('invalid_params', { data: { ...data, issues }, cause }), retry: false };
   }
   if (status === 429) return { error: toError('rejected the call: rate limit exceeded (429)', true) };
-  if (status === 408 || status >= 500) return { error: toError(`failed (${status})`, true) };
+  if (TRY_AGAIN.has(status) || status >= 500) return { error: toError(`failed (${status})`, true) };
   return { error: toError(`refused the request (${status})`, false) };
 }
 

@@ -48,13 +48,15 @@ export function inspectError(thrown: unknown, secrets: readonly string[]): Inspe
   const fromData = readProviderMessage(JSON.stringify(members.data ?? {}), secrets);
   const isNetwork = status === undefined && name === 'AI_APICallError';
   const isCut = (status !== undefined && status < 300 && notStream === undefined) || name === NO_END;
+  /** Without a body, the message is the text of the status; that of an empty stream is the SDK's own. */
+  const isBare = body === '' && notStream === undefined;
   const headers = toRecord(members.responseHeaders);
   return {
     name,
     status,
     headers,
     providerMessage:
-      isNetwork || isCut ? '' : fromBody?.text || (body === undefined || body === '' ? clean(own, secrets) : ''),
+      isNetwork || isCut ? '' : fromBody?.text || (body === undefined || isBare ? clean(own, secrets) : ''),
     code: `${fromBody?.code ?? ''} ${fromData.code} ${typeof members.code === 'string' ? members.code : ''}`.trim(),
     isCut,
     isNetwork,
@@ -65,10 +67,20 @@ export function inspectError(thrown: unknown, secrets: readonly string[]): Inspe
   };
 }
 
-/** The status that an error event means: its code, or a failure of the server. */
-function toStatus({ code }: Json): number {
+/** Names of errors in error events, and the status of a response that reports the same. */
+const STATUS_OF_NAME: readonly (readonly [name: RegExp, status: number])[] = [
+  [/quota|rate_limit/i, 429],
+  [/authentication|api_key/i, 401],
+  [/permission/i, 403],
+  [/not_found/i, 404],
+  [/invalid|bad_request|context_length/i, 400],
+];
+
+/** The status that an error event means: its code, or that of its names, or a failure of the server. */
+function toStatus({ code, type }: Json): number {
   const status = Number(code);
-  return Number.isInteger(status) && status >= 400 && status <= 599 ? status : 500;
+  if (Number.isInteger(status) && status >= 400 && status <= 599) return status;
+  return STATUS_OF_NAME.find(([name]) => name.test(`${code} ${type}`))?.[1] ?? 500;
 }
 
 function causesOf(thrown: unknown): Error[] {

@@ -1,4 +1,5 @@
 // Runs the engine of one model for a turn: its events go to the turn, its answer into the progress.
+import { providerOf } from '../../config/model-id.ts';
 import type { Outcome } from '../../engines/engine.ts';
 import { RpcError, toRpcError } from '../../errors.ts';
 import type { MessagePart } from '../../message-parts.ts';
@@ -55,6 +56,7 @@ export async function runModel(
     traceTurn(tracer, { model: lease.model, conversationId: conversation.conversation_id }, () => clock.now());
   return timed(spans, 'model', async () => {
     const record = (part: MessagePart): void => void progress.parts.push(part);
+    let isBegun = false;
     const generator = engine.run(toTurnInput(admitted, context), { signal, record });
     for (;;) {
       const step = await generator.next().catch((error: unknown) => {
@@ -66,7 +68,10 @@ export async function runModel(
         return step.value;
       }
       traced?.event(step.value);
-      if (isOfAnswer(step.value)) onBegun();
+      if (!isBegun && isOfAnswer(step.value)) {
+        isBegun = true;
+        onBegun();
+      }
       for (const event of splitEvent(step.value)) append(event);
       if ('AgentMessageDelta' in step.value) progress.text += step.value.AgentMessageDelta.delta;
       if ('ContextTrimmed' in step.value) {
@@ -89,7 +94,7 @@ export function checkOutput({ outputSchema, lease }: AdmittedTurn, { content, fi
   const cut = finishReason === undefined || finishReason === 'stop' ? '' : `, which was cut (${finishReason}),`;
   throw new RpcError('upstream_error', {
     message: `The answer${cut} does not match output_schema`,
-    data: { model: lease.model, detail: 'output_schema', issues: read.issues },
+    data: { provider: providerOf(lease.model), model: lease.model, detail: 'output_schema', issues: read.issues },
     retryable: true,
   });
 }

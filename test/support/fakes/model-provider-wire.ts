@@ -210,7 +210,7 @@ const chat: Wire = {
   ping: () => ': keep-alive\n\n',
   end: (answer, text, reason) =>
     `${chunk(answer, {}, CHAT_END[reason])}${data({ ...toChunk(answer), choices: [], usage: toChatUsage(answer, text) })}data: [DONE]\n\n`,
-  streamError: (message) => data({ error: { code: 503, message, type: 'server_error' } }),
+  streamError: (message, status) => data({ error: { code: status, message, type: toOpenAiCode(status) } }),
   errorBody: openai.errorBody,
   whole: (answer, content) =>
     JSON.stringify({

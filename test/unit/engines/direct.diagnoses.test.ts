@@ -90,7 +90,12 @@ const FAILURES: readonly (readonly [name: string, script: Script, message: strin
     'answered with something other than a stream of events (200, application/json; is VARIABLE right?): Unexpected endpoint or method.',
     { retryable: false },
   ],
-  ['200 with nothing', { body: '' }, 'sent an empty answer (200)', { retryable: true }],
+  [
+    '200 with nothing',
+    { body: '' },
+    'sent an empty answer (200)',
+    { retryable: true, message: expect.stringMatching(/\(200\)$/) },
+  ],
   ['a refusal without text', { text: '', end: 'refusal' }, 'declined to answer', { retryable: false }],
   ['an end without text', { text: '' }, 'ended without an answer (stop)', { retryable: false }],
   [
@@ -254,4 +259,18 @@ it.each([
 it('makes one line of any text', () => {
   expect(clean('a\r\n\u0007b\u001b[31m  c')).toBe('a b [31m c');
   expect(clean('x'.repeat(400)).length).toBe(301);
+});
+
+it.each([
+  [{ code: 'rate_limit_exceeded', type: 'tokens' }, 429, true],
+  [{ code: null, type: 'rate_limit_error' }, 429, true],
+  [{ code: 'invalid_api_key', type: 'invalid_request_error' }, 401, false],
+  [{ code: null, type: 'authentication_error' }, 401, false],
+  [{ code: 'context_length', type: 'invalid_request_error' }, 400, false],
+  [{ code: '503', type: 'server_error' }, 503, true],
+  [{ code: null, type: null }, 500, true],
+])('an error event of chat completions has the status that its names mean: %j', async (named, status, retryable) => {
+  provider.behave(() => ({ body: `data: ${JSON.stringify({ error: { message: 'no', ...named } })}\n\n` }));
+  const { error } = await failTurn(createTestEngine(provider), { model: 'groq/llama' });
+  expect(error).toMatchObject({ retryable, data: { provider: 'groq', model: 'groq/llama', status } });
 });

@@ -60,7 +60,28 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     expect(calls).toBe(1);
   });
 
-  it.each([408, 429, 500, 503, 529])('makes at most 3 calls on %i, then fails', async (status) => {
+  it.each(['first', 'middle'] as const)(
+    'names the status of an error event (%s) like that of a response',
+    async (at) => {
+      const errors: readonly [status: number, error: object][] = [
+        [404, { reason: 'invalid_params', retryable: false }],
+        [429, { reason: 'upstream_error', retryable: true }],
+        [500, { reason: 'upstream_error', retryable: true }],
+      ];
+      for (const [errorStatus, expected] of errors) {
+        provider.behave(() => ({
+          chunks: ['a', 'b'],
+          streamError: at,
+          errorStatus,
+          message: 'no such model, or busy',
+        }));
+        const { error } = await failTurn(createTestEngine(provider), { model });
+        expect(error).toMatchObject({ ...expected, data: { provider: name, model, status: errorStatus } });
+      }
+    },
+  );
+
+  it.each([408, 409, 425, 429, 500, 503, 529])('makes at most 3 calls on %i, then fails', async (status) => {
     const prompt = `[[status ${status}]]`;
     const { result, calls } = await countCalls(() => failTurn(createTestEngine(provider), { model, prompt }));
     expect(calls).toBe(3);
