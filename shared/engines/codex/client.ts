@@ -92,7 +92,7 @@ export function createCodexClient(child: Pick<CodexSession, 'stdin' | 'stdout' |
     stderrTail = (stderrTail + text).slice(-STDERR_CHARS_MAX);
   });
   void child.exited.then(({ failure }) => end(stderrTail, failure));
-  // Its end follows, as a rule, and says more.
+  // Usually the end of the process follows, and its error contains more than that of the stream.
   child.stdin.on('error', () => void settledWithin(EXIT_MS, child.exited).then(() => end(stderrTail)));
 
   return {

@@ -1,11 +1,11 @@
-// Reads the token counts of a provider from its answer while the answer passes. Codex reports the same counts, but a
-// caller may control it.
+// Reads the token counts of a provider from its answer while the answer is sent on. Codex reports the same counts, but
+// a caller may control Codex.
 import { Transform, type TransformCallback } from 'node:stream';
 import { z } from 'zod';
 import type { Usage } from '../../turn-events.ts';
 import { NO_USAGE, toUsageDetails } from '../../usage.ts';
 
-/** Within a string of JSON its quotes would be escaped, so it is a member wherever it stands. */
+/** In a JSON string these quotes would be escaped, so the text is always the name of a member. */
 const KEY = '"usage":';
 /** Maximum length of its value, an object with some numbers. */
 const VALUE_CHARS_MAX = 2_048;

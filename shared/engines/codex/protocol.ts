@@ -13,8 +13,8 @@ export interface ClientRequests {
     readonly cwd: string;
     readonly config: { [key: string]: string | { [name: string]: string } };
     /**
-     * `legacy`: its file is its history. `paginated` keeps another in a database, written in every turn and never
-     * read here.
+     * `legacy`: the file of the thread is its history. With `paginated`, Codex also writes a history to a database in
+     * every turn, which the gateway does not read.
      */
     readonly historyMode: 'legacy';
     /** Stored with the thread: a resumed thread has them. */

@@ -1,7 +1,7 @@
-// What Codex requests of its provider, made by this process with the credential of the turn. Codex may be under a
-// caller's control: its request counts only with the token of a running turn, for the two calls of the Responses API
-// and for the turn's model; where it goes, and on whose account, is never taken from it. The connections to the
-// providers are kept: Codex creates a new HTTP client for every turn.
+// Sends the requests of Codex to its provider, with the credential of the turn. A caller may control Codex. So a
+// request needs the token of a running turn, is limited to two paths of the Responses API and to the model of the turn,
+// and never determines the provider or the account. Connections to the providers are reused, because Codex creates a
+// new HTTP client for every turn.
 import {
   type ClientRequest,
   type IncomingMessage,
@@ -19,37 +19,37 @@ import { readUsage } from './counted-usage.ts';
 import type { RunningTurn, RunningTurns } from './running-turns.ts';
 
 export interface Relay {
-  /** Answers one request; `turns` are those of the app-server that it comes from. */
+  /** Answers one request; `turns` are those of the app-server that has sent it. */
   forward(request: ProviderRequest, answer: ProviderAnswer, turns: RunningTurns): void;
   /** Closes the connections to the providers. */
   close(): void;
 }
 
-/** Status of the relay's own answer when the provider gave none. Codex retries, as after any 5xx. */
+/** Status of the relay's own answer if the provider has not answered. Codex retries, as after any 5xx. */
 export const UNREACHABLE = 599;
-/** As UNREACHABLE, where the provider may have got the request. */
+/** As UNREACHABLE, if the provider may have received the request. */
 export const LOST = 598;
 const UNSENT: ReadonlySet<unknown> = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH']);
 /**
- * In the place of a success whose body is a web page or JSON: Codex would say of it only that the stream had ended. Its
- * body is the provider's.
+ * Status of the relay's answer if the provider has sent a web page or JSON as a success; the body is the provider's.
+ * Codex would report only that the stream has ended.
  */
 export const NOT_A_STREAM = 496;
 /** One for each turn that may run. */
 const SOCKETS_MAX = 256;
-/** The longest silence of a provider; a little longer than Codex itself waits for the next event. */
+/** Maximum time without bytes from a provider; a little longer than Codex itself waits for the next event. */
 const SILENCE_MS = 130_000;
 /** Maximum bytes of one request, and of all requests that are being read or sent. */
 const BODY_BYTES_MAX = 32 << 20;
 const BODIES_BYTES_MAX = 256 << 20;
-/** Not passed on: they concern one connection (RFC 9110, 7.6.1), or would be a credential inside Codex. */
+/** Not sent to Codex: they concern one connection (RFC 9110, 7.6.1), or would be a credential inside Codex. */
 const NOT_RETURNED: ReadonlySet<string> = new Set([
   ...['connection', 'keep-alive', 'proxy-authenticate', 'proxy-connection', 'te', 'trailer', 'transfer-encoding'],
   ...['upgrade', 'set-cookie', 'www-authenticate'],
 ]);
 /**
- * What is taken from Codex: what it says of itself, the conversation and the form of the answer. Among its others are
- * headers that name an account or its rights (`x-openai-account-routing-override`).
+ * The headers of Codex that are sent on: about Codex itself, the conversation and the form of the answer. Others are
+ * dropped, because some name an account or its rights (`x-openai-account-routing-override`).
  */
 const TAKEN = new RegExp(
   '^(?:accept|user-agent|originator|version|openai-beta|(?:session|conversation|thread)[-_]id|x-client-request-id|' +

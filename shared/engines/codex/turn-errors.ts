@@ -6,7 +6,7 @@ import type { ClosedCodex, CodexRefusal } from './client.ts';
 /** The prompt was sent, and it is unknown whether it was answered. */
 const SENT = { provider: 'codex', sent: true };
 
-/** A `failure` of the connection to it says whether the turn may have had an effect. */
+/** A `failure` of the connection to the app-server states whether the turn may have had an effect. */
 export function appServerEnded({ stderrTail, failure }: ClosedCodex): RpcError {
   if (failure instanceof RpcError) return failure;
   const cause = new Error(`codex app-server ended during a turn: ${stderrTail}`);

@@ -2,6 +2,7 @@
 // that the SDK requires: `created_at`, `model`, `output_index`, ids, deltas. Missing members are filled in; text that
 // arrives only at the end of a part, an item or the response becomes the missing delta.
 import { createItemPlaces, createItemTexts, isItem } from './repair-openai-items.ts';
+import { hasError, toBeginning, toEnd, toErrorEvent } from './repair-openai-response.ts';
 import { type EventRepair, isJson, type Json, NotAStream, startsWith } from './stream-repair.ts';
 
 const TEXT = Buffer.from('data: {"type":"response.output_text.delta",');
@@ -57,13 +58,9 @@ export function createOpenAiRepair(): EventRepair {
       case 'response.failed':
         return repairEnd(type, isJson(event.response) ? event.response : {});
       case 'error':
-        return [toErrorEvent(toError(event.error) ?? toError(event) ?? { message: 'no reason given' })];
-      case undefined: {
-        const error = toError(event.error);
-        if (error !== undefined) return [toErrorEvent(error)];
-        if (Array.isArray(event.choices)) throw new NotAStream('{}', 'a stream of chat completions');
-        return undefined;
-      }
+        return [toErrorEvent(event)];
+      case undefined:
+        return repairUntyped(event);
       default:
         return [];
     }
@@ -86,14 +83,8 @@ export function createOpenAiRepair(): EventRepair {
   }
 
   function repairEnd(type: string, response: Json): readonly Json[] {
-    if (type === 'response.done') {
-      // Some servers send this event for every kind of end.
-      const { status } = response;
-      return repairEnd(`response.${status === 'failed' || status === 'incomplete' ? status : 'completed'}`, response);
-    }
-    if (type !== 'response.failed') return [...lateItems(response), { type, response: completeResponse(response) }];
-    const error = toError(response.error) ?? { message: 'the response failed without a reason' };
-    return [{ type, sequence_number: 0, response: { ...completeResponse(response), error } }];
+    const end = toEnd(type, response);
+    return end.type === 'response.failed' ? [end] : [...lateItems(response), end];
   }
 
   /** Returns events for the items that only the response at the end contains. */
@@ -107,52 +98,13 @@ export function createOpenAiRepair(): EventRepair {
   }
 }
 
-function toBeginning(response: unknown): Json {
-  const { id, created_at, model } = isJson(response) ? response : {};
-  return { id: toText(id, 'resp_0'), created_at: toNumber(created_at), model: toText(model, '') };
-}
-
-function toErrorEvent(error: Json): Json {
-  return { type: 'error', sequence_number: 0, ...error };
+/** An event without a type: an error, a chunk of another protocol, or an event that the SDK ignores. */
+function repairUntyped(event: Json): readonly Json[] | undefined {
+  if (hasError(event)) return [toErrorEvent(event)];
+  if (Array.isArray(event.choices)) throw new NotAStream('{}', 'a stream of chat completions');
+  return undefined;
 }
 
 function isEmpty(value: unknown): boolean {
   return value === undefined || value === null || (Array.isArray(value) && value.length === 0);
-}
-
-function completeResponse({ incomplete_details, usage }: Json): Json {
-  const { reason } = isJson(incomplete_details) ? incomplete_details : {};
-  return {
-    incomplete_details: typeof reason === 'string' ? { reason } : null,
-    usage: isJson(usage) ? toUsage(usage) : null,
-  };
-}
-
-function toUsage(usage: Json): Json {
-  const { input_tokens = usage.prompt_tokens, output_tokens = usage.completion_tokens } = usage;
-  const { input_tokens_details: input, output_tokens_details: output } = usage;
-  const { cached_tokens } = isJson(input) ? input : {};
-  const { reasoning_tokens } = isJson(output) ? output : {};
-  return {
-    input_tokens: toNumber(input_tokens),
-    output_tokens: toNumber(output_tokens),
-    ...(typeof cached_tokens === 'number' && { input_tokens_details: { cached_tokens } }),
-    ...(typeof reasoning_tokens === 'number' && { output_tokens_details: { reasoning_tokens } }),
-  };
-}
-
-function toText(value: unknown, otherwise: string): string {
-  return typeof value === 'string' ? value : otherwise;
-}
-
-function toNumber(value: unknown): number {
-  return typeof value === 'number' ? value : 0;
-}
-
-/** An error event's reason, nested or not; the code of some servers is a number. */
-function toError(value: unknown): Json | undefined {
-  if (typeof value === 'string') return { message: value };
-  if (!isJson(value) || typeof value.message !== 'string') return undefined;
-  const { code, message } = value;
-  return { message, ...(code !== undefined && code !== null && { code: String(code) }) };
 }
