@@ -17,7 +17,7 @@ export const INSTALL_HINT = `npm install --no-save @openai/codex@${CODEX_VERSION
 
 /**
  * Finds the native program. `named` is the configured path (`.../vendor/<target>/bin/codex`); without it, the package
- * `@openai/codex` is resolved from the module `from`, by default this one. Returns undefined when neither gives an
+ * `@openai/codex` is resolved from the module `from`, by default this one. Returns undefined if neither is an
  * executable file.
  */
 export function findCodex(named: string | undefined, from: string = import.meta.url): CodexBinary | undefined {

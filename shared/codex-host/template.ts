@@ -11,7 +11,7 @@ export interface Template {
   close(): Promise<void>;
 }
 
-/** Names of directories in the one of the app-servers; what a process that was killed leaves is removed by the next. */
+/** Prefixes of directories of app-servers. Directories of a process that was killed are removed by the next process. */
 export const PREFIXES = { home: 'home', template: 'template' };
 
 /** The id of no owner; the self-test of the sandbox uses it, too. */

@@ -1,5 +1,5 @@
-// The directory that every sandbox mounts as /etc. It has the files that programs need there, the same for all keys, and
-// the system call filters.
+// The directory that every sandbox mounts as /etc. It has the files that programs need there, the same for all keys,
+// and the system call filters.
 import { readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeDirectory } from '../make-directory.ts';

@@ -1,5 +1,5 @@
-// Separates registered MCP servers with `network: true` from the metadata server of a machine in the cloud, which gives
-// every process of the machine tokens of the machine's service account.
+// Separates registered MCP servers with `network: true` from the metadata server of a machine in the cloud, which
+// returns tokens of the machine's service account to every process of the machine.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { ConfigError } from '../config/read-variables.ts';

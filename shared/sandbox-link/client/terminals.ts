@@ -141,7 +141,7 @@ async function openOutput(link: Link, handle: TerminalHandle, seq: number) {
   }
 }
 
-/** Links to older boots of the service, where terminals that were started there go on. */
+/** Links to older boots of the service, where terminals that were started there continue. */
 function olderLinks({ draining }: LinkKeeper): readonly Link[] {
   return draining.filter(({ connected }) => connected);
 }

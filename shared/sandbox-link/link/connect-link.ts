@@ -29,8 +29,8 @@ export interface ConnectLinkOptions extends LinkDeps {
    */
   readonly handOverMs?: number;
   /**
-   * Called when a hand-over reached an instance of the service that does not have the link: the platform leads new
-   * connections to another one. The link goes on over its old WebSocket.
+   * Called when a hand-over has reached an instance of the service that does not have the link, because the platform
+   * routes new connections to another one. The link continues over its old WebSocket.
    */
   readonly onElsewhere?: () => void;
   readonly signal?: AbortSignal;

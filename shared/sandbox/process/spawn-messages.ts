@@ -10,8 +10,8 @@ export interface Cgroup {
 }
 
 /**
- * To the helper: start a process. Its descriptors are 0 to 2 streams or the terminal, 3 status, 4 `input`, from 5 on
- * `files`, and no others.
+ * To the helper: it starts a process, whose descriptors are 0 to 2 streams or the terminal, 3 status, 4 `input`, from 5
+ * on `files`, and no others.
  */
 export interface SpawnRequest {
   readonly id: number;
@@ -31,12 +31,12 @@ export interface SpawnRequest {
   readonly cgroup?: Cgroup | undefined;
 }
 
-/** To the helper: move out of this control group, if you are in it. */
+/** To the helper: it moves out of this control group, if it is in it. */
 export interface LeaveRequest {
   readonly leave: string;
 }
 
-/** To the helper: send KILL to the process with this id. */
+/** To the helper: it sends KILL to the process with this id. */
 export interface KillRequest {
   readonly id: number;
   readonly kill: true;
