@@ -1,6 +1,7 @@
 // `bff.proxy`: sends one HTTP request to a backend that the operator has configured.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { z } from 'zod';
+import type { Config } from '../config/config.ts';
 import { RpcError } from '../errors.ts';
 import { toBackendUrl } from '../net/backend-url.ts';
 import { isUnsent } from '../net/fetch-failure.ts';
@@ -43,6 +44,17 @@ const HeaderValue = z
   .regex(/^[\t\x20-\x7e\x80-\xff]*$/, 'must be one line of Latin-1 characters');
 const QueryValue = z.union([z.string(), z.number(), z.boolean()]);
 
+const Params = z.strictObject({
+  endpoint: z.string().min(1).max(2_048).describe('Path below the backend’s base URL, e.g. `/api/users`'),
+  method: z.enum(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']).default('GET'),
+  backend: z.string().max(64).optional().describe('Name of a configured backend; default: the one of BFF_BASE_URL'),
+  headers: z.record(HeaderName, HeaderValue).optional(),
+  query: z.record(z.string().max(256), z.union([QueryValue, z.array(QueryValue).max(100)])).optional(),
+  body: z.unknown().optional().describe('A string is sent as it is, anything else as JSON'),
+});
+type Params = z.output<typeof Params>;
+type Backend = Config['backends'] extends ReadonlyMap<string, infer B> ? B : never;
+
 export interface BffProxyDeadlines {
   /** Deadline from the request to the headers of the response, milliseconds. Default 10 s. */
   readonly headersTimeoutMs?: number;
@@ -58,14 +70,7 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
     summary: 'Sends one HTTP request to a backend that the operator has configured',
     scope: 'proxy',
     cost: 'work',
-    params: z.strictObject({
-      endpoint: z.string().min(1).max(2_048).describe('Path below the backend’s base URL, e.g. `/api/users`'),
-      method: z.enum(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']).default('GET'),
-      backend: z.string().max(64).optional().describe('Name of a configured backend; default: the one of BFF_BASE_URL'),
-      headers: z.record(HeaderName, HeaderValue).optional(),
-      query: z.record(z.string().max(256), z.union([QueryValue, z.array(QueryValue).max(100)])).optional(),
-      body: z.unknown().optional().describe('A string is sent as it is, anything else as JSON'),
-    }),
+    params: Params,
     result: z.object({
       status: z.int(),
       headers: z.record(z.string(), z.string()),
@@ -83,23 +88,9 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
       result: { status: 200, headers: { 'content-type': 'application/json' }, body: [], body_encoding: 'json' },
     },
     async handle(params, { services, signal, memory }) {
-      const name = params.backend ?? 'default';
-      const backend = services.config.backends.get(name);
-      if (backend === undefined) {
-        throw new RpcError('forbidden', {
-          message: `Forbidden: this deployment has no backend "${name}" (set BFF_BASE_URL or BFF_BACKENDS)`,
-          data: { disabled_by: 'deployment', backend: name },
-        });
-      }
-      // A body of GET or HEAD has no defined meaning (RFC 9110 section 9.3.1), and the HTTP client does not send it.
-      if (params.body !== undefined && (params.method === 'GET' || params.method === 'HEAD')) {
-        const issues = [{ path: 'body', message: `must not be given with ${params.method}` }];
-        throw new RpcError('invalid_params', { data: { issues } });
-      }
-      const url = toBackendUrl(backend.baseUrl, params.endpoint);
-      for (const [key, value] of Object.entries(params.query ?? {})) {
-        for (const one of Array.isArray(value) ? value : [value]) url.searchParams.append(key, String(one));
-      }
+      const backend = findBackend(services.config.backends, params.backend);
+      checkBody(params);
+      const url = toTarget(backend, params);
       const { createSafeFetch, readLimited } = await import('../net/safe-fetch.ts');
       const safeFetch = createSafeFetch({
         internalOrigins: new Set(backend.internal ? [new URL(backend.baseUrl).origin] : []),
@@ -141,6 +132,31 @@ export function createBffProxy({ headersTimeoutMs = 10_000, totalTimeoutMs = 30_
       }
     },
   });
+}
+
+function findBackend(backends: Config['backends'], name = 'default'): Backend {
+  const backend = backends.get(name);
+  if (backend !== undefined) return backend;
+  throw new RpcError('forbidden', {
+    message: `Forbidden: this deployment has no backend "${name}" (set BFF_BASE_URL or BFF_BACKENDS)`,
+    data: { disabled_by: 'deployment', backend: name },
+  });
+}
+
+/** A body of GET or HEAD has no defined meaning (RFC 9110 section 9.3.1), and the HTTP client does not send it. */
+function checkBody({ method, body }: Pick<Params, 'method' | 'body'>): void {
+  if (body === undefined || (method !== 'GET' && method !== 'HEAD')) return;
+  throw new RpcError('invalid_params', {
+    data: { issues: [{ path: 'body', message: `must not be given with ${method}` }] },
+  });
+}
+
+function toTarget({ baseUrl }: Backend, { endpoint, query = {} }: Pick<Params, 'endpoint' | 'query'>): URL {
+  const url = toBackendUrl(baseUrl, endpoint);
+  for (const [key, value] of Object.entries(query)) {
+    for (const one of Array.isArray(value) ? value : [value]) url.searchParams.append(key, String(one));
+  }
+  return url;
 }
 
 /**
