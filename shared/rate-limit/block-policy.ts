@@ -23,9 +23,24 @@ const LIFE_PER_HOLDER_MS = 100;
 const LIFE_COMMITS = 8;
 const LIFE_MS_MIN = 1_000;
 const LIFE_MS_MAX = 10_000;
-/** Up to this many instances a block lives 2 s at most. */
+/** Up to this many instances a block lives 2 s at most, and each takes no more than its share. */
 const FEW_HOLDERS = 20;
 const FEW_LIFE_MS_MAX = 2_000;
+/**
+ * With more instances, an instance that commits may take several shares: the document bears fewer commits than all
+ * instances together would need for their shares.
+ */
+const SHARES_MANY = 2;
+/** A block lives this much longer than its calls last, so that used-up blocks do not count as held. */
+const LIFE_PER_USE = 1.5;
+/** Upper bound of the random pause after a lost commit: for each instance that has waited longer, and at least. */
+const PAUSE_PER_RANK_MS = 60;
+const PAUSE_MS_MIN = 50;
+/** The same for an instance that is not in the document, as a part of all instances. */
+const RANK_PART_NEW = 0.2;
+/** The same with few instances: grows with each lost commit up to this. */
+const PAUSE_GROWTH = 1.3;
+const PAUSE_MS_MAX = 1_500;
 
 /** What one instance sees of an owner's calls; both counts fade. */
 export interface Demand {
@@ -68,6 +83,19 @@ export function lifeMs(holders: number, commitMs: number): number {
   return holders <= FEW_HOLDERS ? Math.min(FEW_LIFE_MS_MAX, life) : life;
 }
 
+/**
+ * Upper bound of the random pause of a holder after it has lost a commit for the `round`th time, milliseconds. With many
+ * instances, the one that has waited longest comes first: random pauses alone would leave some behind for many rounds.
+ */
+export function retryPauseMs(state: LimitState, id: string, round: number, nowMs: number): number {
+  const present = presentHolders(state, nowMs);
+  if (present.length <= FEW_HOLDERS) return Math.min(PAUSE_MS_MAX, PAUSE_MS_MIN * PAUSE_GROWTH ** round);
+  const own = present.find((holder) => holder.id === id);
+  const rank =
+    own === undefined ? present.length * RANK_PART_NEW : present.filter(({ seen_ms }) => seen_ms < own.seen_ms).length;
+  return Math.max(PAUSE_MS_MIN, rank * PAUSE_PER_RANK_MS);
+}
+
 /** A block that an instance may take now; `calls` 0: none. */
 export interface BlockSize {
   readonly calls: number;
@@ -93,9 +121,7 @@ export interface SizeTimes {
   readonly useMs: (lifeMs: number) => number;
 }
 
-/**
- * The size of the next block of a holder in the windows that are current at `atMs`.
- */
+/** The size of the next block of a holder in the windows that are current at `atMs`. */
 export function sizeBlock(
   state: LimitState,
   limits: readonly Limit[],
@@ -111,14 +137,17 @@ export function sizeBlock(
   if (state.revoked || isFull) return none;
   const rate = Math.max(holder.rate, 1);
   const share = rate / others.reduce((sum, other) => sum + other.rate, rate);
+  const shares = holders <= FEW_HOLDERS ? 1 : SHARES_MANY;
   const heldMax = HELD_PART * Math.min(...limits.map(({ max }) => max));
   const calls = Math.floor(
     Math.min(
       (rate * useMs(life)) / 1_000 - holder.left,
-      heldMax * share - holder.leftInAll,
+      heldMax * share * shares - holder.leftInAll,
       heldMax - heldCalls(state, nowMs),
       (tightest(state, limits, atMs).remaining * share) / 2,
     ),
   );
-  return calls < CALLS_MIN ? none : { calls, lifeMs: life, holders };
+  if (calls < CALLS_MIN) return none;
+  const usedAfterMs = atMs - nowMs + Math.max(LIFE_MS_MIN, (LIFE_PER_USE * calls * 1_000) / rate);
+  return { calls, lifeMs: Math.min(life, Math.ceil(usedAfterMs)), holders };
 }

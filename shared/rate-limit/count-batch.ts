@@ -5,7 +5,7 @@ import type { Limit } from '../config/limits.ts';
 import type { Logger } from '../log.ts';
 import type { Snapshot, Store } from '../store/store.ts';
 import { type Decision, transact } from '../store/transact.ts';
-import { addDemand } from './block-policy.ts';
+import { addDemand, retryPauseMs } from './block-policy.ts';
 import { type GiveBack, pruneHolders, updateHolder } from './blocks.ts';
 import type { Entry, Waiting } from './entries.ts';
 import { toLimitState, toLimitWrite } from './limit-document.ts';
@@ -20,10 +20,8 @@ import { charge, EMPTY_STATE } from './windows.ts';
 /** Deadline of a probe during an outage, shorter than that of an ordinary call. */
 const PROBE_TIMEOUT_MS = 1_000;
 /** Rounds and milliseconds without the store's lock where blocks are allowed: the lock stops all other instances. */
-const BLOCK_ROUNDS_MAX = 100;
-const BLOCK_OPTIMISTIC_MS = 8_000;
-/** The pause after a conflict grows, because more instances contend than the document has room for. */
-const jitterMs = (round: number): number => Math.min(400, 50 * 1.3 ** round);
+const BLOCK_ROUNDS_MAX = 1_000;
+const BLOCK_OPTIMISTIC_MS = 20_000;
 /** Weight of a new duration in the smoothed one. */
 const COMMIT_WEIGHT = 0.2;
 
@@ -53,6 +51,8 @@ export interface BlockPlan {
 export interface BatchOptions {
   /** Evaluated in each round, because lost rounds are a reason for blocks. */
   readonly planOf: () => BlockPlan | undefined;
+  /** Removes the calls that have arrived since the last round from the queue: they join the batch. */
+  readonly arrived: () => readonly Waiting[];
   /** Read the document, also if nothing is written. */
   readonly mustRead: boolean;
   /** Blocks are allowed, so the store's lock, which stops all other instances, is the last resort. */
@@ -62,17 +62,13 @@ export interface BatchOptions {
 /** `own`: blocks of this instance keep the call from being admitted. Undefined: its signal has aborted. */
 export type BatchDecision = RateDecision | 'own' | undefined;
 
-/** Returns the decision of each call. Throws what the store throws. */
-export type CountBatch = (
-  entry: Entry,
-  batch: readonly Waiting[],
-  options: BatchOptions,
-) => Promise<readonly BatchDecision[]>;
+/** Returns the decision of each call of `batch`, to which calls are added. Throws what the store throws. */
+export type CountBatch = (entry: Entry, batch: Waiting[], options: BatchOptions) => Promise<readonly BatchDecision[]>;
 
 export function createCountBatch(deps: CountBatchDeps): CountBatch {
   const { store, clock, timers, log, outage, holderId, optimisticMs, timeoutMs, lockTimeoutMs } = deps;
   const waits = { monotonic: () => clock.monotonic(), pause: timers.pause, random: timers.random };
-  return async (entry, batch, { planOf, mustRead, isPatient }) => {
+  return async (entry, batch, { planOf, arrived, mustRead, isPatient }) => {
     const startMs = clock.monotonic();
     const known = entry.snapshot;
     const trusted = known !== undefined && !mustRead && isProbablyCurrent(entry.traffic, startMs - entry.confirmedAtMs);
@@ -86,6 +82,7 @@ export function createCountBatch(deps: CountBatchDeps): CountBatch {
 
     const compute = (snapshots: readonly Snapshot[]): Decision<BatchDecision[]> => {
       found = toLimitState(snapshots[0]);
+      batch.push(...arrived());
       const nowMs = clock.now();
       computedAtMs = clock.monotonic();
       // The commit of the round before was lost to another instance.
@@ -120,7 +117,10 @@ export function createCountBatch(deps: CountBatchDeps): CountBatch {
     const committed = await transact(store, [entry.ref], compute, {
       cached: trusted ? [known] : undefined,
       optimisticMs: isPatient ? BLOCK_OPTIMISTIC_MS : optimisticMs,
-      ...(isPatient && { roundsMax: BLOCK_ROUNDS_MAX, jitterMs }),
+      ...(isPatient && {
+        roundsMax: BLOCK_ROUNDS_MAX,
+        jitterMs: (round: number) => retryPauseMs(found, holderId, round, clock.now()),
+      }),
       lockTimeoutMs,
       timeoutMs: outage.open ? PROBE_TIMEOUT_MS : timeoutMs,
       waits,

@@ -127,16 +127,12 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   }
 
   /** Counts and answers the calls of a batch; returns those that blocks of this instance keep from being admitted. */
-  async function decide(
-    entry: Entry,
-    batch: readonly Waiting[],
-    mustRead: boolean,
-    mayTakeBlocks = true,
-  ): Promise<Waiting[]> {
+  async function decide(entry: Entry, batch: Waiting[], mustRead: boolean, mayTakeBlocks = true): Promise<Waiting[]> {
     const planOf = () => keeper.planOf(entry, mayTakeBlocks && !isClosing);
     if (batch.length === 0 && !mustRead && planOf() === undefined) return [];
+    const arrived = () => (batch.length < waitingPerKeyMax ? dequeue(entry) : []);
     const isPatient = batch.every(({ request }) => areBlocksAllowed(request.limits));
-    const decisions = await countBatch(entry, batch, { planOf, mustRead, isPatient });
+    const decisions = await countBatch(entry, batch, { planOf, arrived, mustRead, isPatient });
     return batch.filter(({ request, resolve, reject }, index) => {
       const decision = decisions[index];
       if (decision === 'own') return true;

@@ -66,9 +66,19 @@ function line(name: string, value: number, baseline: number, part: number): Benc
   };
 }
 
+/** The first connection to the store may take longer than a call may wait. */
+async function untilReady({ url }: LocalGateway, agent: Agent): Promise<void> {
+  for (let attempt = 0; attempt < 30; attempt++) {
+    const failure = await postCall(agent, url, KEY, 'conversation.status', { session_id: 'bench' }).catch(Error);
+    if (failure === undefined) return;
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+  }
+}
+
 /** Each gateway gets a call every 20 ms, whether or not the earlier ones have returned. */
 async function load(all: readonly LocalGateway[]): Promise<{ readonly p50Ms: number; readonly p99Ms: number }> {
   const agent = new Agent({ keepAlive: true });
+  await Promise.all(all.map((gateway) => untilReady(gateway, agent)));
   const latenciesMs: number[] = [];
   const startMs = performance.now();
   const calls = all.flatMap(({ url }, index) =>
@@ -76,8 +86,9 @@ async function load(all: readonly LocalGateway[]): Promise<{ readonly p50Ms: num
       const atMs = (call * 1_000) / RATE + (index * 1_000) / RATE / all.length;
       await new Promise((resolve) => setTimeout(resolve, atMs));
       const sentMs = performance.now();
+      const isMeasured = sentMs - startMs > WARM_UP_MS;
       await postCall(agent, url, KEY, 'conversation.status', { session_id: 'bench' });
-      if (sentMs - startMs > WARM_UP_MS) latenciesMs.push(performance.now() - sentMs);
+      if (isMeasured) latenciesMs.push(performance.now() - sentMs);
     }),
   );
   await Promise.all(calls);
