@@ -45,15 +45,17 @@ async function gateways(host: string, limit: number): Promise<BenchLine[]> {
     all.push(...(await Promise.all(Array.from({ length: GATEWAYS - 1 }, () => startLocalGateway({ env })))));
     const busy = await load(all);
     return [
-      line(`busy owner, limit ${limit} a minute: p50`, busy.p50Ms, calm.p50Ms, 1.2),
-      line(`busy owner, limit ${limit} a minute: p99`, busy.p99Ms, calm.p99Ms, 1.5),
+      line(`busy owner, limit ${limit} a minute: p50`, 'p50Ms', busy, calm, 1.2),
+      line(`busy owner, limit ${limit} a minute: p99`, 'p99Ms', busy, calm, 1.5),
     ];
   } finally {
     await Promise.all(all.map((gateway) => gateway.stop()));
   }
 }
 
-function line(name: string, value: number, baseline: number, part: number): BenchLine {
+function line(name: string, of: 'p50Ms' | 'p99Ms', busy: Load, calm: Load, part: number): BenchLine {
+  const [value, baseline] = [busy[of], calm[of]];
+  const [failure] = busy.failures;
   return {
     name: `${name} of ${GATEWAYS} x ${RATE} calls/s`,
     value,
@@ -62,40 +64,52 @@ function line(name: string, value: number, baseline: number, part: number): Benc
     baselineName: `one instance at ${RATE} calls/s`,
     ratio: baseline / value,
     target: `<= ${part}x of the baseline`,
-    met: value <= part * baseline,
+    met: value <= part * baseline && failure === undefined,
+    ...(failure && { notes: `${busy.failures.length} calls failed: ${failure.message}` }),
   };
 }
+
+interface Load {
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  /** Of calls that were not answered with a result. */
+  readonly failures: readonly Error[];
+}
+
+const toError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
 
 /** The first connection to the store may take longer than a call may wait. */
 async function untilReady({ url }: LocalGateway, agent: Agent): Promise<void> {
   for (let attempt = 0; attempt < 30; attempt++) {
-    const failure = await postCall(agent, url, KEY, 'conversation.status', { session_id: 'bench' }).catch(Error);
+    const failure = await postCall(agent, url, KEY, 'conversation.status', { session_id: 'bench' }).catch(toError);
     if (failure === undefined) return;
     await new Promise((resolve) => setTimeout(resolve, 1_000));
   }
 }
 
 /** Each gateway gets a call every 20 ms, whether or not the earlier ones have returned. */
-async function load(all: readonly LocalGateway[]): Promise<{ readonly p50Ms: number; readonly p99Ms: number }> {
+async function load(all: readonly LocalGateway[]): Promise<Load> {
   const agent = new Agent({ keepAlive: true });
   await Promise.all(all.map((gateway) => untilReady(gateway, agent)));
   const latenciesMs: number[] = [];
+  const failures: Error[] = [];
   const startMs = performance.now();
   const calls = all.flatMap(({ url }, index) =>
     Array.from({ length: ((WARM_UP_MS + MEASURED_MS) * RATE) / 1_000 }, async (_, call) => {
       const atMs = (call * 1_000) / RATE + (index * 1_000) / RATE / all.length;
       await new Promise((resolve) => setTimeout(resolve, atMs));
       const sentMs = performance.now();
-      const isMeasured = sentMs - startMs > WARM_UP_MS;
-      await postCall(agent, url, KEY, 'conversation.status', { session_id: 'bench' });
-      if (isMeasured) latenciesMs.push(performance.now() - sentMs);
+      const failure = await postCall(agent, url, KEY, 'conversation.status', { session_id: 'bench' }).catch(toError);
+      if (sentMs - startMs <= WARM_UP_MS) return;
+      latenciesMs.push(performance.now() - sentMs);
+      if (failure !== undefined) failures.push(failure);
     }),
   );
   await Promise.all(calls);
   agent.destroy();
   latenciesMs.sort((a, b) => a - b);
   const quantile = (part: number): number => latenciesMs[Math.floor(part * (latenciesMs.length - 1))] ?? Number.NaN;
-  return { p50Ms: quantile(0.5), p99Ms: quantile(0.99) };
+  return { p50Ms: quantile(0.5), p99Ms: quantile(0.99), failures };
 }
 
 async function operations(host: string): Promise<BenchLine> {
