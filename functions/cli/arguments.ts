@@ -5,7 +5,7 @@ import { LOCAL_KEY, LOCAL_URL, METHODS } from '../../shared/protocol.ts';
 import { isBlank } from '../../shared/text.ts';
 
 export const USAGE = `usage: codex-gateway [options] <method> ['<params as JSON>' | @file | -]
-       codex-gateway [options] prompt [--session ID] [--model MODEL] ['text' | @file | -]
+       codex-gateway [options] prompt [--session ID] [--model MODEL] [--fallback MODEL] ['text' | @file | -]
 
   codex-gateway prompt 'Write a haiku' --session demo
   codex-gateway conversation.status '{"session_id": "demo"}'
@@ -17,6 +17,7 @@ Ctrl-C cancels the turn.
 options
   --session ID     session of a prompt; default: a new one
   --model MODEL    model of a prompt
+  --fallback MODEL the model to call if the one before fails; up to 3 times
   --json           what the gateway sends, one JSON-RPC message a line
   --ws             stream over WebSocket instead of Server-Sent Events; needs Node 22
   --timeout MS     give up after this time; a prompt is cancelled
@@ -66,8 +67,10 @@ export async function readCommand(
   if (name === undefined) throw new UsageError('which method? see --help');
   if (rest.length > 0) throw new UsageError('too many arguments: quote the text or the JSON');
   const isPrompt = name === 'prompt';
-  if (!isPrompt && (values.session !== undefined || values.model !== undefined)) {
-    throw new UsageError('--session and --model go with prompt; other methods take them in their params');
+  const isForPrompt = [values.session, values.model, values.fallback].some((value) => value !== undefined);
+  if (!isPrompt && isForPrompt) {
+    const names = '--session, --model and --fallback';
+    throw new UsageError(`${names} go with prompt; other methods take them in their params`);
   }
   const url = values.url ?? nonEmpty(env.GATEWAY_URL) ?? LOCAL_URL;
   const common = {
@@ -89,6 +92,7 @@ export async function readCommand(
     prompt,
     ...(values.session !== undefined && { session_id: values.session }),
     ...(values.model !== undefined && { model: values.model }),
+    ...(values.fallback !== undefined && { fallbacks: values.fallback }),
   };
   return { ...common, method: METHODS.prompt, params };
 }
@@ -101,6 +105,7 @@ function parse(argv: readonly string[]) {
       options: {
         session: { type: 'string' },
         model: { type: 'string' },
+        fallback: { type: 'string', multiple: true },
         json: { type: 'boolean' },
         ws: { type: 'boolean' },
         timeout: { type: 'string' },

@@ -60,6 +60,15 @@ describe('codex-gateway', () => {
     expect(piped).toEqual({ code: 0, stdout: 'You said: from  stdin (3 messages)\n', stderr: '' });
   });
 
+  it('names the models to call if the one before fails', async () => {
+    fixture.provider.behave(({ model }) => (model === 'next' ? { text: 'from the next' } : { status: 403 }));
+    const models = ['--model', 'anthropic/first', '--fallback', 'anthropic/second', '--fallback', 'anthropic/next'];
+    const answered = await cli(['prompt', 'Hello', ...models]);
+    fixture.provider.behave();
+    expect(answered).toEqual({ code: 0, stdout: 'from the next\n', stderr: '' });
+    expect(await cli(['rpc.discover', '--fallback', 'a/b'])).toMatchObject({ code: 2 });
+  });
+
   it('prints the result of any method as JSON', async () => {
     const { code, stdout } = await cli(['conversation.status', '{"session_id": "missing"}']);
     expect({ code, result: JSON.parse(stdout) }).toEqual({
