@@ -24,7 +24,10 @@ export const Tickets = defineDocument({
     sealed_digest: z.string(),
     /** Absent in tickets of older versions. */
     expires_at_ms: z.number().exactOptional(),
+    /** Key id; as above. */
+    owner: z.string().exactOptional(),
   }),
+  owned: { orderBy: 'expires_at_ms' },
   id: 'hash of the ticket',
   holds: 'single-use WebSocket tickets',
   writtenBy: '`auth.ticket`',
@@ -50,6 +53,7 @@ export async function issueTicket({ store, clock }: Deps, caller: Caller, signal
   const data = {
     sealed_digest: Buffer.from(xor(caller.digest, padOf(ticket))).toString('base64url'),
     expires_at_ms: expiresAtMs,
+    owner: caller.keyId,
   };
   await store.commit([Tickets.write(refOf(ticket), data, { expireAtMs: expiresAtMs, if: 'absent' })], {
     timeoutMs: STORE_TIMEOUT_MS,

@@ -12,6 +12,7 @@ import { clearCompanionState, markCompanionState, type SessionName } from './adm
 import { type PreparedPrompt, preparePrompt } from './admission/prepare.ts';
 import type { TurnDeps } from './deps.ts';
 import { deleteSession, eraseGone } from './erase.ts';
+import { eraseSessionsOf } from './erase-owner.ts';
 import { type ExpiryOptions, eraseExpired } from './expire.ts';
 import { type ForkParams, forkSession } from './fork-session.ts';
 import { createOwnerWatch, type OwnerState } from './owner-watch.ts';
@@ -102,6 +103,11 @@ export interface Conversations {
   update(owner: string, sessionId: string, changes: SessionChanges): Promise<ConversationDocument | undefined>;
   /** Copies a session's messages to a new session (fork-session.ts). */
   fork(params: ForkParams, signal: AbortSignal): Promise<ConversationDocument>;
+  /**
+   * Erases all sessions of an owner, until `signal` aborts; any call goes on where another stopped. Returns how many
+   * there were, and whether nothing of any is left.
+   */
+  eraseOwner(owner: string, signal: AbortSignal): Promise<{ readonly sessions: number; readonly isDone: boolean }>;
   /** Erases sessions that have expired; a bounded number of them. Returns how many. */
   eraseExpired(options?: ExpiryOptions): Promise<number>;
   /** Lets running turns finish for `graceMs`, then ends them as interrupted. */
@@ -211,6 +217,7 @@ export function createConversations(given: ConversationsDeps): Conversations {
     list: (owner, page) => listConversations(deps, owner, page),
     fork: (params, signal) => forkSession({ ...deps, ids }, params, signal),
     update: (owner, sessionId, changes) => updateSession(deps, conversationRef(owner, sessionId), changes),
+    eraseOwner: (owner, signal) => eraseSessionsOf(deps, running, owner, signal),
     eraseExpired: (options) => eraseExpired(deps, isSteady, options),
 
     async drain(graceMs) {

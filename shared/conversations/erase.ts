@@ -2,7 +2,7 @@
 // written: no caller finds the session, no instance starts a turn in it, and the new epoch fences a running turn. Then
 // the documents are erased in bounded steps, the tombstone last: the next delete or prompt continues after a crash.
 import { RunsOnCompanion } from '../engines/place.ts';
-import { Conflict, type Ref, type Store, type Write } from '../store/store.ts';
+import type { Ref, Store, Write } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
 import { NO_USAGE } from '../usage.ts';
 import type { TurnDeps } from './deps.ts';
@@ -23,6 +23,7 @@ import type { RunningTurns } from './turns/running-turns.ts';
 
 const TURNS_PER_STEP = 50;
 const WRITES_PER_COMMIT = 200;
+const CHUNKS_PER_STEP = 20;
 
 /**
  * Deletes a session; false when there is none. With `canForward`, throws RunsOnCompanion when it has what only
@@ -43,11 +44,16 @@ export async function deleteSession(
     return true;
   });
   if (marked === undefined) return false;
-  const local = marked.lease === null ? undefined : running.find(marked.lease.turn_id);
-  local?.stop('cancelled');
-  await local?.done.catch(() => {});
+  await stopLocal(running, marked.lease);
   await eraseSession(deps.store, ref);
   return !marked.isExpired;
+}
+
+/** Stops a turn if it runs on this instance, and waits until it has erased what it wrote. */
+export async function stopLocal(running: RunningTurns, lease: Lease | null): Promise<void> {
+  const local = lease === null ? undefined : running.find(lease.turn_id);
+  local?.stop('cancelled');
+  await local?.done.catch(() => {});
 }
 
 /** Erases a session that is being deleted or has expired; no effect on any other. Returns whether it erased one. */
@@ -58,7 +64,7 @@ export async function eraseGone(deps: TurnDeps, ref: Ref): Promise<boolean> {
   return true;
 }
 
-interface Marked {
+export interface Marked {
   /** Of the running turn. */
   readonly lease: Lease | null;
   /** Bytes of the session in its owner's total. */
@@ -71,7 +77,7 @@ interface Marked {
  * Writes the tombstone where `isDue`, and frees the idempotency keys of the turns that ran or waited. Undefined when
  * there is no such session.
  */
-async function markDeleted(
+export async function markDeleted(
   { store, clock, cache, ledger, retention }: TurnDeps,
   ref: Ref,
   isDue: (conversation: ConversationDocument) => boolean,
@@ -93,6 +99,7 @@ async function markDeleted(
       queue: [],
       status: 'idle',
       updated_at: new Date(clock.now()).toISOString(),
+      ...(lease !== null && { ending: lease }),
     };
     return {
       writes: [Conversations.write(ref, tombstone), ...discardTurns(current)],
@@ -106,34 +113,54 @@ async function markDeleted(
   return result;
 }
 
-/** Erases everything of a session that is marked deleted, the tombstone last. Parallel calls are safe. */
-export async function eraseSession(store: Store, ref: Ref): Promise<void> {
+export interface EraseOptions {
+  /** When it aborts, the rest of the session is left to another call. */
+  readonly signal?: AbortSignal;
+  /** Whether the tombstone may go. Default: yes. */
+  readonly mayForget?: (tombstone: ConversationDocument) => boolean;
+}
+
+/**
+ * Erases everything of a session that is marked deleted, the tombstone last. Parallel calls are safe. Returns whether
+ * nothing is left.
+ */
+export async function eraseSession(
+  store: Store,
+  ref: Ref,
+  { signal, mayForget = () => true }: EraseOptions = {},
+): Promise<boolean> {
   const [snapshot] = await store.get([ref]);
   const conversation = Conversations.read(snapshot);
-  if (!snapshot?.version || conversation === undefined || !conversation.deleted) return;
+  if (conversation?.deleted !== true) return true;
   const id = conversation.conversation_id;
   await eraseTurns(store, id);
   await eraseRollouts(store, id);
-  await eraseMessages(store, conversation);
-  try {
-    await store.commit([{ ref, delete: true, if: { version: snapshot.version } }]);
-  } catch (error) {
+  if (!(await eraseMessages(store, conversation, signal))) return false;
+  const { result } = await transact(store, [ref], ([last]) => {
+    const tombstone = Conversations.read(last);
     // Another call has erased the document, and a prompt may have created the session again.
-    if (!(error instanceof Conflict)) throw error;
-  }
+    if (tombstone?.deleted !== true || tombstone.conversation_id !== id) return { writes: [], result: true };
+    const isErased = mayForget(tombstone);
+    return { writes: isErased ? [{ ref, delete: true }] : [], result: isErased };
+  });
+  return result;
 }
 
-/** Erases the documents of messages, dropped ones included. */
+/** Erases the documents of messages, dropped ones included; false if `signal` aborted before the end. */
 export async function eraseMessages(
   store: Store,
   { conversation_id: id, recent, chunks }: ConversationDocument,
-): Promise<void> {
+  signal?: AbortSignal,
+): Promise<boolean> {
   await eraseTexts(store, id, recent);
-  for (let chunk = 0; chunk < chunks.length; chunk++) {
-    const [messages] = await store.get([messagesRef(id, chunk)]);
-    await eraseTexts(store, id, Messages.read(messages)?.messages ?? []);
-    await store.commit([{ ref: messagesRef(id, chunk), delete: true }]);
+  for (let chunk = 0; chunk < chunks.length; chunk += CHUNKS_PER_STEP) {
+    if (signal?.aborted) return false;
+    const count = Math.min(CHUNKS_PER_STEP, chunks.length - chunk);
+    const refs = Array.from({ length: count }, (_, index) => messagesRef(id, chunk + index));
+    for (const messages of await store.get(refs)) await eraseTexts(store, id, Messages.read(messages)?.messages ?? []);
+    await store.commit(refs.map((ref) => ({ ref, delete: true })));
   }
+  return true;
 }
 
 /** Erases one turn and its events, also those that its owner wrote after the session was deleted. */
@@ -148,8 +175,8 @@ export async function eraseTurn(store: Store, turnId: string, chunks: number): P
 /** Turn documents are found by their conversation; each goes with its events and its idempotency record. */
 async function eraseTurns(store: Store, conversation: string): Promise<void> {
   for (;;) {
-    const query = Turns.query({ where: { conversation }, orderBy: 'started_at', limit: TURNS_PER_STEP });
-    const turns = await store.query(query);
+    const order = { orderBy: 'started_at', limit: TURNS_PER_STEP, withExpired: true } as const;
+    const turns = await store.query(Turns.query({ where: { conversation }, ...order }));
     for (const snapshot of turns) {
       const turn = Turns.read(snapshot);
       if (turn === undefined) continue;

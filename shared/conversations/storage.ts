@@ -1,10 +1,9 @@
 // The bytes of messages that an owner stores: how they are counted, the document of the total, and the refusal. Each
 // conversation has its own exact count; its growth is added in the owner's next write of usage (usage-ledger.ts), so
 // that a prompt needs no further round trip.
-import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
-import { type DocumentOf, defineDocument } from '../store/define-document.ts';
+import { type DocumentOf, defineDocument, hashOwner } from '../store/define-document.ts';
 import type { Ref, Snapshot, Write } from '../store/store.ts';
 import type { ConversationDocument, StoredMessage } from './records/documents.ts';
 
@@ -15,6 +14,7 @@ const MESSAGE_BYTES = 200;
 export const StorageTotals = defineDocument({
   collection: 'storage',
   schema: z.object({ owner: z.string(), bytes: z.number() }),
+  owned: { idOf: hashOwner },
   id: 'hash of key id',
   holds: 'bytes of messages that a key keeps',
   writtenBy: 'turns that end, delete',
@@ -23,7 +23,7 @@ export const StorageTotals = defineDocument({
 type StorageDocument = DocumentOf<typeof StorageTotals>;
 
 export function storageRef(owner: string): Ref {
-  return StorageTotals.ref(createHash('sha256').update(owner).digest('base64url'));
+  return StorageTotals.ref(hashOwner(owner));
 }
 
 /** An owner without messages has no document, unless a newer version counts other data in it. */

@@ -1,7 +1,7 @@
 // The list of a key's MCP connections, in one document of the key that every call reads. Changes are transactions, so
 // that instances do not overwrite each other's changes.
-import { createHash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
+import { hashOwner } from '../store/define-document.ts';
 import type { Ref, Store, Write } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
 import { type Connected, McpConnections, McpOwners } from './documents.ts';
@@ -70,5 +70,5 @@ export function createConnectionList(store: Store, clock: Clock, timeoutMs: numb
 }
 
 export function ownerRef(owner: string): Ref {
-  return McpOwners.ref(createHash('sha256').update(owner).digest('base64url'));
+  return McpOwners.ref(hashOwner(owner));
 }

@@ -58,6 +58,8 @@ export interface Mcp {
   refresh(owner: string, sessionId: string | undefined, signal: AbortSignal): Promise<void>;
   /** Resolves with the complete handle of the connection, and whether it was the last one of its session. */
   disconnect(handle: McpHandle): Promise<{ readonly handle: McpHandle; readonly isLast: boolean }>;
+  /** Ends all connections of a key. */
+  endOwner(owner: string): Promise<void>;
   /** Ends all connections of a session. */
   endSession(session: { readonly owner: string; readonly sessionId: string }): Promise<void>;
   /**
@@ -128,6 +130,8 @@ export function createMcp({ idleMs = IDLE_MS, ...deps }: McpDeps): Mcp {
       const isLast = !entries.some((entry) => entry.session_id === session_id && entry.id !== id);
       return { handle: { owner, sessionId: session_id ?? undefined, name }, isLast };
     },
+
+    endOwner: (owner) => opener.remove(owner, () => true),
 
     endSession: ({ owner, sessionId }) => opener.remove(owner, (entry) => entry.session_id === sessionId),
 

@@ -2,7 +2,7 @@
 // call reads; and one document per connection with its configuration and the tools of the server.
 import { z } from 'zod';
 import { Envelope } from '../auth/logins/envelope.ts';
-import { type DocumentOf, defineDocument, type StoredAs } from '../store/define-document.ts';
+import { type DocumentOf, defineDocument, hashOwner, type StoredAs } from '../store/define-document.ts';
 
 const Connected = z.object({
   /** Id of the connection. Connecting the same name again creates another id. */
@@ -28,6 +28,7 @@ export const McpOwners = defineDocument({
     owner: z.string(),
     connections: z.array(Connected),
   }),
+  owned: { idOf: hashOwner },
   id: 'hash of key id',
   holds: 'which MCP servers a key has connected',
   writtenBy: '`mcp.connect`, `mcp.disconnect`, `mcp.call`, prompts',
@@ -49,6 +50,7 @@ export const McpConnections = defineDocument({
     /** The encrypted configuration of other servers: arguments, variables, URL and headers may contain secrets. */
     sealed: Envelope.nullable(),
   }),
+  owned: { orderBy: 'connected_at_ms' },
   id: 'id of the connection',
   holds: 'configuration of an MCP server (envelope-encrypted) and its tools',
   writtenBy: '`mcp.connect`',

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { defineDocument } from '../store/define-document.ts';
 import type { Ref, Snapshot, Store, Write } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
-import { EMPTY_STATE, endOf, type LimitState } from './windows.ts';
+import { EMPTY_STATE, type Erased, endOf, type LimitState } from './windows.ts';
 
 /**
  * Retention after the end of the last window, milliseconds. For an instance whose clock is far ahead the document must
@@ -32,9 +32,11 @@ export const Limits = defineDocument({
     revoked: z.boolean(),
     // Instances that count in blocks. Older versions keep the field, and its calls are in the counts of the windows.
     holders: z.array(Holder).exactOptional(),
+    erased: z.object({ at_ms: Count, day: z.string(), tokens: Count }).exactOptional(),
   }),
+  owned: 'limits',
   id: 'hash of key id',
-  holds: 'the windows, the revoke flag, the blocks of busy owners',
+  holds: 'the windows, the revoke flag, the blocks of busy owners, the tokens of the day of an erasure',
   writtenBy: 'every call; for busy owners every block',
   kept: '800 days after the last window; a revoked key’s for good',
 });
@@ -61,6 +63,34 @@ export function toLimitState(snapshot: Snapshot | undefined): LimitState {
  */
 export function toLimitWrite(ref: Ref, state: LimitState): Write {
   return Limits.write(ref, state, state.revoked ? {} : { expireAtMs: endOf(state) + RETENTION_MS });
+}
+
+/**
+ * Writes of other instances that began before an erasure are recognised as such if the clocks differ by less. One that
+ * began shortly after it may be taken for such a write, which loses nothing of the spend.
+ */
+const ERASED_SKEW_MS = 2_000;
+
+/** The last erasure of the key's documents; undefined if there was none. */
+export function erasureOf(snapshot: Snapshot | undefined): Erased | undefined {
+  return Limits.read(snapshot)?.erased;
+}
+
+/** Whether a write that began at `sinceMs` began before the erasure. */
+export function isBefore(erased: Erased | undefined, sinceMs: number): boolean {
+  return erased !== undefined && sinceMs <= erased.at_ms + ERASED_SKEW_MS;
+}
+
+/** Adds tokens of `day` to those that outlive the erasure. `atMs`: of the erasure, if it is another one. */
+export function erasureWrite(
+  snapshot: Snapshot,
+  { atMs, day, tokens }: { readonly atMs: number; readonly day: string; readonly tokens: number },
+): Write {
+  const state = toLimitState(snapshot);
+  const before = state.erased?.day === day ? state.erased.tokens : 0;
+  const erased = { at_ms: Math.max(0, Math.round(atMs)), day, tokens: before + tokens };
+  const expiry = state.revoked ? {} : { expireAtMs: Math.max(endOf(state), erased.at_ms) + RETENTION_MS };
+  return Limits.write(snapshot.ref, { ...state, erased }, expiry);
 }
 
 /**

@@ -6,6 +6,13 @@ import type { Holder } from './blocks.ts';
 import type { RateDecision } from './limiter.ts';
 import { insertWindow, type WindowCount, windowFor } from './window-labels.ts';
 
+/** The last erasure of all documents of a key, and the tokens that the key had used on that UTC day. */
+export interface Erased {
+  readonly at_ms: number;
+  readonly day: string;
+  readonly tokens: number;
+}
+
 /** The content of the document of a key. */
 export interface LimitState {
   readonly windows: readonly WindowCount[];
@@ -13,6 +20,8 @@ export interface LimitState {
   readonly revoked: boolean;
   /** The instances that count calls of this key in blocks. Absent where none did. */
   readonly holders?: readonly Holder[];
+  /** What of the key's documents had to outlive their erasure. */
+  readonly erased?: Erased;
 }
 
 export const EMPTY_STATE: LimitState = { windows: [], revoked: false };

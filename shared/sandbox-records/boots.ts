@@ -20,6 +20,7 @@ export const SandboxBoots = defineDocument({
     /** When a gateway process last had a link to it. */
     seen_at_ms: z.number(),
   }),
+  owned: 'deployment',
   id: 'hash of `SANDBOX_URL`',
   holds: 'the newest boot of the sandbox service: its id, start and protocol',
   writtenBy: 'companions that are connected to it',

@@ -19,9 +19,10 @@ export const SandboxErasures = defineDocument({
     requested_at_ms: z.number(),
   }),
   queries: [{ orderBy: 'requested_at_ms' }],
+  owned: { orderBy: 'requested_at_ms' },
   id: 'hash of key id and session id',
-  holds: 'sessions that were deleted while the sandbox service could not be reached',
-  writtenBy: '`conversation.delete`',
+  holds: 'sessions and owners that were erased while the sandbox service could not be reached',
+  writtenBy: '`conversation.delete`, `owner.erase`',
   kept: 'until a companion reaches the sandbox service, at most 7 days',
 });
 
@@ -31,9 +32,9 @@ export type ErasedNow = Omit<Erased, 'agoMs'>;
 export interface Erasures {
   /**
    * Ends what runs for a session, or for all of an owner, and removes its files; where the sandbox cannot be reached in
-   * a few seconds, that is recorded. Rejects when it can be neither done nor recorded.
+   * a few seconds, that is recorded. Resolves with which of both happened; rejects when neither did.
    */
-  erase(erased: ErasedNow): Promise<void>;
+  erase(erased: ErasedNow): Promise<'erased' | 'recorded'>;
   /** Repeats what is recorded, as far as the sandbox is reached. Never rejects. */
   sweep(): Promise<void>;
   /** Ends the sweeps. */
@@ -111,15 +112,19 @@ export function createErasures({ store, clock, log, sandbox, place }: ErasuresDe
 
   return {
     async erase(erased) {
-      if (place === 'elsewhere') return record(erased);
       const now = { ...erased, agoMs: 0 };
-      if (place === 'here') return sandbox.erase(now);
       try {
-        await bounded({ timeoutMs: SWEEP_TIMES.reachMs }, ({ signal }) => sandbox.erase(now, signal));
+        if (place === 'here') await sandbox.erase(now);
+        else if (place === 'service') {
+          await bounded({ timeoutMs: SWEEP_TIMES.reachMs }, ({ signal }) => sandbox.erase(now, signal));
+        }
+        if (place !== 'elsewhere') return 'erased';
       } catch (error) {
+        if (place === 'here') throw error;
         log.notice('an erasure in the sandbox service is repeated later', errorFields(error));
-        await record(erased);
       }
+      await record(erased);
+      return 'recorded';
     },
     sweep: sweepShared,
     async close() {

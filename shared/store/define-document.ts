@@ -6,6 +6,7 @@
 // those that this version does not know, and a write starts from the object that was read. A change that an older
 // version cannot preserve in this way raises the format number; an instance that reads a newer number does not change
 // the document and answers 503.
+import { hash } from 'node:crypto';
 import type { z } from 'zod';
 import { RpcError } from '../errors.ts';
 import type { Precondition, Query, Ref, Snapshot, Store } from './store.ts';
@@ -21,6 +22,21 @@ export interface QueryShape {
 
 type AnyShape = Omit<QueryShape, 'contains'> & { readonly contains?: string | undefined };
 
+/**
+ * How the documents of an owner (a key id) are found, to export and to erase them.
+ * - `orderBy`: `owner` in the document is the owner; they are found in this order, which does not change.
+ * - `idOf`: there is one, with this id.
+ * - `session`: each belongs to a document of `conversations`, which is stored at least as long.
+ * - `limits`: it stays when its owner is erased, and has no content.
+ * - `deployment`: it is no owner's.
+ */
+export type Ownership =
+  | { readonly orderBy: string }
+  | { readonly idOf: (owner: string) => string }
+  | 'session'
+  | 'limits'
+  | 'deployment';
+
 export interface DocumentDefinition<Schema extends z.ZodObject> {
   readonly collection: string;
   /**
@@ -31,6 +47,7 @@ export interface DocumentDefinition<Schema extends z.ZodObject> {
   /** Default 1, which is not stored. */
   readonly format?: number;
   readonly queries?: readonly QueryShape[];
+  readonly owned: Ownership;
   /** For the table of the data model: the id, the content, the writers and the lifetime of the document. */
   readonly id: string;
   readonly holds: string;
@@ -82,10 +99,11 @@ export class NewerFormat extends RpcError {
 }
 
 export function defineDocument<Schema extends z.ZodObject>(
-  definition: DocumentDefinition<Schema>,
+  given: DocumentDefinition<Schema>,
 ): DocumentType<StoredAs<Schema>> {
   type T = StoredAs<Schema>;
-  const { collection, schema, format = 1, queries = [] } = definition;
+  const definition = { ...given, queries: [...(given.queries ?? []), ...ownerQueries(given.owned)] };
+  const { collection, schema, format = 1, queries } = definition;
   // Objects that are already validated: a cached snapshot is not validated again at each use.
   const checked = new WeakSet<object>();
   const shapes = new Set(queries.map(shapeOf));
@@ -139,6 +157,15 @@ export function defineDocument<Schema extends z.ZodObject>(
       return store.watch(ref, onSnapshot, onError);
     },
   };
+}
+
+/** The id of a document of which an owner has one. */
+export function hashOwner(owner: string): string {
+  return hash('sha256', owner, 'base64url');
+}
+
+function ownerQueries(owned: Ownership): QueryShape[] {
+  return typeof owned === 'object' && 'orderBy' in owned ? [{ where: ['owner'], orderBy: owned.orderBy }] : [];
 }
 
 function shapeOf({ where = [], contains = '', orderBy, direction = 'asc' }: AnyShape): string {

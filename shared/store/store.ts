@@ -74,6 +74,8 @@ export interface Query {
   readonly direction?: 'asc' | 'desc';
   /** Strictly after this position (the field's value and id of the last document seen). */
   readonly after?: { readonly value: string | number; readonly id: string };
+  /** Also documents past their expiry that are still stored, with their data; for what must erase them. */
+  readonly withExpired?: boolean;
   /** 1..1000. */
   readonly limit: number;
 }

@@ -66,6 +66,7 @@ export const Deployments = defineDocument({
   collection: 'deployments',
   schema: DeploymentFields,
   queries: [{ orderBy: 'service' }],
+  owned: 'deployment',
   id: 'hash of service and region',
   holds: 'latest state',
   writtenBy: 'the `deployments` subscriber',

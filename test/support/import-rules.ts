@@ -29,7 +29,7 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
   ['shared/sandbox-records', ['store', 'sandbox-ports', 'sandbox-link']],
   ['shared/patch', ['sandbox']],
   ['shared/webhooks', ['net', 'rpc', 'store']],
-  ['shared/conversations', ['engines', 'store']],
+  ['shared/conversations', ['engines', 'store', 'rate-limit/limit-document.ts']],
   ['shared/proto', ['rpc', 'conversations']],
   [
     'shared/services.ts',
@@ -37,10 +37,11 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
       'conversations',
     ),
   ],
+  ['shared/owners', ['rpc', 'store', 'rate-limit', 'auth', 'mcp', 'sandbox-records', 'conversations', 'services.ts']],
   [
     'shared/methods',
     ['rpc', 'net', 'store', 'rate-limit', 'auth', 'engines', 'sandbox', 'terminals', 'mcp', 'patch', 'webhooks'].concat(
-      ['conversations', 'proto', 'services.ts'],
+      ['conversations', 'proto', 'owners', 'services.ts'],
     ),
   ],
   ['shared/client', ['methods']],

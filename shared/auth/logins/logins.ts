@@ -58,6 +58,7 @@ export const LoginDocuments = defineDocument({
     created_at: z.string(),
     expires_at_ms: z.number(),
   }),
+  owned: { orderBy: 'created_at' },
   id: 'hash of key id and session id',
   holds: 'credentials of a provider, envelope-encrypted',
   writtenBy: '`auth.login`',

@@ -49,10 +49,10 @@ export function takeKey(
   ref: Ref,
   before: IdempotencyDocument | undefined,
   turnId: string,
-  { idempotency, sessionId }: PromptRequest,
+  { owner, idempotency, sessionId }: PromptRequest,
   nowMs: number,
 ): Write {
   const { released: _released, prompt_turn: _prompt, ...others } = before ?? {};
-  const named = { params_hash: idempotency?.paramsHash ?? '', turn_id: turnId, session_id: sessionId };
+  const named = { owner, params_hash: idempotency?.paramsHash ?? '', turn_id: turnId, session_id: sessionId };
   return IdempotencyRecords.write(ref, { ...others, ...named }, { expireAtMs: nowMs + IDEMPOTENCY_KEPT_MS });
 }

@@ -1,8 +1,8 @@
 // The document with the tokens that a key has used on a UTC day, and the commit that adds to it.
-import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Clock } from '../../clock.ts';
-import { type DocumentOf, defineDocument } from '../../store/define-document.ts';
+import { erasureOf, erasureWrite, isBefore, toLimitRef } from '../../rate-limit/limit-document.ts';
+import { type DocumentOf, defineDocument, hashOwner } from '../../store/define-document.ts';
 import type { Ref, Snapshot, Store, Write } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
 import type { Usage } from '../../turn-events.ts';
@@ -21,6 +21,7 @@ export const DailyUsages = defineDocument({
     day: z.string(),
     turns: z.number(),
   }),
+  owned: { orderBy: 'day' },
   id: 'hash of key id, and day',
   holds: 'tokens of a key and day',
   writtenBy: 'turns that end',
@@ -33,28 +34,40 @@ export interface Gathered {
   readonly usage: Usage;
   readonly turns: number;
   readonly bytes: number;
+  /** When the first of them began. */
+  readonly sinceMs: number;
 }
 
-/** The documents of a key after its last commit: of the day (`cached`), and of its storage. */
+/** The documents of a key after its last commit: of the day (`cached`), of its storage, and of its limits. */
 export interface Committed {
   readonly cached: Snapshot | undefined;
   readonly storage: Snapshot | undefined;
+  readonly limits: Snapshot | undefined;
 }
 
-/** Adds to the day and to the storage of a key in one commit, without a read if `known` is the stored state. */
+/**
+ * Adds to the day and to the storage of a key in one commit, without a read if `known` is the stored state. What was
+ * gathered before the key's documents were erased goes to the document of its limits, as the erasure has done with the
+ * usage before: nothing of the key is stored anew, and no spend is forgotten.
+ */
 export async function addToDay(
   { store, clock }: { readonly store: Store; readonly clock: Clock },
   owner: string,
-  { usage, turns, bytes }: Gathered,
+  gathered: Gathered,
   known: Committed,
 ): Promise<Committed> {
+  const { usage, turns, bytes, sinceMs } = gathered;
   const day = dayOf(clock.now());
   const ref = usageRef(owner, day);
-  const { cached, storage } = known;
   const { snapshots } = await transact(
     store,
-    [ref, storageRef(owner)],
-    ([snapshot, kept]) => {
+    [ref, storageRef(owner), toLimitRef(owner)],
+    ([snapshot, kept, limits]) => {
+      const erased = erasureOf(limits);
+      if (limits !== undefined && erased !== undefined && isBefore(erased, sinceMs)) {
+        const spent = { atMs: erased.at_ms, day, tokens: usage.total_tokens };
+        return { writes: turns === 0 ? [] : [erasureWrite(limits, spent)], result: undefined };
+      }
       const before = toDaily(snapshot, owner, day);
       const data: DailyUsage = { ...before, ...addUsage(before, usage), turns: before.turns + turns };
       const stored = toStorage(kept, owner);
@@ -65,9 +78,18 @@ export async function addToDay(
       ];
       return { writes, result: undefined };
     },
-    { cached: cached?.ref.id === ref.id && storage !== undefined ? [cached, storage] : undefined },
+    { cached: toCached(known, ref) },
   );
-  return { cached: snapshots[0], storage: snapshots[1] };
+  return { cached: snapshots[0], storage: snapshots[1], limits: snapshots[2] };
+}
+
+/**
+ * The document of the limits may be older than the stored one: an erasure since then has deleted the other two, so that
+ * their versions conflict. Absent documents have no version, and are read.
+ */
+function toCached({ cached, storage, limits }: Committed, ref: Ref): readonly Snapshot[] | undefined {
+  if (cached?.ref.id !== ref.id || storage === undefined || limits === undefined) return undefined;
+  return cached.version === null || storage.version === null ? undefined : [cached, storage, limits];
 }
 
 export function toDaily(snapshot: Snapshot | undefined, owner: string, day: string): DailyUsage {
@@ -75,7 +97,7 @@ export function toDaily(snapshot: Snapshot | undefined, owner: string, day: stri
 }
 
 export function usageRef(owner: string, day: string): Ref {
-  return DailyUsages.ref(`${createHash('sha256').update(owner).digest('base64url')}-${day}`);
+  return DailyUsages.ref(`${hashOwner(owner)}-${day}`);
 }
 
 export function dayOf(nowMs: number): string {

@@ -129,6 +129,8 @@ export const Conversations = defineDocument({
     budgets: z.array(ContextBudget).exactOptional(),
     /** Tombstone: the session is being erased and looks absent to every caller. */
     deleted: z.boolean(),
+    /** Of a tombstone: the turn that ran, until its owner has erased what it wrote after that. */
+    ending: Lease.exactOptional(),
     /**
      * Bytes of all messages, and the part of them that is in the owner's total (storage.ts). Absent in documents of
      * older versions.
@@ -152,6 +154,7 @@ export const Conversations = defineDocument({
     { where: ['owner'], contains: 'labels', orderBy: 'updated_at', direction: 'desc' },
     { orderBy: 'expires_on' },
   ],
+  owned: { orderBy: 'created_at' },
   id: 'hash of key id and session id',
   holds: 'state, lease, queue, the newest messages',
   writtenBy: 'prompts, cancel, update, delete',
@@ -163,6 +166,7 @@ export type ConversationDocument = DocumentOf<typeof Conversations>;
 export const Messages = defineDocument({
   collection: 'messages',
   schema: z.object({ messages: z.array(StoredMessage) }),
+  owned: 'session',
   id: 'conversation id and number',
   holds: 'older messages in chunks of about 16 KiB',
   writtenBy: 'prompts',
@@ -177,6 +181,7 @@ export type MessagesDocument = DocumentOf<typeof Messages>;
 export const Texts = defineDocument({
   collection: 'texts',
   schema: z.object({ text: z.string(), detail: z.string().exactOptional() }),
+  owned: 'session',
   id: 'conversation id, number of the message and of the part',
   holds: 'texts, and tool calls with results, over 32 KiB',
   writtenBy: 'prompts',

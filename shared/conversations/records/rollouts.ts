@@ -21,6 +21,7 @@ export const Rollouts = defineDocument({
     /** Base64. */
     data: z.string(),
   }),
+  owned: 'session',
   id: 'conversation id and number',
   holds: 'Codex’s own record of a thread, compressed',
   writtenBy: 'Codex turns',

@@ -9,6 +9,8 @@ import { hashId, StoredUsage, TurnStatus } from './documents.ts';
 export const Turns = defineDocument({
   collection: 'turns',
   schema: z.object({
+    /** Key id; absent in documents of older versions. */
+    owner: z.string().exactOptional(),
     /**
      * The conversation id, which is new when a deleted session starts again: it ties the turn to its owner and to the
      * documents that `delete` erases.
@@ -47,6 +49,7 @@ export const Turns = defineDocument({
       .nullable(),
   }),
   queries: [{ where: ['conversation'], orderBy: 'started_at' }],
+  owned: { orderBy: 'started_at' },
   id: 'turn id',
   holds: 'state of a turn, and its newest events for `conversation.resume`',
   writtenBy: 'the turn’s owner',
@@ -57,7 +60,8 @@ export type TurnDocument = DocumentOf<typeof Turns>;
 /** A sealed chunk of events, JSON text (event-log.ts). */
 export const TurnEvents = defineDocument({
   collection: 'turn_events',
-  schema: z.object({ first_seq: z.number(), events: z.string() }),
+  schema: z.object({ owner: z.string().exactOptional(), first_seq: z.number(), events: z.string() }),
+  owned: { orderBy: 'first_seq' },
   id: 'turn id and number',
   holds: 'older events of a turn',
   writtenBy: 'the turn’s owner',
@@ -68,6 +72,7 @@ export type TurnEventsDocument = DocumentOf<typeof TurnEvents>;
 export const IdempotencyRecords = defineDocument({
   collection: 'idempotency',
   schema: z.object({
+    owner: z.string().exactOptional(),
     params_hash: z.string(),
     turn_id: z.string(),
     session_id: z.string(),
@@ -79,6 +84,7 @@ export const IdempotencyRecords = defineDocument({
     /** If the key is released: the turn whose message contains the prompt, or null if none was stored. */
     prompt_turn: z.string().nullable().exactOptional(),
   }),
+  owned: { orderBy: 'turn_id' },
   id: 'hash of key id and idempotency key',
   holds: 'the turn that answers the key',
   writtenBy: 'prompts',

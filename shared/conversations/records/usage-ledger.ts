@@ -10,6 +10,7 @@
 import type { Clock } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../log.ts';
+import { erasureOf, toLimitRef } from '../../rate-limit/limit-document.ts';
 import type { Snapshot, Store } from '../../store/store.ts';
 import type { Usage } from '../../turn-events.ts';
 import { addUsage, NO_USAGE } from '../../usage.ts';
@@ -24,10 +25,10 @@ const KEYS_MAX = 10_000;
 
 export interface UsageLedger {
   /**
-   * Counts a settled turn, and the bytes by which its owner's storage has changed. Returns at once; a failed write is
-   * repeated.
+   * Counts a settled turn, which began at `sinceMs` (default: now), and the bytes by which its owner's storage has
+   * changed. Returns at once; a failed write is repeated.
    */
-  add(owner: string, usage: Usage, bytes?: number): void;
+  add(owner: string, usage: Usage, bytes?: number, sinceMs?: number): void;
   /** Bytes that this owner stores, from memory; undefined if they must be read. */
   stored(owner: string): number | undefined;
   /**
@@ -52,6 +53,9 @@ interface Pending {
   bytes: number;
   cached: Snapshot | undefined;
   storage: Snapshot | undefined;
+  limits: Snapshot | undefined;
+  /** When the first of what is counted began. */
+  sinceMs: number;
   writing: Promise<void> | undefined;
   timer: NodeJS.Timeout | undefined;
 }
@@ -62,6 +66,8 @@ const NOTHING: Pending = {
   bytes: 0,
   cached: undefined,
   storage: undefined,
+  limits: undefined,
+  sinceMs: 0,
   writing: undefined,
   timer: undefined,
 };
@@ -88,16 +94,17 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
 
   const write = async (owner: string, pending: Pending): Promise<void> => {
     while (pending.turns > 0 || pending.bytes !== 0) {
-      const { usage, turns, bytes, cached, storage } = pending;
+      const { usage, turns, bytes, sinceMs, cached, storage, limits } = pending;
+      const gathered = { usage, turns, bytes, sinceMs };
       Object.assign(pending, { usage: NO_USAGE, turns: 0, bytes: 0 });
       try {
-        Object.assign(pending, await addToDay({ store, clock }, owner, { usage, turns, bytes }, { cached, storage }));
+        Object.assign(pending, await addToDay({ store, clock }, owner, gathered, { cached, storage, limits }));
       } catch (error) {
         // A write with an unknown outcome is repeated: it may be counted twice, but is never lost.
         pending.usage = addUsage(pending.usage, usage);
         pending.turns += turns;
         pending.bytes += bytes;
-        Object.assign(pending, { cached: undefined, storage: undefined });
+        Object.assign(pending, { cached: undefined, storage: undefined, limits: undefined, sinceMs });
         log.warn('usage of the day not recorded, will be tried again', errorFields(error));
         startIn(RETRY_MS, owner, pending);
         break;
@@ -117,8 +124,11 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
   };
   const today = async (owner: string): Promise<DailyUsage> => {
     const day = dayOf(clock.now());
-    const [snapshot] = await store.get([usageRef(owner, day)]);
-    const stored = toDaily(snapshot, owner, day);
+    const [snapshot, limits] = await store.get([usageRef(owner, day), toLimitRef(owner)]);
+    const used = toDaily(snapshot, owner, day);
+    const erased = erasureOf(limits);
+    const spent = erased?.day === day ? erased.tokens : 0;
+    const stored = { ...used, total_tokens: used.total_tokens + spent };
     const pending = keys.get(owner);
     return pending === undefined
       ? stored
@@ -127,10 +137,12 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
 
   return {
     today,
-    add(owner, usage, bytes = 0) {
+    add(owner, usage, bytes = 0, sinceMs = clock.now()) {
       const isUsed = usage.total_tokens > 0;
       if (!isUsed && bytes === 0) return;
       const pending = entryOf(owner);
+      const isFirst = pending.turns === 0 && pending.bytes === 0;
+      pending.sinceMs = isFirst ? sinceMs : Math.min(pending.sinceMs, sinceMs);
       pending.usage = addUsage(pending.usage, usage);
       pending.bytes += bytes;
       if (isUsed) pending.turns++;

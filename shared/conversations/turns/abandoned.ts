@@ -78,7 +78,7 @@ async function trySettle(
   cache.set(ref, snapshots[0]);
   if (typeof result === 'object') {
     answered.committed?.();
-    ledger.add(before.owner, usage, result.addedBytes);
+    ledger.add(before.owner, usage, result.addedBytes, Date.parse(lease.started_at));
     log.warn('turn ended for an owner that did not answer', { turn_id: turnId, reason });
   }
   return result !== 'changed';

@@ -193,7 +193,7 @@ function toRemarks({ warnings = [], structured }: TurnEnd) {
  * stays, because it contains the session and the stored prompt for the next attempt.
  */
 function releaseKey(
-  { session_id }: Pick<ConversationDocument, 'session_id'>,
+  { owner, session_id }: Pick<ConversationDocument, 'owner' | 'session_id'>,
   end: TurnEnd,
   turn: Lease | QueuedPrompt,
   keys: readonly Snapshot[],
@@ -203,7 +203,8 @@ function releaseKey(
   if (params_hash === undefined) return [deleteKey(idempotency_id)];
   const prompt_turn = isQueued(turn) ? (turn.prompt_turn ?? null) : turn_id;
   const key = keys.find(({ ref }) => ref.id === idempotency_id);
-  const record = { ...IdempotencyRecords.read(key), params_hash, turn_id, session_id, released: true, prompt_turn };
+  const before = IdempotencyRecords.read(key);
+  const record = { ...before, owner, params_hash, turn_id, session_id, released: true, prompt_turn };
   const options = { expireAtMs: end.nowMs + IDEMPOTENCY_KEPT_MS };
   return [IdempotencyRecords.write(IdempotencyRecords.ref(idempotency_id), record, options)];
 }

@@ -9,6 +9,7 @@ import { transact } from '../../store/transact.ts';
 import type { TurnEvent } from '../../turn-events.ts';
 import type { TurnDeps } from '../deps.ts';
 import { eraseTurn } from '../erase.ts';
+import { confirmEnd } from '../erase-owner.ts';
 import { type ContextBudget, Conversations } from '../records/documents.ts';
 import type { EventLog, NumberedEvent } from '../records/event-log.ts';
 import type { ChangedMessages } from '../records/messages.ts';
@@ -121,7 +122,7 @@ async function commitEnd(deps: TurnDeps, turn: TurnToSettle, answered: ChangedMe
   answered.committed?.();
   for (const event of result.events) log.append(event);
   const stored = result.record.data;
-  ledger.add(admitted.conversation.owner, stored.usage, result.addedBytes);
+  ledger.add(admitted.conversation.owner, stored.usage, result.addedBytes, Date.parse(lease.started_at));
   return { turn: stored, events: log.events };
 }
 
@@ -140,13 +141,15 @@ async function adoptEnd({ store }: TurnDeps, { admitted, log }: TurnToSettle): P
 
 /** The session was deleted while the turn ran: erases what this owner has stored since. */
 async function eraseOrphanedTurn(
-  { store, ledger }: TurnDeps,
+  { store, ledger, log: logger }: TurnDeps,
   { admitted, log, record, end }: TurnToSettle,
 ): Promise<never> {
-  const { turn_id } = admitted.lease;
+  const { turn_id, started_at } = admitted.lease;
   await eraseTurn(store, turn_id, record.sealedChunks);
   await eraseRollouts(store, admitted.conversation.conversation_id);
-  ledger.add(admitted.conversation.owner, end.usage);
+  ledger.add(admitted.conversation.owner, end.usage, 0, Date.parse(started_at));
+  await ledger.flush();
+  await confirmEnd({ store, log: logger }, admitted.ref, turn_id);
   log.append({ TurnAborted: { turn_id, reason: 'cancelled' } });
   throw sessionDeleted();
 }

@@ -24,7 +24,7 @@ const SEALED_PER_FLUSH = 8;
 
 /** Identifies a turn, running or waiting. */
 export interface TurnFacts {
-  readonly conversation: Pick<ConversationDocument, 'conversation_id' | 'session_id'>;
+  readonly conversation: Pick<ConversationDocument, 'owner' | 'conversation_id' | 'session_id'>;
   readonly lease: Pick<Lease, 'turn_id' | 'model' | 'started_at' | 'idempotency_id'>;
 }
 
@@ -65,7 +65,8 @@ export interface TurnRecord {
 }
 
 export function createTurnRecord(facts: TurnFacts): TurnRecord {
-  const { lease } = facts;
+  const { lease, conversation } = facts;
+  const { owner } = conversation;
   const ref = Turns.ref(lease.turn_id);
   let version: Version | null = null;
   let flushedSeq = 0;
@@ -86,7 +87,7 @@ export function createTurnRecord(facts: TurnFacts): TurnRecord {
       const sealed: Write[] = [];
       let open = events.filter((numbered) => numbered.seq >= firstSeq);
       for (let part = fullPart(open); part > 0; part = fullPart(open)) {
-        const data = { first_seq: firstSeq, events: encodeEvents(open.slice(0, part)) };
+        const data = { owner, first_seq: firstSeq, events: encodeEvents(open.slice(0, part)) };
         sealed.push(TurnEvents.write(turnEventsRef(lease.turn_id, chunks.length), data, { expireAtMs }));
         chunks.push(firstSeq);
         open = open.slice(part);
@@ -96,8 +97,9 @@ export function createTurnRecord(facts: TurnFacts): TurnRecord {
       const seq = open.at(-1)?.seq ?? firstSeq - 1;
       pending = { seq, state: { chunks, firstSeq } };
       const data: TurnDocument = {
-        conversation: facts.conversation.conversation_id,
-        session_id: facts.conversation.session_id,
+        owner,
+        conversation: conversation.conversation_id,
+        session_id: conversation.session_id,
         model: modelOf(events) ?? lease.model,
         status: end?.status ?? 'running',
         started_at: lease.started_at,
@@ -161,6 +163,7 @@ export function endedByOther(
   const seq = (stored?.seq ?? 0) + 1;
   const data: TurnDocument = {
     ...stored,
+    owner: facts.conversation.owner,
     conversation: facts.conversation.conversation_id,
     session_id: facts.conversation.session_id,
     model: stored?.model ?? facts.lease.model,

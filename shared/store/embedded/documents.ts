@@ -46,8 +46,9 @@ export function createDocuments(database: DatabaseSync, clock: WallClock): Docum
     },
     query(query) {
       const nowMs = clock.now();
+      const expiryMs = query.withExpired ? Number.NEGATIVE_INFINITY : nowMs;
       const rows = statementFor(query).all(...parametersOf(query, nowMs));
-      return rows.map((row) => toSnapshot({ collection: query.collection, id: String(row.id) }, row, nowMs));
+      return rows.map((row) => toSnapshot({ collection: query.collection, id: String(row.id) }, row, expiryMs));
     },
     purge: () => void purge.run(clock.now(), PURGE_BATCH),
     foreignChanges: () => dataVersion.get()?.data_version,

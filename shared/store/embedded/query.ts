@@ -11,8 +11,9 @@ export interface QueryPlan {
 /** Key of a plan: queries that differ only in values and limit have the same plan. */
 export function shapeOf(query: Query): string {
   const where = Object.keys(query.where ?? {}).sort();
-  const { collection, contains, orderBy, direction = 'asc', after } = query;
-  return [collection, where.join('+'), contains?.field, orderBy, direction, after ? 'after' : ''].join(' ');
+  const { collection, contains, orderBy, direction = 'asc', after, withExpired } = query;
+  const options = [after ? 'after' : '', withExpired ? 'expired' : ''];
+  return [collection, where.join('+'), contains?.field, orderBy, direction, ...options].join(' ');
 }
 
 /**
@@ -34,7 +35,7 @@ export function planQuery(query: Query): QueryPlan {
     query.after ? `${order} ${beyond}= ? AND (${order} ${beyond} ? OR id ${beyond} ?)` : `${order} >= -9e999`,
     // Checked for each document of the range: SQLite has no index over the elements of an array.
     ...(query.contains ? [containsOne(query.contains.field)] : []),
-    '(expire_at IS NULL OR expire_at > ?)',
+    ...(query.withExpired ? [] : ['(expire_at IS NULL OR expire_at > ?)']),
   ];
   const name = `query:${query.collection}:${[...filters, query.orderBy].join(':')}`;
   // INDEXED BY, because without statistics SQLite uses the primary key of the collection and sorts.
@@ -55,7 +56,7 @@ export function parametersOf(query: Query, nowMs: number): (string | number)[] {
     .map((name) => where[name] ?? '');
   const after = query.after ? [query.after.value, query.after.value, query.after.id] : [];
   const contained = query.contains ? [query.contains.value] : [];
-  return [...filters, ...after, ...contained, nowMs, query.limit];
+  return [...filters, ...after, ...contained, ...(query.withExpired ? [] : [nowMs]), query.limit];
 }
 
 function containsOne(name: string): string {

@@ -78,7 +78,8 @@ export async function queryDocuments(
       bounds,
     );
     for (const document of documents) {
-      const snapshot = toSnapshot({ collection: query.collection, id: idOf(document) }, document, nowMs());
+      const ref = { collection: query.collection, id: idOf(document) };
+      const snapshot = toSnapshot(ref, document, query.withExpired ? Number.NEGATIVE_INFINITY : nowMs());
       if (snapshot.data !== undefined) found.push(snapshot);
     }
     const last = documents.at(-1);

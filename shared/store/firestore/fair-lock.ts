@@ -36,6 +36,7 @@ export const Locks = defineDocument({
     /** Random names in order of arrival, one per waiting process; the first one holds the lock. */
     queue: z.array(z.string()).exactOptional(),
   }),
+  owned: 'deployment',
   id: 'hash of the documents of a transaction',
   holds: 'the transactions that wait for Firestore’s lock, in order',
   writtenBy: 'contended transactions',

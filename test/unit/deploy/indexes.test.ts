@@ -3,6 +3,7 @@
 import { expect, it } from 'vitest';
 import { loadConfig } from '../../../shared/config/load-config.ts';
 import { createServices } from '../../../shared/create-services.ts';
+import { eraseOwner } from '../../../shared/owners/erase-owner.ts';
 import type { QueryShape } from '../../../shared/store/define-document.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import type { Query, Store } from '../../../shared/store/store.ts';
@@ -146,6 +147,7 @@ async function collectQueries(): Promise<Query[]> {
     await services.erasures.sweep();
     passedMs = 3_600_000;
     await conversations.eraseExpired();
+    await eraseOwner(services, 'default', AbortSignal.timeout(5_000));
     for (const order of ['newest', 'oldest'] as const) {
       await listEvents(store, { order, limit: 1 });
       await listEvents(store, { order, limit: 1, event: 'deployment.success' });
