@@ -36,6 +36,7 @@ import {
   type TurnSnapshot,
   toNames,
 } from './turns/locate-turn.ts';
+import { markFollowed } from './turns/mark-followed.ts';
 import { createRunningTurns } from './turns/running-turns.ts';
 import { type PromptDeps, type PromptParams, startPrompt } from './turns/start-prompt.ts';
 import { awaitStop, type CancelOutcome, cancelSession } from './turns/stop-turn.ts';
@@ -202,7 +203,13 @@ export function createConversations(given: ConversationsDeps): Conversations {
       const local = running.find(located.turnId);
       // A turn that another instance has ended runs here until this instance reads that.
       const isOurs = located.conversation.turn?.turn_id === located.turnId;
-      if (local === undefined || !isOurs) return snapshotTurn(store, located);
+      if (local === undefined || !isOurs) {
+        // A client that polls gets the events as fresh as one that follows.
+        if (located.conversation.turn?.turn_id === located.turnId) {
+          void markFollowed(deps, located.snapshot).catch(() => {});
+        }
+        return snapshotTurn(store, located);
+      }
       const { events } = local.log;
       return { ...toNames(located), lease: null, status: 'running', events, usage: undefined, last_event: null };
     },

@@ -50,14 +50,25 @@ export function storedBytes({ stored_bytes, recent }: ConversationDocument): num
   return stored_bytes ?? recent.reduce((sum, message) => sum + messageBytes(message), 0);
 }
 
-/** Counts all bytes of a conversation; also returns the bytes that are not in the owner's total yet. */
+/**
+ * Growth that is not worth a write of the total: less than this part of the bytes in it, and less than UNCOUNTED_BYTES.
+ * What leaves the total with the conversation is always what has entered it (`counted_bytes`).
+ */
+const UNCOUNTED_PART = 1 / 8;
+const UNCOUNTED_BYTES = 64 << 10;
+
+/** Counts the bytes of a conversation; also returns those that are added to the owner's total. */
 export function withCounted(conversation: ConversationDocument): {
   readonly counted: ConversationDocument;
   readonly addedBytes: number;
 } {
   const bytes = storedBytes(conversation);
-  const counted = { ...conversation, stored_bytes: bytes, counted_bytes: bytes };
-  return { counted, addedBytes: bytes - (conversation.counted_bytes ?? 0) };
+  const inTotal = conversation.counted_bytes ?? 0;
+  const growth = bytes - inTotal;
+  if (growth >= 0 && growth < Math.min(inTotal * UNCOUNTED_PART, UNCOUNTED_BYTES)) {
+    return { counted: { ...conversation, stored_bytes: bytes }, addedBytes: 0 };
+  }
+  return { counted: { ...conversation, stored_bytes: bytes, counted_bytes: bytes }, addedBytes: growth };
 }
 
 export function storageFull(storedBytes: number, limitBytes: number): RpcError {

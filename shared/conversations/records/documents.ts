@@ -78,6 +78,8 @@ const Lease = z.object({
   idempotency_id: z.string().nullable(),
   /** The params hash in that record; absent in leases of older versions. */
   params_hash: z.string().exactOptional(),
+  /** When another instance last showed, by its own clock, that it follows the turn. */
+  followed_at_ms: z.number().exactOptional(),
 });
 export type Lease = StoredAs<typeof Lease>;
 

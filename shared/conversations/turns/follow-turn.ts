@@ -9,6 +9,7 @@ import type { TurnDeps } from '../deps.ts';
 import { createEventLog, type EventLog } from '../records/event-log.ts';
 import { type TurnDocument, type TurnEventsDocument, Turns } from '../records/turn-documents.ts';
 import { settleAbandoned } from './abandoned.ts';
+import { markFollowed } from './mark-followed.ts';
 import type { EndedTurn } from './turn.ts';
 import { decodeTurn, readSealed } from './turn-record.ts';
 
@@ -59,6 +60,7 @@ export function followTurn(
     const turn = conversation?.turn;
     if (turn?.turn_id === turnId) {
       if (deps.owners.ofLease(turn) === 'expired') await settleAbandoned(deps, ref, turn, { reason: 'interrupted' });
+      else await markFollowed(deps, snapshot);
       if (watching) return;
       onRecord(await readRecord());
       return;

@@ -2,7 +2,7 @@
 // another key, is erased or has expired is not found; the message is the same for all of them. This file never writes.
 
 import { RpcError } from '../../errors.ts';
-import type { Ref, Store } from '../../store/store.ts';
+import type { Ref, Snapshot, Store } from '../../store/store.ts';
 import type { Usage } from '../../turn-events.ts';
 import type { TurnDeps } from '../deps.ts';
 import {
@@ -17,9 +17,14 @@ import { type Metadata, toLabel } from '../records/session-fields.ts';
 import { type TurnDocument, Turns } from '../records/turn-documents.ts';
 import { decodeTurn, readSealed } from './turn-record.ts';
 
-export interface LocatedTurn {
+export interface FoundConversation {
   readonly ref: Ref;
   readonly conversation: ConversationDocument;
+  /** The document as it was read. */
+  readonly snapshot: Snapshot | undefined;
+}
+
+export interface LocatedTurn extends FoundConversation {
   readonly turnId: string;
 }
 
@@ -44,11 +49,11 @@ export async function findConversation(
   { store, cache }: ReadDeps,
   owner: string,
   sessionId: string,
-): Promise<{ readonly ref: Ref; readonly conversation: ConversationDocument } | undefined> {
+): Promise<FoundConversation | undefined> {
   const ref = conversationRef(owner, sessionId);
   const [snapshot] = await store.get([ref]);
   const conversation = cache.read(snapshot);
-  return conversation && { ref, conversation };
+  return conversation && { ref, conversation, snapshot };
 }
 
 export interface ListedPage {

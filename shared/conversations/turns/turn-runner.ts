@@ -37,7 +37,7 @@ export function startTurn(deps: TurnDeps, admitted: AdmittedTurn): RunningTurn {
   };
   const lost = (): void => controller.abort(new LeaseLost('the lease of the turn is lost'));
   const flusher = createEventFlusher(deps, log, record, lost);
-  const keeper = keepLease(deps, ref, lease, { stop, lost });
+  const keeper = keepLease(deps, ref, lease, { stop, lost, followed: flusher.followed });
   const abort = (): void => controller.abort(turnTimeout(turns.timeoutMs, progress));
   const deadline = setTimeout(abort, turns.timeoutMs);
   const append = (event: TurnEvent): void => {

@@ -1,0 +1,172 @@
+// How often a running turn is written: rarely while nothing but its own instance reads it, every second while another
+// instance follows it. Time is simulated.
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { randomIds, systemClock } from '../../../shared/clock.ts';
+import { loadConfig } from '../../../shared/config/load-config.ts';
+import { type Conversations, createConversations } from '../../../shared/conversations/conversations.ts';
+import { Turns } from '../../../shared/conversations/records/turn-documents.ts';
+import type { Engine } from '../../../shared/engines/engine.ts';
+import { createLogger } from '../../../shared/log.ts';
+import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
+import type { Store } from '../../../shared/store/store.ts';
+import { NO_USAGE } from '../../../shared/usage.ts';
+import { type Counted, countOperations } from '../../support/fixtures/rate-limit.ts';
+
+/** The model yields a piece this often. */
+const PIECE_MS = 250;
+const model = 'offline/echo';
+
+let store: Store;
+let pieces = 0;
+const engine: Engine = {
+  async *run() {
+    for (let piece = 0; piece < pieces; piece++) {
+      await new Promise((resolve) => setTimeout(resolve, PIECE_MS));
+      yield { AgentMessageDelta: { delta: `${piece} ` } };
+    }
+    return { content: '', usage: { ...NO_USAGE, total_tokens: 1 }, model, finishReason: 'stop' };
+  },
+};
+
+beforeEach(() => {
+  vi.useFakeTimers({
+    toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'Date', 'performance'],
+  });
+  store = createEmbeddedStore({ path: ':memory:', clock: systemClock });
+});
+afterEach(async () => {
+  vi.useRealTimers();
+  await store.close();
+});
+
+function start(): { readonly conversations: Conversations; readonly counted: Counted } {
+  const counted = countOperations(store);
+  const conversations = createConversations({
+    config: loadConfig({}),
+    store: counted,
+    engines: {
+      defaultModel: model,
+      resolve: () => ({ engine, model }),
+      usable: () => ({ models: [model], defaultModel: model }),
+    },
+    clock: systemClock,
+    ids: randomIds,
+    log: createLogger({ format: 'json', write: () => {} }),
+  });
+  return { conversations, counted };
+}
+
+async function prompt(conversations: Conversations, seconds: number) {
+  pieces = (seconds * 1_000) / PIECE_MS;
+  return conversations.prompt(
+    {
+      owner: 'alice',
+      prompt: 'hello',
+      sessionId: 's',
+      model,
+      instructions: undefined,
+      onBusy: 'reject',
+      idempotencyKey: undefined,
+    },
+    new AbortController().signal,
+  );
+}
+
+/** Runs a turn to its end. */
+async function answer(conversations: Conversations, seconds: number): Promise<void> {
+  const { done } = await prompt(conversations, seconds);
+  await vi.advanceTimersByTimeAsync(seconds * 1_000);
+  await done;
+  await conversations.ledger.flush();
+}
+
+/** Seq of the last stored event. */
+async function storedSeq(turnId: string): Promise<number> {
+  const [record] = await store.get([Turns.ref(turnId)]);
+  return Turns.read(record)?.seq ?? 0;
+}
+
+it.each([
+  [5, 6],
+  [60, 20],
+])('most turns of %i seconds in a session of some length cost at most %i writes', async (seconds, writesMax) => {
+  const { conversations, counted } = start();
+  for (let turn = 0; turn < 20; turn++) await answer(conversations, 1);
+  const costs: number[] = [];
+  for (let turn = 0; turn < 9; turn++) {
+    counted.reset();
+    await answer(conversations, seconds);
+    // The limiter counts the call in one more. Some turns also move older messages, or add to the owner's total.
+    costs.push(1 + [...counted.byCollection.values()].reduce((sum, each) => sum + each.writes, 0));
+  }
+  costs.sort((x, y) => x - y);
+  expect(costs[4]).toBeLessThanOrEqual(writesMax);
+  expect(costs[8]).toBeLessThanOrEqual(writesMax + 2);
+});
+
+it('a crash loses at most 2 seconds of text at first, and 10 seconds of a long turn', async () => {
+  const { conversations } = start();
+  const { turnId } = await prompt(conversations, 120);
+  const unwrittenMs = [];
+  for (let piece = 1; piece < 400; piece++) {
+    await vi.advanceTimersByTimeAsync(PIECE_MS);
+    // TaskStarted is the first event.
+    unwrittenMs.push((piece + 1 - (await storedSeq(turnId))) * PIECE_MS);
+  }
+  expect(Math.max(...unwrittenMs.slice(0, 8))).toBeLessThanOrEqual(2_000 + PIECE_MS);
+  expect(Math.max(...unwrittenMs)).toBeLessThanOrEqual(10_000 + PIECE_MS);
+});
+
+it('a turn that another instance follows is written every second, and again rarely when its readers have left', async () => {
+  const [a, b] = [start(), start()];
+  const { turnId } = await prompt(a.conversations, 240);
+  await vi.advanceTimersByTimeAsync(60_000);
+  const reader = new AbortController();
+  const followed = await b.conversations.resume('alice', 's', undefined, reader.signal);
+  // The mark of the reader, and the write that it causes.
+  await vi.advanceTimersByTimeAsync(3_000);
+  for (let second = 0; second < 40; second++) {
+    await vi.advanceTimersByTimeAsync(1_000);
+    const seq = 63 * 4 + 1 + (second + 1) * 4;
+    expect(seq - (await storedSeq(turnId))).toBeLessThanOrEqual(6);
+  }
+  reader.abort(new Error('gone'));
+  await expect(followed.done).rejects.toThrow('gone');
+  await vi.advanceTimersByTimeAsync(40_000);
+  a.counted.reset();
+  await vi.advanceTimersByTimeAsync(30_000);
+  expect(a.counted.byCollection.get('turns')?.writes).toBeLessThanOrEqual(4);
+});
+
+it('a client that polls a turn on another instance gets its text at most a second late', async () => {
+  const [a, b] = [start(), start()];
+  await prompt(a.conversations, 120);
+  await vi.advanceTimersByTimeAsync(60_000);
+  await b.conversations.snapshot('alice', 's', undefined);
+  await vi.advanceTimersByTimeAsync(3_000);
+  const { events } = await b.conversations.snapshot('alice', 's', undefined);
+  expect(events.length).toBeGreaterThanOrEqual(63 * 4 - 6);
+});
+
+it('much text at once is written within a second', async () => {
+  const { conversations } = start();
+  const text = 'x'.repeat(70_000);
+  const large: Engine = {
+    async *run() {
+      yield { AgentMessageDelta: { delta: text } };
+      await new Promise((resolve) => setTimeout(resolve, 10_000));
+      return { content: text, usage: NO_USAGE, model, finishReason: 'stop' };
+    },
+  };
+  const { run } = engine;
+  engine.run = large.run;
+  try {
+    const { turnId, done } = await prompt(conversations, 0);
+    await vi.advanceTimersByTimeAsync(1_100);
+    expect(await storedSeq(turnId)).toBeGreaterThanOrEqual(5);
+    await vi.advanceTimersByTimeAsync(10_000);
+    await done;
+  } finally {
+    engine.run = run;
+  }
+});
