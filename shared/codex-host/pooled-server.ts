@@ -85,8 +85,12 @@ export function createPooledServer(
 
   const release = async ({ pid }: AppServer): Promise<void> => {
     busy--;
-    if (busy > 0) return;
-    if (!isRetired && (await residentBytes(pid)) > limits.residentBytesMax && busy === 0) retire();
+    if (busy === 0 && !isRetired && (await residentBytes(pid)) > limits.residentBytesMax && busy === 0) retire();
+    endIfUnused();
+  };
+
+  /** Ends a retired app-server after its turns, any other one when it is idle. */
+  const endIfUnused = (): void => {
     if (busy > 0) return;
     if (isRetired) return void end();
     idleSinceMs = performance.now();
@@ -110,6 +114,7 @@ export function createPooledServer(
         return { appServer, release: once(() => void release(appServer)) };
       } catch (error) {
         busy--;
+        endIfUnused();
         throw error;
       }
     },

@@ -91,6 +91,21 @@ it('replaces a process that has grown too large, and ends one that is idle', asy
   expect(owners()).toEqual([]);
 });
 
+it('ends a process whose only caller left while it started, a retired one immediately', async () => {
+  const { start, running } = countProcesses();
+  const abandon = async (limits: typeof LIMITS): Promise<AppServer | undefined> => {
+    const caller = new AbortController();
+    const borrowed = createPool(start, limits).borrow(of('a'), caller.signal);
+    const [started] = running.keys();
+    caller.abort(new Error('left'));
+    await expect(borrowed).rejects.toThrow('left');
+    return started;
+  };
+  await (await abandon({ ...LIMITS, idleMs: 5 }))?.gone;
+  await (await abandon({ ...LIMITS, turnsMax: 1 }))?.gone;
+  expect(running.size).toBe(0);
+});
+
 it('starts another for an owner whose process has crashed', async () => {
   const { start, started } = countProcesses();
   const pool = createPool(start, LIMITS);
