@@ -36,7 +36,7 @@ function countProcesses() {
 
 const LIMITS = { ...POOL_LIMITS, processesMax: 2, busyMax: 2, residentBytesMax: Number.POSITIVE_INFINITY };
 
-it('gives an owner one process for turns side by side, and refuses what is too many', async () => {
+it('uses one process for concurrent turns of an owner, and refuses further turns above the limit', async () => {
   const { start, started } = countProcesses();
   const pool = createPool(start, LIMITS);
   const [first, second] = await Promise.all([pool.borrow(of('a'), NEVER), pool.borrow(of('a'), NEVER)]);
@@ -48,7 +48,7 @@ it('gives an owner one process for turns side by side, and refuses what is too m
   await pool.close();
 });
 
-it('makes room by ending the process that has been idle longest, never a busy one', async () => {
+it('ends the process that has been idle longest when the limit is reached, never a busy one', async () => {
   const { start, owners } = countProcesses();
   const pool = createPool(start, LIMITS);
   const a = await pool.borrow(of('a'), NEVER);
@@ -118,7 +118,7 @@ it('starts another for an owner whose process has crashed', async () => {
   await pool.close();
 });
 
-it('gives each link processes of its own, within one limit over all, and ends those of a link that is over', async () => {
+it('starts separate processes for each link, within one limit for all, and ends those of a link that has ended', async () => {
   const { start, owners, started } = countProcesses();
   const pool = createPool(start, LIMITS);
   const here = await pool.borrow(of('a', 'one'), NEVER);

@@ -122,7 +122,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     expect(await fixture.call({ name: 'loud' }, 'act')).toMatchObject({ content: [{ text: 'loud' }] });
   });
 
-  it('runs the caller’s command with its arguments and variables; one that is no server is an error with its stderr', async () => {
+  it('runs the caller’s command with its arguments and variables; a program that is no server is an error with its stderr', async () => {
     const config = {
       name: 'none',
       command: 'sh',
@@ -289,7 +289,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     expect(offered.filter(({ server }) => server === 'everything')).toHaveLength(1);
   });
 
-  it('returns the same connection for the same configuration, and refuses another one under its name', async () => {
+  it('returns the same connection for the same configuration, and refuses another configuration under its name', async () => {
     const first = await fixture.connect({ name: 'everything' }, { allowedTools: ['echo', 'no-such-tool'] });
     expect(await fixture.mcp.list('a', 's')).toContain(first);
     await expect(fixture.connect({ name: 'everything' })).rejects.toMatchObject({ reason: 'conflict' });
@@ -310,7 +310,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await expect(other.connect({ name: 'family' })).rejects.toMatchObject({ reason: 'unavailable' });
   });
 
-  it('gives a server that holds secrets a home that no caller can write to', async () => {
+  it('a server with secrets has a home that no caller can write to', async () => {
     const server = {
       command: 'sh',
       args: ['-c', 'ls ~ >&2; echo "$TOKEN" >&2; exit 9'],

@@ -141,7 +141,7 @@ it('reports in one line that a server refuses the connection', async () => {
   });
 });
 
-it('follows no redirect of one registered server to the origin of another', async () => {
+it('follows no redirect of a registered server to the origin of another one', async () => {
   const reached: IncomingHttpHeaders[] = [];
   const other = await listen((req, res) => {
     reached.push(req.headers);

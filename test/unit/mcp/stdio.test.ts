@@ -47,7 +47,7 @@ function openFixture() {
 
 const inOrder = Array.from({ length: COUNT }, (_, n) => n);
 
-it('reads the messages of one chunk in slices, between which other work has its turn', async () => {
+it('reads the messages of one chunk in slices, between which other work runs', async () => {
   const { received, spent, all, flood } = openFixture();
   await flood();
   await nextTurn();

@@ -30,7 +30,7 @@ it('has no half of a surrogate pair, wherever a long answer is cut', async () =>
   }
 });
 
-it('has none in the message of a failure', async () => {
+it('the message of a failure has no half of a surrogate pair', async () => {
   const answer = await answerOf(() => Promise.reject(new RpcError('upstream_error', { message: 'broken \ud83d' })));
   expect(answer).toBe('broken \ufffd');
 });

@@ -132,7 +132,7 @@ it('delivers notifications in order with requests, and ignores failures of their
   expect(order).toEqual([1, 2, 3, 4]);
 });
 
-it('runs a bounded number of 10,000 requests at once and refuses the others', async () => {
+it('runs a bounded number of 10,000 concurrent requests and refuses the others', async () => {
   let running = 0;
   let peak = 0;
   const gate = Promise.withResolvers<void>();

@@ -236,7 +236,7 @@ it('requests to the provider count for the turn: its path, model and account, an
   expect(api.requests).toHaveLength(1);
 });
 
-it('requests of one turn are bounded, at a time and in all', () => {
+it('requests of one turn are bounded, concurrently and in total', () => {
   const turns = createRunningTurns();
   const account = { id: 'a', provider: 'gateway', headers: () => ({}) } as const;
   turns.begin('token', { account, modelIds: [MODEL] });

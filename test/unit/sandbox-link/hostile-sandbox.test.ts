@@ -69,7 +69,7 @@ it.each([
   });
 });
 
-it('a command with more output than was asked for fails at once', async () => {
+it('a command with more output than the requested maximum fails immediately', async () => {
   const { keeper } = await connect({
     'command.run': (params, { link, signal }) => {
       const io = link.takeStream(RunParams.parse(params).io);
@@ -82,7 +82,7 @@ it('a command with more output than was asked for fails at once', async () => {
   });
 });
 
-it('a terminal whose stream has what is no frame is not watched any more', async () => {
+it('a terminal whose stream contains an invalid frame is no longer watched', async () => {
   const { promise: reset, resolve } = Promise.withResolvers<void>();
   const { keeper } = await connect({
     'terminal.watch': async (params, { link }) => {
@@ -178,7 +178,7 @@ it.each(violations(2))('its link is ended, with the calls of that link, when it 
   expect(await next).toBe(1);
 });
 
-it('answers to what it was not asked, and to what it has answered, are ignored', async () => {
+it('answers without a request, and second answers to a request, are ignored', async () => {
   const { link, sandbox } = await connectRaw();
   const calls = [link.request('command.run', 1), link.request('command.run', 2)];
   const requests = [await sandbox.next(), await sandbox.next()];
@@ -235,7 +235,7 @@ it('requests of it beyond the bound are refused, those for streams that are not 
   }
 });
 
-describe('a sandbox that answers nothing', () => {
+describe('a sandbox that does not answer', () => {
   const starts: Handlers = {
     'server.start': async () => ({ handle: randomUUID() }),
     'codex.open': async () => ({ session: randomUUID(), process_id: randomUUID(), is_new: true }),

@@ -66,7 +66,7 @@ it.each([
   expect(await statusOf(path, headers)).toBe(status);
 });
 
-it('reports a refused credential at once, and logs that the service cannot be reached', async () => {
+it('reports a refused credential immediately, and logs that the service cannot be reached', async () => {
   const connecting = fixture.connect({ headers: async () => ({ Authorization: 'Bearer wrong' }) });
   await expect(connecting).rejects.toMatchObject({
     reason: 'unavailable',
@@ -143,7 +143,7 @@ it('ignores responses and cancellations of requests that are not there', async (
   expect(await client.next()).toMatchObject({ id: 1, result: 'there' });
 });
 
-it('answers 10,000 requests at once: a bounded number runs, the others are refused', async () => {
+it('answers 10,000 concurrent requests: a bounded number runs, the others are refused', async () => {
   const { client } = await openLink();
   for (let id = 1; id <= 10_000; id++) client.control({ id, method: 'wait' });
   const refused = [];
@@ -168,7 +168,7 @@ it('ends the link of a peer that sends requests and acknowledges nothing', async
   await expectHealthy();
 });
 
-it('refuses and ends nothing of others when the service closes', async () => {
+it('closes its links normally when the service closes, and refuses new ones', async () => {
   const { client } = await openLink();
   await fixture.server.close('maintenance');
   expect(await client.closed).toBe(1_000);

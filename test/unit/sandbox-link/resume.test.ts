@@ -109,7 +109,7 @@ it('counts silence as a cut and resumes the link', async () => {
   expect(gateway.over.aborted).toBe(false);
 });
 
-it('stays connected while nothing is sent but acknowledgements', async () => {
+it('stays connected while only acknowledgements are sent', async () => {
   const times = { ...FAST, silenceMs: 1_000 };
   const { gateway, proxy } = kept(await createLinkFixture({ times, handOverMs: 1_500 }));
   // The hand-over is the second connection, and no cut came before it.
@@ -145,7 +145,7 @@ it('is over after a long cut: requests reject, handlers abort, streams are destr
   expect(server.links.size).toBe(0);
 });
 
-it('is over at once when the sandbox does not have the link any more', async () => {
+it('ends immediately when the sandbox does not have the link any more', async () => {
   const { gateway, proxy, sandbox } = kept(await createLinkFixture());
   proxy.loseAll(true);
   void sandbox.close('restarted');
@@ -156,7 +156,7 @@ it('is over at once when the sandbox does not have the link any more', async () 
   expect(gateway.over.reason.message).toContain('no longer has this link');
 });
 
-it('opens one link for calls at the same time, and another one when it is over', async () => {
+it('opens one link for concurrent calls, and another one when it has ended', async () => {
   const fixture = kept(await startLinkServer());
   const { proxy } = fixture;
   const keeper = createLinkKeeper({
@@ -188,7 +188,7 @@ it('tries again until the service is there', async () => {
   expect((await connecting).connected).toBe(true);
 });
 
-it('gives up in time, or when the caller aborts', async () => {
+it('fails at its deadline, or when the caller aborts', async () => {
   const fixture = kept(await startLinkServer());
   fixture.proxy.loseAll(true);
   await expect(fixture.connect({ connectMs: 50 })).rejects.toMatchObject({ reason: 'unavailable' });

@@ -53,7 +53,7 @@ it('carries 20 MB whole to a reader that pauses', async () => {
   expect(digestOf(await received)).toBe(digestOf(bytes));
 });
 
-it('carries many small writes, both directions at once, and ends one direction before the other', async () => {
+it('transfers many small writes in both directions concurrently, and ends one direction before the other', async () => {
   const { openPair } = await fixtureOf();
   const [near, far] = await openPair();
   const echoed = pipeline(far, far);
@@ -80,7 +80,7 @@ it('keeps what was sent for a reader that begins after the other side has ended 
   expect((await readAll(near)).toString()).toBe('the last words of a process');
 });
 
-it('stops a stream without a reader at its credit, while other streams and requests go on', async () => {
+it('stops a stream without a reader at its credit, while other streams and requests continue', async () => {
   const { gateway, openPair } = await fixtureOf();
   const [unread] = await openPair();
   const progress = writeInSteps(unread, 4 << 20);
@@ -97,7 +97,7 @@ it('stops a stream without a reader at its credit, while other streams and reque
   expect(progress.writtenBytes).toBeGreaterThan(STREAM_CREDIT_BYTES * 0.9);
 });
 
-it('lets requests overtake data: an answer waits for a small part of what is on its way', async () => {
+it('sends requests before data: an answer waits only for a small part of the unsent data', async () => {
   const { gateway, openPair } = await fixtureOf();
   const [near, far] = await openPair();
   far.end(randomBytes(16 << 20, 5));
@@ -140,7 +140,7 @@ it('leaves room for others however many streams are not read, within the credit 
   expect(heldBytes).toBeGreaterThan(LINK_CREDIT_BYTES / 4);
 });
 
-it('gives each of several streams its turn', async () => {
+it('sends several streams in turn', async () => {
   const { openPair } = await fixtureOf();
   const pairs = [await openPair(), await openPair(), await openPair()];
   const order: number[] = [];
@@ -157,7 +157,7 @@ it('gives each of several streams its turn', async () => {
   }
 });
 
-it('resets a destroyed stream on the other side, drops what is on its way and keeps the link usable', async () => {
+it('resets a destroyed stream on the other side, drops data in transit and keeps the link usable', async () => {
   const { gateway, openPair } = await fixtureOf();
   const [near, far] = await openPair();
   const failed = once(far, 'error');
@@ -176,7 +176,7 @@ it('resets a destroyed stream on the other side, drops what is on its way and ke
   expect(await gateway.request('echo', 1)).toBe(1);
 });
 
-it('reports a destroyed stream to whoever reads or writes it, and needs no listener', async () => {
+it('reports a destroyed stream to its readers and writers, and requires no listener', async () => {
   const { gateway, openPair } = await fixtureOf();
   const [near, far] = await openPair();
   const reading = readAll(far);

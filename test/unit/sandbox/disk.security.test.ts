@@ -63,7 +63,7 @@ for number in range(64):
     expect((await fixture.sh(`python3 -c "${written}" && stat -c %s /tmp/x`)).stdout.toString()).toBe(`${MB}\n`);
   });
 
-  it('counts the files that a terminal has left', async () => {
+  it('counts the files that a terminal has created', async () => {
     const fixture = await createSandboxFixture({ ...UNWATCHED, workspaceBytes: 8 * MB });
     let output = '';
     const write = { keyId: 'a', argv: ['/bin/sh', '-c', 'head -c 9M /dev/zero > /tmp/x'] as const };

@@ -63,7 +63,7 @@ describeWith('bubblewrap', 'the listener of a sandbox', () => {
     );
   });
 
-  it('leaves a sandbox without one as it was', async () => {
+  it('does not change a sandbox without a listener', async () => {
     const child = await fixture.sandbox.spawn({ keyId: 'a', argv: ['cat'] });
     expect(child.listener).toBeUndefined();
     await child.kill(0);

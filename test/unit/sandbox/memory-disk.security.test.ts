@@ -44,7 +44,7 @@ describeWith('bubblewrap', 'workspaces on a disk that is memory', () => {
   const write = (fixture: SandboxFixture, keyId: string, mb: number) =>
     fixture.sh(`head -c ${mb}M /dev/zero > $(mktemp -p ~)`, { keyId });
 
-  it('a full one is the error of its owner, and others go on', async () => {
+  it('a full workspace is the error of its owner, and other owners continue', async () => {
     const fixture = await createSandboxFixture(limits);
     expect((await write(fixture, 'a', 15)).exitCode).toBe(0);
     await write(fixture, 'a', 15);
@@ -66,7 +66,7 @@ describeWith('bubblewrap', 'workspaces on a disk that is memory', () => {
     expect((await write(fixture, 'a', 3)).exitCode).toBe(0);
   });
 
-  it('what an earlier process has left counts', async () => {
+  it('the files of an earlier gateway process count', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'left-'));
     const path = process.env.PATH ?? '';
     const run = async (keyId: string, script: string) => {

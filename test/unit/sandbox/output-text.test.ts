@@ -26,7 +26,7 @@ it('measures bytes that are no text with their base64', () => {
   expect(stdout.length).toBeGreaterThan(400);
 });
 
-it('reserves half for each stream, and gives it what the other leaves', () => {
+it('reserves half for each stream, and adds the unused part of the other one', () => {
   const sizes = (out: number, err: number): readonly number[] => {
     const { stdout, stderr } = fitOutput(Buffer.alloc(out, 97), Buffer.alloc(err, 97), 100);
     return [stdout.length, stderr.length];

@@ -14,7 +14,7 @@ import { describeWith } from '../../support/requirements.ts';
 const marker = (): string => `${100_000 + Math.floor(Math.random() * 1e8)}.${process.pid}`;
 
 describe('without bubblewrap', () => {
-  it('runs nothing and names what to install', async () => {
+  it('runs nothing and names the package to install', async () => {
     const { directory } = await createSandboxFixture();
     // Without a system directory on the path, neither the machine's bwrap nor any other program is found.
     const sandbox = createBubblewrapSandbox({

@@ -41,7 +41,7 @@ describeWith('mounts', 'the workspace of a key', () => {
     expect(lstatSync(again.tmp).uid).toBe(31_234);
   });
 
-  it('gets a uid of its own when another has the one that it had, and keeps its files', async () => {
+  it('gets a new uid when another key has its old one, and keeps its files', async () => {
     const workspaces = createWorkspaces(root, true);
     const [one, two] = await Promise.all([workspaces.open('one'), workspaces.open('two')]);
     // As a version that took the uid from a hash left them.

@@ -30,7 +30,7 @@ storeCases('embedded store in memory', (clock) => createEmbeddedStore({ path: ':
 storeCases('embedded store in a file', (clock) => createEmbeddedStore({ path: freshPath(), clock }));
 
 describe('commits made together', () => {
-  it('go on behind a whole batch of callers who have left', async () => {
+  it('continue after a whole batch of callers that have aborted', async () => {
     const store = createEmbeddedStore({ path: ':memory:', clock: systemClock });
     const caller = new AbortController();
     const left = Array.from({ length: 200 }, () =>
@@ -48,7 +48,7 @@ describe('commits made together', () => {
     await store.close();
   });
 
-  it('conflict one by one: what loses takes nothing of its neighbours with it, and leaves nothing behind', async () => {
+  it('conflict one by one: a commit that fails does not affect the others in its batch, and writes nothing', async () => {
     const store = createEmbeddedStore({ path: ':memory:', clock: systemClock });
     const [taken, half, free] = [freshRef(), freshRef(), freshRef()];
     await put(store, taken, { n: 1 });
@@ -89,7 +89,7 @@ describe('embedded store file', () => {
     await store.close();
   });
 
-  it('lets two handles on one file conflict as two instances do', async () => {
+  it('two handles on one file conflict like two instances', async () => {
     const path = freshPath();
     const [one, two] = [open(path), open(path)];
     const ref = freshRef();
@@ -147,7 +147,7 @@ describe('embedded store file', () => {
     await store.close();
   });
 
-  it('waits for another process without blocking, and gives up with unavailable at its deadline', async () => {
+  it('waits for another process without blocking, and fails with unavailable at its deadline', async () => {
     const path = freshPath();
     const store = open(path);
     const ref = freshRef();
@@ -167,7 +167,7 @@ describe('embedded store file', () => {
     await store.close();
   });
 
-  it('says which file cannot be opened and why', () => {
+  it('names the file that cannot be opened and the reason', () => {
     const path = freshPath();
     open(path).close();
     writeFileSync(path, 'this is not a database, but it is long enough to look like one'.repeat(100));
@@ -176,7 +176,7 @@ describe('embedded store file', () => {
     expect(readFileSync(path, 'utf8')).toContain('this is not a database');
   });
 
-  it('refuses what is no file, and waits for no other end of a FIFO', () => {
+  it('refuses a path that is not a file, and does not wait for the other end of a FIFO', () => {
     const path = freshPath();
     mkdirSync(dirname(path), { recursive: true });
     execFileSync('mkfifo', [path]);
@@ -220,7 +220,7 @@ describe('embedded store', () => {
     expect(received).toEqual([]);
   });
 
-  it('removes expired documents as it goes', async () => {
+  it('removes expired documents after commits', async () => {
     const path = freshPath();
     const clock = { ms: 1_000_000, now: () => clock.ms };
     const store = createEmbeddedStore({ path, clock, steadyMs: 0 });
@@ -233,7 +233,7 @@ describe('embedded store', () => {
     file.close();
   });
 
-  it('removes nothing by a clock that has just stepped ahead', async () => {
+  it('removes nothing after the clock has just stepped ahead', async () => {
     const path = freshPath();
     const clock = { ms: 1_000_000, now: () => clock.ms };
     const store = createEmbeddedStore({ path, clock, steadyMs: 5_000 });

@@ -152,7 +152,7 @@ describe('a document that is written again keeps fields of a newer version', () 
   });
 });
 
-describe('a document in a newer format is left alone and answered 503', () => {
+describe('a document in a newer format is not changed and answered 503', () => {
   const text = 'x'.repeat(40_000);
   const { signal } = new AbortController();
   let ticket = '';
@@ -211,7 +211,7 @@ describe('a document in a newer format is left alone and answered 503', () => {
     expect((await stored('limits')).find(({ ref }) => ref.id === before[0]?.ref.id)).toEqual(before[0]);
   });
 
-  it('outbox: the sweeper goes on with the other entries', async () => {
+  it('outbox: the sweeper continues with the other entries', async () => {
     await change('outbox', (data) => ({ ...data, format: 99 }));
     const other = eventOf('z');
     await recordEvent(other);

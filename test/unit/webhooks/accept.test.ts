@@ -89,7 +89,7 @@ describe('a delivery', () => {
     expect(arrivals).toEqual(arrivals.toSorted((a, b) => a - b));
   });
 
-  test('a delivery that is repeated a hundred times at once is published once', async () => {
+  test('a delivery that is repeated a hundred times concurrently is published once', async () => {
     const receipts = await Promise.all(Array.from({ length: 100 }, () => accept()));
     expect(receipts.filter((receipt) => !receipt.duplicate)).toHaveLength(1);
     expect(new Set(receipts.map((receipt) => receipt.event_id)).size).toBe(1);
@@ -133,7 +133,7 @@ describe('when the bus is down, a delivery', () => {
     expect((await stored(first.event_id)).outbox).toBeUndefined();
   });
 
-  test('is published by a repetition that comes after the claim of the first ran out', async () => {
+  test('is published by a repetition after the claim of the first has expired', async () => {
     fixture.wire.up = false;
     await accept();
     fixture.wire.up = true;
@@ -163,7 +163,7 @@ describe('when the store is down, a delivery', () => {
     expect(received).toHaveLength(1);
   });
 
-  test('that was published but not marked is acknowledged, and comes a second time under the same id', async () => {
+  test('that was published but not marked is acknowledged, and is delivered a second time under the same id', async () => {
     fixture.local.subscribe('cut', async () => {
       fixture.store.state = 'down';
     });
@@ -204,7 +204,7 @@ describe('the sweeper', () => {
     expect(received).toHaveLength(120);
   });
 
-  test('gives up a bus that keeps refusing after three events and keeps everything', async () => {
+  test('stops after three events that the bus refuses, and keeps all events', async () => {
     fixture.wire.up = false;
     for (let n = 0; n < 20; n++) await accept({ event: 'step', data: { service: `s${n}` } });
     fixture.clock.advance(CLAIM_MS);

@@ -72,7 +72,7 @@ describe('the latest state', () => {
     expect(await all()).toMatchObject([{ event_id: 'evt_right' }]);
   });
 
-  test('the latest state is the one that arrived last of those that claim the same time, in any order of delivery', async () => {
+  test('of states with the same time, the last one to arrive is the latest, in any order of delivery', async () => {
     const [first, second] = [eventOf({ id: 'z', recordedAtMs: 1 }), eventOf({ id: 'a', recordedAtMs: 2 })];
     expect(await apply(second)).toBe('applied');
     expect(await apply(first)).toBe('stale');
@@ -167,13 +167,13 @@ describe('POST /deployments', () => {
     return { data: data.toString('base64'), attributes, orderingKey };
   };
 
-  test('acknowledges an event with 204, again when it comes again, and keeps it once', async () => {
+  test('acknowledges an event with 204, a repeated one too, and stores it once', async () => {
     const url = await fixture.listen();
     for (let n = 0; n < 2; n++) expect((await push(url, wrapped(eventOf()))).status).toBe(204);
     expect(await all()).toMatchObject([{ event_id: 'evt_1', changes: 1 }]);
   });
 
-  test('asks for another delivery with 503 while the store is down', async () => {
+  test('requests another delivery with 503 while the store is down', async () => {
     const url = await fixture.listen();
     fixture.store.state = 'down';
     expect((await push(url, wrapped(eventOf()))).status).toBe(503);
@@ -195,7 +195,7 @@ describe('POST /deployments', () => {
     expect(await all()).toEqual([]);
   });
 
-  test('takes an event of the largest size', async () => {
+  test('accepts an event of the largest size', async () => {
     const event = { ...eventOf(), body: JSON.stringify({ ...REFERENCE_EVENT, pad: 'x'.repeat(890 * 1024) }) };
     expect((await push(await fixture.listen(), wrapped(event))).status).toBe(204);
   });

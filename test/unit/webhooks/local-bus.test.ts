@@ -38,7 +38,7 @@ describe('the in-process bus', () => {
     expect(calls).toBe(3);
   });
 
-  test('refuses an event that a subscriber keeps refusing, and still gives it to the others', async () => {
+  test('refuses an event that a subscriber refuses repeatedly, and still delivers it to the others', async () => {
     const bus = createLocalBus({ log });
     let others = 0;
     let calls = 0;
@@ -51,7 +51,7 @@ describe('the in-process bus', () => {
     expect([calls, others]).toEqual([3, 1]);
   });
 
-  test('goes on with a key after a failure', async () => {
+  test('continues with a key after a failure', async () => {
     const bus = createLocalBus({ log });
     const received: string[] = [];
     bus.subscribe('picky', async ({ id }) => {
@@ -74,7 +74,7 @@ describe('the in-process bus', () => {
     await expect(publishing).rejects.toThrow('enough');
   });
 
-  test('gives nothing to a subscriber that left, and takes nothing once closed', async () => {
+  test('delivers nothing to a subscriber that has left, and accepts nothing after close', async () => {
     const bus = createLocalBus({ log });
     let calls = 0;
     const leave = bus.subscribe('short', async () => calls++);

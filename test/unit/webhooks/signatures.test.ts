@@ -38,7 +38,7 @@ describe('Standard Webhooks', () => {
     expect(second.fingerprint).not.toBe(first.fingerprint);
   });
 
-  test('accepts a header with several signatures, one of which is right', () => {
+  test('accepts a header with several signatures if one is valid', () => {
     const headers = signed(OTHER, body);
     const many = `v1a,AAAA v1,${'A'.repeat(43)}= v2,x ${headers['webhook-signature']}`;
     expect(verifier.verify({ ...headers, 'webhook-signature': many }, body).kind).toBe('standard');
@@ -54,7 +54,7 @@ describe('Standard Webhooks', () => {
     expect(() => verifier.verify(signed(SECRET, body, { seconds }), body)).toThrow(refused);
   });
 
-  test('refuses a body, id or time that is not the one signed', () => {
+  test('refuses a body, id or time that differs from the signed one', () => {
     const headers = signed(SECRET, body);
     expect(() => verifier.verify(headers, Buffer.from(`${body} `))).toThrow(refused);
     expect(() => verifier.verify({ ...headers, 'webhook-id': 'msg_other' }, body)).toThrow(refused);

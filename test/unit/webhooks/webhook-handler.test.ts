@@ -137,13 +137,13 @@ describe('POST /webhook', () => {
     expect(await response.json()).toMatchObject({ error: { code: 415, data: { reason: 'unsupported_media_type' } } });
   });
 
-  test('takes a body of just the largest size', async () => {
+  test('accepts a body of exactly the largest size', async () => {
     const head = '{"event":"big","data":"';
     const body = `${head}${'x'.repeat(900 * 1024 - head.length - 2)}"}`;
     expect((await post('/webhook', CI, body)).status).toBe(200);
   });
 
-  test('charges the key, says so in headers, and refuses with 429 and all headers', async () => {
+  test('charges the key, reports it in headers, and refuses with 429 and all headers', async () => {
     const key = { 'X-API-Key': 'key-of-small-000' };
     const first = await post('/webhook', key, { event: 'a' });
     expect(first.headers.get('x-ratelimit-limit')).toBe('2');
@@ -156,7 +156,7 @@ describe('POST /webhook', () => {
     }
   });
 
-  test('accepts Standard Webhooks signatures and takes the signed id as the delivery', async () => {
+  test('accepts Standard Webhooks signatures and uses the signed id as the delivery id', async () => {
     const body = JSON.stringify({ type: 'user.created', timestamp: '2025-01-01T00:00:00Z', data: { id: 1 } });
     const first = await post('/webhook', standard(body), body);
     expect(first.status).toBe(200);
@@ -190,7 +190,7 @@ describe('POST /webhook', () => {
     expect(received).toEqual([body, body, body]);
   });
 
-  test('gives each secret limits of its own, beside those of every key, and says so in headers', async () => {
+  test('applies separate limits to each secret, besides those of keys, and reports them in headers', async () => {
     const limited = await createFixture({
       GATEWAY_KEYS: JSON.stringify(KEYS),
       GATEWAY_LIMITS: '1/minute',
@@ -228,7 +228,7 @@ describe('POST /webhook', () => {
     expect(again).toEqual({ ...(await receiptOf(first)), duplicate: true });
   });
 
-  test('knows a delivery that comes again under another of the secrets', async () => {
+  test('recognises a repeated delivery that is signed with another of the secrets', async () => {
     const body = '{"action":"opened"}';
     const headers = { 'X-GitHub-Event': 'issues', 'X-GitHub-Delivery': 'one' };
     const first = await receiptOf(await post('/webhook', { ...headers, ...github(body, 'old-secret') }, body));
@@ -236,7 +236,7 @@ describe('POST /webhook', () => {
     expect(again).toEqual({ ...first, duplicate: true });
   });
 
-  test('reads the JSON in the form that GitHub sends unless its hook says otherwise', async () => {
+  test('reads the JSON in the form that GitHub sends by default', async () => {
     const payload = JSON.stringify({ action: 'opened', title: 'a & b = ü' });
     const body = new URLSearchParams({ payload }).toString();
     const form = { 'Content-Type': 'application/x-www-form-urlencoded', 'X-GitHub-Event': 'issues' };
@@ -275,7 +275,7 @@ describe('POST /webhook', () => {
     }
   });
 
-  test('accepts a valid signature while keys cannot be had, and answers one that is not valid with 503', async () => {
+  test('accepts a valid signature while keys cannot be read, and answers an invalid one with 503', async () => {
     const { keys } = fixture.services;
     const find = vi.spyOn(keys, 'find').mockRejectedValue(new RpcError('unavailable'));
     const body = JSON.stringify({ event: 'a', data: {} });
@@ -291,7 +291,7 @@ describe('POST /webhook', () => {
     expect((await post('/webhook', headers, body)).status).toBe(403);
   });
 
-  test('keeps the latest deployment of senders whose clock stands still, as the reference shows it', async () => {
+  test('keeps the latest deployment of senders whose clock does not advance, as the reference shows it', async () => {
     for (const version of ['v1', 'v2', 'v3', 'v4']) {
       const data = { ...REFERENCE_EVENT.data, version };
       expect((await post('/webhook', CI, { ...REFERENCE_EVENT, data })).status).toBe(200);
@@ -300,7 +300,7 @@ describe('POST /webhook', () => {
     }
   });
 
-  test('charges a key without the scope, too, and says so', async () => {
+  test('also charges a key without the scope, and reports it in headers', async () => {
     const ops = { 'X-API-Key': 'key-of-ops-00000' };
     const remaining = [];
     for (const path of ['/webhook', '/webhook', '/webhook/sweep']) {
@@ -328,7 +328,7 @@ describe('POST /webhook', () => {
 });
 
 describe('POST /webhook/sweep', () => {
-  test('publishes what is queued, for a key with the scope admin', async () => {
+  test('publishes queued events, for a key with the scope admin', async () => {
     fixture.wire.up = false;
     await post('/webhook', CI);
     fixture.wire.up = true;
