@@ -170,6 +170,29 @@ export function sessionCases(name: string, openFixture: () => Promise<Fixture>):
       await b.prompt('hello', { session_id });
       expect((await statusOf(session_id)).turn).not.toHaveProperty('error');
     });
+
+    it('a failed turn is in the history with its error, and can be tried again without a second prompt', async () => {
+      const read = async (session_id: string) => readHistory(a, session_id, { limit: 200, order: 'oldest' });
+      for (const isKeyed of [true, false]) {
+        const session_id = fresh();
+        await a.prompt('first', { session_id });
+        fixture.provider.behave(() => ({ status: 429, headers: { 'retry-after': '60' } }));
+        const key = isKeyed ? { idempotency_key: `again-${session_id}-${name}` } : {};
+        const error = await failure(a.prompt('again', { session_id, ...key }));
+        const failed = { seq: 3, content: 'again', error: { reason: 'upstream_error', message: error.message } };
+        expect((await read(session_id)).slice(2)).toMatchObject([failed]);
+        // Without a key, the message is named that the prompt follows.
+        const again = isKeyed ? key : { after_seq: 2 };
+        for (const instance of [b, a]) await failure(instance.prompt('again', { session_id, ...again }));
+        expect((await read(session_id)).slice(2)).toMatchObject([failed]);
+        fixture.provider.behave();
+        const { content } = await b.prompt('again', { session_id, ...again });
+        const [prompt, answer, ...rest] = (await read(session_id)).slice(2);
+        expect([prompt, answer, rest]).toMatchObject([{ seq: 3, content: 'again' }, { seq: 4, content }, []]);
+        expect(prompt).not.toHaveProperty('error');
+        expect(await a.call(conversationStatus, { session_id })).toMatchObject({ status: 'idle' });
+      }
+    });
   });
 }
 
