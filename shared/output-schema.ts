@@ -2,6 +2,7 @@
 import { createContext, runInContext } from 'node:vm';
 import { z } from 'zod';
 import type { Issue } from './errors.ts';
+import { formProblem } from './schema-form.ts';
 
 export type OutputSchema = Readonly<Record<string, unknown>>;
 
@@ -11,13 +12,17 @@ const PATH_CHARS_MAX = 200;
 const MESSAGE_CHARS_MAX = 400;
 /** Places in a text at which JSON may begin. */
 const STARTS_MAX = 32;
+const STARTS = /[{["]/;
 /** A pattern of a schema can take time that grows exponentially with the text. */
 const CHECK_MS_MAX = 500;
 
 /** Why a schema is not accepted, in plain words; undefined if it is. */
 export function schemaProblem(schema: OutputSchema): string | undefined {
   if (JSON.stringify(schema).length > SCHEMA_CHARS_MAX) return 'must be at most 64 KiB of JSON';
-  if (schema.type !== 'object') return 'must have "type": "object" at its root';
+  const problem = formProblem(schema);
+  if (problem !== undefined) return `is not a JSON Schema: ${problem}`;
+  if (isWrapped(schema) && /"\$ref":"#"/.test(JSON.stringify(schema)))
+    return 'must have "type": "object" at its root, because it refers to its root ("$ref": "#")';
   try {
     toValidator(schema);
     return undefined;
@@ -25,6 +30,30 @@ export function schemaProblem(schema: OutputSchema): string | undefined {
     const reason = error instanceof Error ? error.message.replace(/ in Zod\b.*/, '') : '';
     return `is not a JSON Schema that can be checked: ${reason.slice(0, MESSAGE_CHARS_MAX)}`;
   }
+}
+
+/** The member with the answer in the object that a provider is required to answer. */
+export const WRAPPED = 'value';
+
+/** Whether the root is not an object, which providers require. */
+export function isWrapped({ type }: OutputSchema): boolean {
+  return type !== 'object';
+}
+
+/** The schema that is sent: a root that is not an object becomes a member of one. */
+export function toSentSchema(schema: OutputSchema): OutputSchema {
+  if (!isWrapped(schema)) return schema;
+  // References are relative to the root.
+  const { $defs, definitions, $schema, ...value } = schema;
+  return {
+    ...($schema !== undefined && { $schema }),
+    type: 'object',
+    properties: { [WRAPPED]: value },
+    required: [WRAPPED],
+    additionalProperties: false,
+    ...($defs !== undefined && { $defs }),
+    ...(definitions !== undefined && { definitions }),
+  };
 }
 
 /** The JSON in an answer, checked against its schema. */
@@ -57,7 +86,9 @@ export function findJson(content: string): { readonly output: unknown } | undefi
     try {
       return { output: JSON.parse(text.slice(start)) };
     } catch {
-      start = text.indexOf('{', start === 0 && tries === 0 ? 0 : start + 1);
+      const from = start === 0 && tries === 0 ? 0 : start + 1;
+      const next = text.slice(from).search(STARTS);
+      start = next === -1 ? -1 : from + next;
     }
   }
   return undefined;

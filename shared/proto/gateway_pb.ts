@@ -138,7 +138,7 @@ export type Submission = Message<"codex.gateway.v1.Submission"> & {
   settings?: Settings | undefined;
 
   /**
-   * A JSON Schema of an object, as JSON text; the answer is JSON that matches it.
+   * A JSON Schema, as JSON text; the answer is JSON that matches it.
    *
    * @generated from field: string output_schema_json = 8;
    */

@@ -74,7 +74,17 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
 const GROUND_FLOOR_FILES = [
   ...['async', 'clock', 'errors', 'estimate-tokens', 'grpc-client', 'grpc-replacement'],
   ...['heap-share', 'log', 'make-directory'],
-  ...['message-parts', 'otlp-tracer', 'output-schema', 'pretty-log', 'protocol', 'slots', 'text', 'timings'],
+  ...[
+    'message-parts',
+    'otlp-tracer',
+    'output-schema',
+    'schema-form',
+    'pretty-log',
+    'protocol',
+    'slots',
+    'text',
+    'timings',
+  ],
   ...['token-buckets', 'trace', 'tracer'],
   ...['turn-events', 'turn-settings', 'usage', 'version'],
 ];

@@ -12,6 +12,11 @@ const CITY: OutputSchema = {
 describe('a schema of an answer', () => {
   it.each<[string, OutputSchema]>([
     ['an object', CITY],
+    ['any JSON', {}],
+    ['a list', { type: 'array', items: { type: ['string', 'null'] } }],
+    ['a text', { type: 'string', enum: ['a', 'b'] }],
+    ['one of several', { anyOf: [{ type: 'string' }, CITY] }],
+    ['with unknown keywords', { ...CITY, 'x-note': 5, propertis: 5 }],
     ['with references', { type: 'object', properties: { a: { $ref: '#/$defs/a' } }, $defs: { a: { type: 'array' } } }],
     [
       'that refers to itself',
@@ -22,9 +27,18 @@ describe('a schema of an answer', () => {
   });
 
   it.each<[OutputSchema, RegExp]>([
-    [{}, /^must have "type": "object" at its root$/],
-    [{ type: 'array', items: {} }, /^must have "type": "object" at its root$/],
-    [{ type: 'object', properties: { a: { type: 'strin' } } }, /^is not a JSON Schema that can be checked: .*strin/],
+    [{ type: 'array', items: { $ref: '#' } }, /^must have "type": "object" at its root, because/],
+    [{ type: 'object', properties: { a: { type: 'strin' } } }, /^is not a JSON Schema: properties.a.type must be of/],
+    [{ type: 'object', properties: 5 }, /^is not a JSON Schema: properties must be an object$/],
+    [{ type: 'object', properties: { a: 5 } }, /: properties.a must be an object$/],
+    [{ type: 'object', required: 'a' }, /: required must be a list of strings$/],
+    [{ type: 'object', properties: { a: { minimum: 'x' } } }, /: properties.a.minimum must be a number$/],
+    [{ type: 'object', properties: { a: { maxLength: -1 } } }, /maxLength must be an integer of at least 0$/],
+    [{ type: 'object', properties: { a: { enum: 'x' } } }, /: properties.a.enum must be a list of values$/],
+    [{ type: 'object', properties: { a: { anyOf: {} } } }, /: properties.a.anyOf must be a list of schemas$/],
+    [{ type: 'array', items: [{ type: 'x' }] }, /: items.0.type must be of/],
+    [{ type: 'object', additionalProperties: 3 }, /: additionalProperties must be an object$/],
+    [{ type: 'object', title: 3 }, /: title must be a string$/],
     [{ type: 'object', properties: { a: { type: 'string', pattern: '(' } } }, /^is not a JSON Schema .*expression/],
     [{ type: 'object', properties: { a: { $ref: '#/$defs/no' } } }, /Reference not found/],
     [{ type: 'object', properties: { a: { $ref: 'https://example.com/a' } } }, /External \$ref/],

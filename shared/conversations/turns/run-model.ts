@@ -3,7 +3,7 @@ import { providerOf } from '../../config/model-id.ts';
 import type { Outcome } from '../../engines/engine.ts';
 import { RpcError, toRpcError } from '../../errors.ts';
 import type { MessagePart } from '../../message-parts.ts';
-import { readOutput } from '../../output-schema.ts';
+import { isWrapped, readOutput } from '../../output-schema.ts';
 import type { Span } from '../../timings.ts';
 import type { EngineEvent, FailedModel, TurnEvent } from '../../turn-events.ts';
 import type { TurnDeps } from '../deps.ts';
@@ -13,6 +13,7 @@ import { timed } from './timed.ts';
 import type { AdmittedTurn } from './turn.ts';
 import { splitEvent, toTaskStarted, toTurnInput } from './turn-input.ts';
 import { traceTurn } from './turn-spans.ts';
+import { createUnwrapper } from './unwrap-answer.ts';
 
 /** The events and the answer that the engine has yielded so far. */
 export interface Progress {
@@ -58,6 +59,14 @@ export async function runModel(
     const record = (part: MessagePart): void => void progress.parts.push(part);
     let isBegun = false;
     const generator = engine.run(toTurnInput(admitted, context), { signal, record });
+    const unwrapper = admitted.outputSchema && isWrapped(admitted.outputSchema) ? createUnwrapper() : undefined;
+    const pass = (event: EngineEvent): void => {
+      for (const part of splitEvent(event)) append(part);
+      if ('AgentMessageDelta' in event) progress.text += event.AgentMessageDelta.delta;
+    };
+    const passText = (delta = ''): void => {
+      if (delta !== '') pass({ AgentMessageDelta: { delta } });
+    };
     for (;;) {
       const step = await generator.next().catch((error: unknown) => {
         traced?.failed(toRpcError(signal.aborted ? signal.reason : error).reason);
@@ -65,15 +74,18 @@ export async function runModel(
       });
       if (step.done) {
         traced?.completed(step.value);
-        return step.value;
+        if (unwrapper === undefined) return step.value;
+        passText(unwrapper.end());
+        return { ...step.value, content: progress.text };
       }
       traced?.event(step.value);
       if (!isBegun && isOfAnswer(step.value)) {
         isBegun = true;
         onBegun();
       }
-      for (const event of splitEvent(step.value)) append(event);
-      if ('AgentMessageDelta' in step.value) progress.text += step.value.AgentMessageDelta.delta;
+      if (unwrapper !== undefined && 'AgentMessageDelta' in step.value)
+        passText(unwrapper.add(step.value.AgentMessageDelta.delta));
+      else pass(step.value);
       if ('ContextTrimmed' in step.value) {
         progress.budget = { model: lease.model, tokens: step.value.ContextTrimmed.budget_tokens };
       }

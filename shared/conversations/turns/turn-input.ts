@@ -1,5 +1,6 @@
 // Builds the input of an engine for an admitted turn, and the first event of the turn, which describes it.
 import type { TurnInput } from '../../engines/engine.ts';
+import { toSentSchema } from '../../output-schema.ts';
 import { splitText } from '../../text.ts';
 import type { FailedModel, OmittedTool, TurnEvent } from '../../turn-events.ts';
 import type { Context } from '../records/context.ts';
@@ -43,7 +44,7 @@ export function toTurnInput(admitted: AdmittedTurn, { messages, trimmed }: Conte
     ...(instructions === undefined ? {} : { instructions }),
     ...(settings === undefined ? {} : { settings }),
     ...(conversation.branch === undefined ? {} : { branch: conversation.branch }),
-    ...(outputSchema === undefined ? {} : { outputSchema }),
+    ...(outputSchema === undefined ? {} : { outputSchema: toSentSchema(outputSchema) }),
     ...(credential === undefined ? {} : { credential }),
     ...(tools === undefined ? {} : { tools }),
     ...(retryWaitMsMax === undefined ? {} : { retryWaitMsMax }),

@@ -22,7 +22,7 @@ export const OutputSchemaParam = z
     const message = schemaProblem(schema);
     if (message !== undefined) context.addIssue({ code: 'custom', message });
   })
-  .describe('A JSON Schema of an object: the answer is JSON that matches it, parsed in `output`');
+  .describe('A JSON Schema: the answer is JSON that matches it, parsed in `output`');
 
 export const Warnings = z
   .array(z.object({ setting: z.string(), message: z.string() }))

@@ -77,7 +77,41 @@ it('an answer that does not match its schema is an error with the issues; its te
 });
 
 it('a schema that cannot be checked is refused before the prompt is charged', () => {
-  const checked = checkParams(conversationPrompt.params, { prompt: 'hi', output_schema: { type: 'array' } });
-  const message = 'output_schema must have "type": "object" at its root';
+  const checked = checkParams(conversationPrompt.params, { prompt: 'hi', output_schema: { type: 'list' } });
+  const message =
+    'output_schema is not a JSON Schema: type must be of string, number, integer, boolean, object, array, null';
   expect(checked).toEqual({ issues: [{ path: 'output_schema', message }] });
+});
+
+it.each([
+  {
+    what: 'a list',
+    schema: { type: 'array', items: { type: 'integer' } },
+    ...{ chunks: ['{"va', 'lue" : [1, ', '2]', ' }\n'], content: '[1, 2] \n', output: [1, 2] },
+  },
+  {
+    what: 'a text with braces',
+    schema: { type: 'string' },
+    ...{ chunks: ['{"value":"a } b', ' {"', '}'], content: '"a } b {"', output: 'a } b {' },
+  },
+  {
+    what: 'no object around it',
+    schema: { type: 'array' },
+    ...{ chunks: ['[1', ', {"a":1}]'], content: '[1, {"a":1}]', output: [1, { a: 1 }] },
+  },
+  {
+    what: 'text before it',
+    schema: { type: 'array' },
+    ...{ chunks: ['So: {', '"value":[true]}'], content: 'So: [true]', output: [true] },
+  },
+])('an answer to a schema without an object at its root is sent as such: $what', async (row) => {
+  fixture.provider.behave(() => ({ chunks: row.chunks }));
+  const stream = a.stream('hello', { output_schema: row.schema });
+  const { content, output } = await stream.answer;
+  expect({ content, output }).toEqual({ content: row.content, output: row.output });
+  const deltas = stream.events.map(({ event }) => ('AgentMessageDelta' in event ? event.AgentMessageDelta.delta : ''));
+  expect(deltas.join('')).toBe(content);
+  expect(JSON.stringify(fixture.provider.requests.at(-1)?.body)).toContain('"properties":{"value":{"type":');
+  const { messages } = await a.call(conversationHistory, { session_id: 's' });
+  expect(messages.at(-1)).toMatchObject({ content });
 });

@@ -1,0 +1,50 @@
+// Providers require a schema with an object at its root. The answer to another schema is a member of an object
+// (output-schema.ts): its text is taken out of the object while it arrives, so that readers receive the answer itself.
+import { WRAPPED } from '../../output-schema.ts';
+
+const BEGINNING = new RegExp(`\\{\\s*"${WRAPPED}"\\s*:\\s*`);
+/** What may follow the answer: the end of the object, and of a code block around it. */
+const END = /[\s}`]*$/;
+
+export interface Unwrapper {
+  /** Returns the part of the answer that is certain by now. */
+  add(text: string): string;
+  /** The rest, at the end of the answer. */
+  end(): string;
+}
+
+export function createUnwrapper(): Unwrapper {
+  let isInside = false;
+  let held = '';
+  return {
+    add(text) {
+      held += text;
+      let out = '';
+      if (!isInside) {
+        const found = BEGINNING.exec(held);
+        const from = found?.index ?? partAt(held);
+        out = held.slice(0, from);
+        held = held.slice(from + (found?.[0].length ?? 0));
+        isInside = found !== null;
+        if (!isInside) return out;
+      }
+      const end = END.exec(held)?.index ?? held.length;
+      out += held.slice(0, end);
+      held = held.slice(end);
+      return out;
+    },
+    end() {
+      const at = held.lastIndexOf('}');
+      const rest = isInside && at !== -1 ? held.slice(0, at) + held.slice(at + 1) : held;
+      held = '';
+      return rest;
+    },
+  };
+}
+
+/** Where a beginning starts that is not complete yet; the length of the text if none does. */
+function partAt(text: string): number {
+  const from = text.lastIndexOf('{');
+  const isPart = from !== -1 && `{"${WRAPPED}":`.startsWith(text.slice(from).replaceAll(/\s/g, ''));
+  return isPart ? from : text.length;
+}
