@@ -150,7 +150,10 @@ export function createDirectEngine(
           attempt -= 1;
           continue;
         }
-        if (!progress.started && (settings.leaveOut(error) || cache.leaveOut(error))) {
+        if (
+          !progress.started &&
+          (models.leaveOut(provider, error) || settings.leaveOut(error) || cache.leaveOut(error))
+        ) {
           attempt -= 1;
           continue;
         }

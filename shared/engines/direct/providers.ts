@@ -4,10 +4,12 @@ import type { LanguageModelV4 } from '@ai-sdk/provider';
 import type { OAuth2Client } from 'google-auth-library';
 import { type Config, PROVIDER_URLS } from '../../config/config.ts';
 import type { ModelProvider } from '../../config/model-providers.ts';
+import type { RpcError } from '../../errors.ts';
 import { splitQuery, toBaseUrl, toServerUrl, withQuery } from '../../net/base-url.ts';
 import type { Credential } from '../engine.ts';
 import type { Fetch } from './provider-fetch.ts';
 import { isProviderName, type ProviderName, type Wire } from './provider-names.ts';
+import { type ChatExtras, createChatExtras, withItemTypes } from './server-requests.ts';
 
 /** For a Vertex endpoint other than Google's, and credentials other than the application default ones. */
 export interface GoogleOptions {
@@ -21,6 +23,8 @@ export interface Models {
    * not configured.
    */
   get(provider: string, modelId: string, credential?: Credential): Promise<LanguageModelV4>;
+  /** Leaves out what a server of the operator refuses with this error; false if it refuses something else. */
+  leaveOut(provider: string, error: RpcError): boolean;
 }
 
 type MakeModel = (modelId: string, credential: Credential | undefined) => LanguageModelV4;
@@ -36,11 +40,14 @@ interface ModelsOptions {
 
 export function createModels(providers: Config['providers'], options: ModelsOptions): Models {
   const loading = new Map<string, Promise<MakeModel>>();
+  const extras = new Map<string, ChatExtras>();
   const start = async (provider: string): Promise<MakeModel> => {
     if (isProviderName(provider)) return LOADERS[provider](providers, options);
     const server = options.modelProviders?.get(provider);
     if (server === undefined) throw new Error(`${provider} is not configured`);
-    return loadServer(provider, server, options.fetch(server.wire));
+    const extra = createChatExtras();
+    extras.set(provider, extra);
+    return loadServer({ name: provider, ...server }, options.fetch(server.wire), extra);
   };
   const load = (provider: string): Promise<MakeModel> => {
     let made = loading.get(provider);
@@ -54,6 +61,7 @@ export function createModels(providers: Config['providers'], options: ModelsOpti
   };
   return {
     get: async (provider, modelId, credential) => (await load(provider))(modelId, credential),
+    leaveOut: (provider, error) => extras.get(provider)?.leaveOut(error) ?? false,
   };
 }
 
@@ -73,7 +81,8 @@ const LOADERS: Readonly<Record<ProviderName, Loader>> = {
   async openai({ openai }, { fetch: toFetch, providerUrls = PROVIDER_URLS }) {
     const fetch = toFetch('responses');
     const { createOpenAI } = await import('@ai-sdk/openai');
-    const connect = (apiKey: string, baseUrl: string) => createOpenAI({ apiKey, ...connection(baseUrl, fetch) });
+    const connect = (apiKey: string, baseUrl: string) =>
+      createOpenAI({ apiKey, ...connection(baseUrl, isOpenAi(baseUrl) ? fetch : withItemTypes(fetch)) });
     const own = openai && connect(openai.apiKey, openai.baseUrl ?? PROVIDER_URLS.openai);
     return (modelId, credential) =>
       choose('openai', own, credential && connect(credential.token(), providerUrls.openai)).responses(modelId);
@@ -101,13 +110,20 @@ const LOADERS: Readonly<Record<ProviderName, Loader>> = {
   },
 };
 
+function isOpenAi(baseUrl: string): boolean {
+  return baseUrl.startsWith(PROVIDER_URLS.openai);
+}
+
 /** A server of the operator. Without a key only its own headers are sent. */
-async function loadServer(name: string, server: ModelProvider, fetch: Fetch): Promise<MakeModel> {
-  const { apiKey = '', headers } = server;
-  const connected = withPath(toServerUrl(server.baseUrl), fetch);
-  if (server.wire === 'chat') {
+async function loadServer(
+  { name, wire, baseUrl, apiKey = '', headers }: ModelProvider & { readonly name: string },
+  fetch: Fetch,
+  extras: ChatExtras,
+): Promise<MakeModel> {
+  const connected = withPath(toServerUrl(baseUrl), wire === 'chat' ? fetch : withItemTypes(fetch));
+  if (wire === 'chat') {
     const { createOpenAICompatible } = await import('@ai-sdk/openai-compatible');
-    const options = { includeUsage: true, supportsStructuredOutputs: true };
+    const options = { includeUsage: true, supportsStructuredOutputs: true, transformRequestBody: extras.fit };
     const own = createOpenAICompatible({ name, apiKey, headers: { ...headers }, ...options, ...connected });
     return (modelId) => own.chatModel(modelId);
   }

@@ -1,6 +1,7 @@
 // What a turn sends of the turns before it, in every wire format through the real SDK providers: tool calls with their
 // results, reasoning to the model that signed it, each request as the beginning of the next.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import { decodeDetail, encodeDetail } from '../../../shared/conversations/records/message-detail.ts';
 import type { Credential, Message, Toolset } from '../../../shared/engines/engine.ts';
 import type { MessagePart } from '../../../shared/message-parts.ts';
@@ -36,12 +37,21 @@ function toAnswer(content: string, parts: readonly MessagePart[], model: string)
 
 const ask = (content: string): Message => ({ role: 'user', content });
 
-/** The list of messages in the body of a request, by its wire. */
+const Messages = z.array(z.unknown());
+
+/** The marks of the prompt cache move on with each request. */
+function withoutMarks(list: readonly unknown[]): readonly unknown[] {
+  return Messages.parse(
+    JSON.parse(JSON.stringify(list, (key, value) => (key === 'cache_control' ? undefined : value))),
+  );
+}
+
+/** The list of messages in the body of a request, by its wire, without marks of the cache. */
 function sentMessages(index = -1): readonly unknown[] {
   const body = provider.requests.at(index)?.body;
   for (const name of ['messages', 'input', 'contents']) {
     const list: unknown = typeof body === 'object' && body !== null ? Reflect.get(body, name) : undefined;
-    if (Array.isArray(list)) return list;
+    if (Array.isArray(list)) return withoutMarks(list);
   }
   throw new Error('no messages');
 }

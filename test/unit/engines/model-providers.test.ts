@@ -1,9 +1,13 @@
 // Servers of the operator that speak the wire of OpenAI: how they are reached, and streams as real servers write them.
+
+import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import { loadConfig } from '../../../shared/config/load-config.ts';
-import type { Toolset } from '../../../shared/engines/engine.ts';
+import type { Message, Toolset } from '../../../shared/engines/engine.ts';
 import { createEngines } from '../../../shared/engines/engines.ts';
 import { errorFields } from '../../../shared/log.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
@@ -245,6 +249,64 @@ describe.each(STREAMS.map(([name, body, usage = {}]) => [name, body, usage] as c
     });
   },
 );
+
+it.each([
+  ['chat completions', 'groq/m', 'chat-llama-cpp.sse', 'length'],
+  // It reports an answer that was cut at the limit as complete.
+  ['Responses', 'my-server/m', 'responses-llama-cpp.sse', 'stop'],
+])('a recorded stream of llama.cpp (b11434) is an answer: %s', async (_wire, model, file, finishReason) => {
+  const body = readFileSync(join(import.meta.dirname, '../../support/fakes/streams', file), 'utf8');
+  provider.behave(() => ({ body, pieceBytes: 100 }));
+  const { outcome } = await runTurn(createTestEngine(provider), { model });
+  expect(outcome).toMatchObject({ content: 'Hello there,', finishReason });
+  expect(outcome.usage).toMatchObject({ input_tokens: 33, output_tokens: 3, total_tokens: 36 });
+});
+
+const CONVERSATION: readonly Message[] = [
+  { role: 'user', content: 'one' },
+  {
+    role: 'assistant',
+    content: 'two',
+    model: 'groq/m',
+    parts: [
+      { type: 'reasoning', text: 'Hm' },
+      { type: 'text', text: 'two' },
+    ],
+  },
+  { role: 'user', content: 'three' },
+];
+
+it.each(['my-server/m', 'openai/m'])('each message to %s has a type, which llama.cpp requires', async (model) => {
+  await runTurn(createTestEngine(provider), { model, messages: CONVERSATION });
+  const { input } = z.object({ input: z.array(z.object({ type: z.string() })) }).parse(provider.requests.at(-1)?.body);
+  expect(input.map(({ type }) => type)).toEqual(['message', 'message', 'message']);
+});
+
+it.each([
+  ['stream_options', 'body: stream_options: Extra inputs are not permitted', 422],
+  [
+    'reasoning_content',
+    "'messages.1' : for 'role:assistant' the following must be satisfied[('messages.1' : property 'reasoning_content' is unsupported)]",
+    400,
+  ],
+])('a server that does not know %s gets no more of them', async (member, message, status) => {
+  provider.behave(({ body }) => (JSON.stringify(body).includes(member) ? { status, message } : { text: 'fine' }));
+  const engine = createTestEngine(provider);
+  const from = provider.calls;
+  for (let turn = 0; turn < 2; turn++) {
+    const { outcome } = await runTurn(engine, { model: 'groq/m', messages: CONVERSATION });
+    expect(outcome).toMatchObject({ content: 'fine' });
+    expect(outcome).not.toHaveProperty('warnings');
+  }
+  expect(provider.calls - from).toBe(3);
+});
+
+it('a server that lacks one of them is not repeated without it', async () => {
+  provider.behave(() => ({ status: 400, message: 'Missing reasoning_content field in the assistant message' }));
+  const from = provider.calls;
+  await failTurn(createTestEngine(provider), { model: 'groq/m', messages: CONVERSATION });
+  expect(provider.calls - from).toBe(1);
+});
 
 describe('a tool call of a server with chat completions', () => {
   const call = (one: object, reason: string | null = null) =>
