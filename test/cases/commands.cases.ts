@@ -219,7 +219,7 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
   describeWith('memory', `commands ${name}, with less memory than they take`, async () => {
     const { commands, stdioServers } = (await (await create({ ownerMemoryBytes: 96 << 20 })).open()).ports;
 
-    it('are killed, also for memory that no process has as its own, and say so; others go on', async () => {
+    it('are killed, also for memory that no process has as its own, and say so; others continue', async () => {
       const { signal } = options();
       const other = await stdioServers.start('b', { command: 'cat', args: [], env: {} }, signal);
       const killed = await commands.run({ keyId: 'a', argv: ['/usr/bin/python3', '-c', MEMFDS] }, options());

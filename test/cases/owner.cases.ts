@@ -98,7 +98,7 @@ export function ownerCases(name: string, openRaw: () => Promise<RawStore>): void
       await expectErased(before);
     });
 
-    it('goes on where a call stopped, on another instance, also in a session that was half deleted', async () => {
+    it('continues where a call stopped, on another instance, also in a session that was half deleted', async () => {
       const before = await raw.rows();
       for (const session_id of ['s0', 's1']) await a.prompt('x'.repeat(50_000), { session_id }, { owner: OWNER });
       await flush();

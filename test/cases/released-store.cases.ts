@@ -79,7 +79,7 @@ export function releasedStoreCases({ kind, open }: ReleasedStores): void {
       expect(read.length).toBeGreaterThan(30);
     });
 
-    it('keeps the history of a session, and the next prompt goes on with it', async () => {
+    it('keeps the history of a session, and the next prompt continues with it', async () => {
       expect(await historyOf('talk')).toMatchObject(expected.history);
       const before = await a.call(conversationStatus, { session_id: 'talk' });
       expect((await a.prompt('and now?', { session_id: 'talk' })).content).toBe('answer');
@@ -110,7 +110,7 @@ export function releasedStoreCases({ kind, open }: ReleasedStores): void {
       expect(resumed).toMatchObject({ status: 'completed' });
     });
 
-    it('ends the turn that was killed, and its session goes on', async () => {
+    it('ends the turn that was killed, and its session continues', async () => {
       fixture.clock.advance(31_000);
       await a.prompt('and now?', { session_id: 'killed' });
       const { messages } = await historyOf('killed');
@@ -149,7 +149,7 @@ export function releasedStoreCases({ kind, open }: ReleasedStores): void {
       expect(Buffer.from(rollout ?? []).toString()).toBe('the record of a thread');
     });
 
-    it('goes on with the usage of the day', async () => {
+    it('continues with the usage of the day', async () => {
       const { ledger } = a.services.conversations;
       const before = await ledger.today('default');
       expect(before.turns).toBe(14);

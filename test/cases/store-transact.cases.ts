@@ -21,7 +21,7 @@ export function storeTransactCases({ store, clock }: StoreFixture): void {
     expect(snapshots).toEqual(await store().get([ref]));
   });
 
-  it('goes on from the snapshots of its own last commit', async () => {
+  it('continues from the snapshots of its own last commit', async () => {
     const ref = freshRef();
     let cached = (await transact(store(), [ref], increment(ref))).snapshots;
     for (let round = 0; round < 3; round++) {

@@ -173,7 +173,7 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
     expect(available).toMatchObject({ exec: true, apply: true, 'conversation.status': undefined });
   });
 
-  it('ends the command of a client that hangs up', async () => {
+  it('ends the command of a client that disconnects', async () => {
     const mark = marker();
     const body = { jsonrpc: '2.0', method: 'exec', params: { command: 'sleep', args: [mark] }, id: 1 };
     const req = request(`${gateway.url}/jsonrpc`, {

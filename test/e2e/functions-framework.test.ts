@@ -106,7 +106,7 @@ describe('bodies', () => {
 });
 
 describe('what goes wrong', () => {
-  it('an error in a handler is a masked JSON 500, never a stack, and the process goes on', async () => {
+  it('an error in a handler is a masked JSON 500, never a stack, and the process continues', async () => {
     const fn = await start();
     const response = await fetch(`${fn.url}/throw`);
     expect(response.status).toBe(500);

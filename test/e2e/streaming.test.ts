@@ -98,7 +98,7 @@ it.each([
   ['in its session', { session_id: 'same-request' }],
   ['in a session that the gateway named', {}],
 ])(
-  'the request of a stream that was cut, made again with Last-Event-ID, goes on with its turn: %s',
+  'the request of a stream that was cut, made again with Last-Event-ID, continues with its turn: %s',
   async (_, where) => {
     const calls = provider.calls;
     const params = { prompt: '[[chunks 40 every 20]]', ...where };

@@ -122,7 +122,7 @@ function limiterTests(get: () => Emulator): void {
     await proxy.stop();
   });
 
-  test('a store that hangs is an outage within seconds, never a 429, calls stop waiting for it, and the limit stays exact', {
+  test('a store that does not answer is an outage within seconds, never a 429, calls stop waiting for it, and the limit stays exact', {
     timeout: 60_000,
   }, async () => {
     expect((await gateway.run({ keyId, limits: LIMITS, calls: 30 })).outcomes).toEqual({ admitted: 30 });

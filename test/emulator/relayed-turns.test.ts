@@ -112,7 +112,7 @@ describeWith('emulators', 'turns of a function on its companion', () => {
   );
 
   it(
-    'the companion is killed in mid-stream: the client gets an error, another instance ends the turn and goes on',
+    'the companion is killed in mid-stream: the client gets an error, another instance ends the turn and continues',
     async () => {
       const session_id = 'killed';
       // The lease of the killed instance is over soon.

@@ -120,7 +120,7 @@ describeWith('emulators', 'bundles on one Firestore', () => {
     });
 
     it(
-      'a Codex turn on one companion is cancelled from another and from the function, and goes on elsewhere',
+      'a Codex turn on one companion is cancelled from another and from the function, and continues elsewhere',
       async () => {
         const [first, second] = [await open(a), await open(b)];
         const session_id = 'codex';
@@ -187,7 +187,7 @@ describeWith('emulators', 'bundles on one Firestore', () => {
     );
 
     it.concurrent(
-      'a sandbox service that is killed: each call ends and says so, and the session goes on when it is back',
+      'a sandbox service that is killed: each call ends and says so, and the session continues when it is back',
       async ({ expect }) => {
         const port = await freePort();
         const service = await startService('lost', port);

@@ -35,7 +35,7 @@ describeWith('emulators', 'Firestore store under faults', () => {
     await emulator.stop();
   });
 
-  it('answers unavailable at the deadline of every kind of call while Firestore hangs', {
+  it('answers unavailable at the deadline of every kind of call while Firestore does not answer', {
     timeout: 30_000,
   }, async () => {
     const store = open();

@@ -166,7 +166,7 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
     expect(provider.calls - before).toBe(1);
   }, 60_000);
 
-  it('a provider that hangs, always answers 429 or cuts its stream ends the turn, in at most 3 calls', async () => {
+  it('a provider that does not answer, always answers 429 or cuts its stream ends the turn, in at most 3 calls', async () => {
     const impatient = await startGateway(inject('firestoreHost'), project, { GATEWAY_TURN_TIMEOUT_MS: '1500' });
     const cases = [
       { prompt: '[[hang headers]]', reason: 'upstream_timeout', calls: 1 },

@@ -235,7 +235,7 @@ describe('outage', () => {
     await keys.ping();
   });
 
-  it('does not make calls wait for a source that hangs: one waits for the deadline at most, the rest use what is known', async () => {
+  it('does not make calls wait for a source that does not answer: one waits for the deadline at most, the rest use what is known', async () => {
     const { fake, outcomeOf, advance } = await start();
     fake.add('a-key');
     await outcomeOf('a-key');

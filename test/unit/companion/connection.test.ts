@@ -256,7 +256,7 @@ describe('calls', () => {
 });
 
 describe('a reader that is slow', () => {
-  it('pauses what it reads, and gets all of it in order when it goes on', async () => {
+  it('pauses what it reads, and gets all of it in order when it continues', async () => {
     const flood = createFlood();
     const fixture = await fixtureOf({ methods: [flood.method] });
     const client = await fixture.connect();
@@ -314,7 +314,7 @@ describe('a peer', () => {
     await expect.poll(() => fixture.sockets.size).toBe(0);
   });
 
-  it('a peer that goes on calling needs no pongs', async () => {
+  it('a peer that continues calling needs no pongs', async () => {
     const fixture = await fixtureOf({ sockets: { tickMs: 10, pingMs: 400 } });
     const client = await openRaw(fixture.port, KEY);
     for (let pings = 1; pings <= 4; pings++) {

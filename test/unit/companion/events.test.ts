@@ -247,7 +247,7 @@ describe('a cursor', () => {
     expect([...got, ...seen(client)]).toHaveLength(n);
   });
 
-  it('goes on after an event and a cursor of a clock that was 400 days ahead', async () => {
+  it('continues after an event and a cursor of a clock that was 400 days ahead', async () => {
     const fixture = await fixtureOf();
     const farMs = Date.now() + 400 * 86_400_000;
     await put(fixture.services, 1, farMs);

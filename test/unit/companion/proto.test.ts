@@ -60,7 +60,7 @@ describe('a submission', () => {
     ).toEqual(replayed.map(({ params }) => ({ seq: params?.seq, event: params?.event })));
   });
 
-  it('goes on when the connection ends', async () => {
+  it('continues when the connection ends', async () => {
     const first = await fixture.connect();
     const binary = binaryOf(first);
     binary.submit('a', 's', { prompt: 'word '.repeat(200) });
@@ -141,7 +141,7 @@ describe('a binary message that is no submission', () => {
     ['a megabyte of noise', Buffer.concat([Buffer.of(0x0f), randomBytes((1 << 20) - 1)])],
   ];
 
-  it('a binary message that is no submission is refused with -32602 and the reason, one by one, and the connection goes on', async () => {
+  it('a binary message that is no submission is refused with -32602 and the reason, one by one, and the connection continues', async () => {
     await start();
     const client = await fixture.connect();
     const binary = binaryOf(client);

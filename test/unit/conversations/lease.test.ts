@@ -280,7 +280,7 @@ describe('a lease', () => {
   });
 });
 
-it('follows a turn to its end although the watch of the store has failed for good', async () => {
+it('follows a turn to its end although the watch of the store has failed permanently', async () => {
   const follower = await fixture.instance();
   // As the SDK's listeners end when they have met too many errors in a row.
   follower.line.watch = (_ref, _listener, onError) => {

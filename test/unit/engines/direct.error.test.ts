@@ -297,7 +297,7 @@ describe('what differs by provider', () => {
       expect(JSON.stringify(errorFields(result.error))).not.toContain(KEY);
     });
 
-    it('does not wait for a token service that hangs', async () => {
+    it('does not wait for a token service that does not answer', async () => {
       refuse = false;
       expect((await failTurn(createEngineWithTokens(), { model })).error.reason).toBe('upstream_timeout');
     });

@@ -164,7 +164,7 @@ describe('a relayed prompt', () => {
     expect(forwarded).toEqual([]);
   });
 
-  it('streams its events with their ids, and a repeated request goes on after the last one', async () => {
+  it('streams its events with their ids, and a repeated request continues after the last one', async () => {
     const params = { prompt: '[[chunks 20]]', session_id: 'streamed' };
     const stream = follow(cloud.url, 'conversation.prompt', params);
     expect((await stream.answer)?.result).toMatchObject({ type: 'ai_response', session_id: 'streamed' });
@@ -219,7 +219,7 @@ describe('a relayed prompt', () => {
     expect(first.events.at(-1)?.event).toHaveProperty('TurnAborted');
   });
 
-  it('goes on when its client has left, and its request stays open until the turn has ended', async () => {
+  it('continues when its client has left, and its request stays open until the turn has ended', async () => {
     const gate = Promise.withResolvers<void>();
     provider.behave(() => ({ chunks: ['a', 'b'], gate: (index) => (index === 2 ? gate.promise : Promise.resolve()) }));
     const arrived = [cloud.next('function'), cloud.next('companion')] as const;

@@ -53,7 +53,7 @@ describe('a session with MCP servers on the companion', async () => {
     expect(await prompt('warm', 'hello')).toMatchObject({ content: 'You said: hello', forwarded: 0 });
   });
 
-  it('goes on with them when the companion’s instance was recycled', async () => {
+  it('continues with them when the companion’s instance was recycled', async () => {
     await connect('recycled');
     await cloud.recycle();
     const first = await prompt('recycled');

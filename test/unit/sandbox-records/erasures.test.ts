@@ -65,7 +65,7 @@ it('is repeated by another process, for what was started before, and once', asyn
   expect(await recorded()).toBe(0);
 });
 
-it('goes on after one that fails, which is repeated later', async () => {
+it('continues after one that fails, which is repeated later', async () => {
   isAway = true;
   for (const owner of ['a', 'b', 'c']) {
     await open('service').erase({ owner });

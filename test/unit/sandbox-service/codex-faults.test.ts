@@ -97,7 +97,7 @@ describeWith('codex', 'faults of the sandbox service in a Codex turn', () => {
     proxy.delay(0);
   });
 
-  it('a connection that is cut while a command of Codex runs: the turn goes on', async () => {
+  it('a connection that is cut while a command of Codex runs: the turn continues', async () => {
     const mark = freshMark();
     const turn = prompt('cut', `run sleep 1; echo ${mark}`);
     await expect.poll(() => isRunning(mark), { timeout: 20_000 }).toBe(true);

@@ -133,7 +133,7 @@ describeWith('bubblewrap', 'faults of the sandbox service', () => {
     client.socket.close();
   });
 
-  it('a connection that loses everything: calls end, what ran for them is ended, terminals go on', async () => {
+  it('a connection that loses everything: calls end, what ran for them is ended, terminals continue', async () => {
     const client = await openSocket(gateway);
     const session_id = 'lost';
     await client.call('interactive.start', { session_id });

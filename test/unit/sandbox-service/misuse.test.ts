@@ -97,7 +97,7 @@ describeWith('bubblewrap', 'a sandbox service', () => {
     await expect(run(spec, more)).rejects.toMatchObject({ reason: 'invalid_params' });
   });
 
-  it('refuses a specification beyond the bound, and goes on', async () => {
+  it('refuses a specification beyond the bound, and continues', async () => {
     const spec = { argv: ['true', 'x'.repeat(SPEC_BYTES_MAX)] };
     await expect(run(spec)).rejects.toMatchObject({ reason: 'payload_too_large' });
     expect(await run({ argv: ['true'] })).toMatchObject({ exit_code: 0 });

@@ -87,7 +87,7 @@ describeWith('bubblewrap', 'a gateway with a sandbox service', () => {
     client.socket.close();
   });
 
-  it('says that a command may have had an effect when the service is killed, and goes on with the next one', async () => {
+  it('says that a command may have had an effect when the service is killed, and continues with the next one', async () => {
     const mark = freshMark();
     const call = post(gateway, 'exec', shell(`sleep ${mark}`));
     await expect.poll(() => isRunning(mark)).toBe(true);
