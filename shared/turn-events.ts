@@ -49,7 +49,7 @@ export interface EnginePayloads {
   /** Repeats the deltas since the one before. */
   readonly AgentReasoning: { readonly text: string };
   readonly TokenCount: Usage;
-  /** A call to the provider failed and is repeated, after a wait where the provider requested one; the turn goes on. */
+  /** A call to the provider failed and is repeated, after a wait if the provider requested one; the turn continues. */
   readonly StreamError: { readonly message: string; readonly attempt: number; readonly retry_in_ms?: number };
   /**
    * The provider refused the conversation as too long: the call is repeated with its newest `messages` messages,

@@ -38,7 +38,7 @@ export const Limits = defineDocument({
   id: 'hash of key id',
   holds: 'the windows, the revoke flag, the blocks of busy owners, the tokens of the day of an erasure',
   writtenBy: 'every call; for busy owners every block',
-  kept: '800 days after the last window; a revoked key’s for good',
+  kept: '800 days after the last window; that of a revoked key permanently',
 });
 
 /** `limits/<SHA-256 of the key id, base64url>`; the hash makes a valid document id of any key id. */

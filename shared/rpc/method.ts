@@ -26,7 +26,7 @@ export interface MethodDefinition<Context, Params extends ZodObject = ZodObject,
    * of its context).
    */
   placeOf?(params: z.output<Params>, context: Context): Place | Promise<Place>;
-  /** A call runs a turn, which goes on when its client has disconnected. */
+  /** A call runs a turn, which continues when its client has disconnected. */
   readonly isTurn?: true;
   /** A call uses several megabytes while it builds its response, so an instance runs only a few of them at a time. */
   readonly isBulky?: true;

@@ -70,7 +70,7 @@ export const Deployments = defineDocument({
   id: 'hash of service and region',
   holds: 'latest state',
   writtenBy: 'the `deployments` subscriber',
-  kept: 'for good',
+  kept: 'permanently',
 });
 export type DeploymentDocument = DocumentOf<typeof Deployments>;
 

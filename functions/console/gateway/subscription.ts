@@ -1,4 +1,4 @@
-// A subscription as one call that lasts: the gateway answers it at once, and its events follow until the user stops it.
+// A subscription as one long call: the gateway answers it immediately, and its events follow until the user stops it.
 // A cut ends it; event-feed.ts continues after one.
 import { networkError } from '../../../shared/client/gateway-error.ts';
 import { METHODS, NOTIFICATIONS } from '../../../shared/protocol.ts';

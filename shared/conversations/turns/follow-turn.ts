@@ -79,7 +79,7 @@ export function followTurn(
   };
 
   const runCheck = (): void => void check().catch(onError);
-  // A watch may end for good, for example in an outage; from then on the checks deliver the events, a little later.
+  // A watch may end permanently, for example in an outage. Then the checks deliver the events, a little later.
   const unwatch = Turns.watch(store, Turns.ref(turnId), onRecord, () => {
     watching = false;
   });

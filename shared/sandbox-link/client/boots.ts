@@ -69,7 +69,7 @@ export function createBootFollower({ keeper, records, clock, log }: BootFollower
     if (!closed.signal.aborted && isOlder(keeper().link)) void move();
   }
 
-  /** Whether there is a newer boot that speaks a protocol of this process. */
+  /** Whether there is a newer boot that supports a protocol version of this process. */
   function isOlder(link: GatewayLink | undefined): link is GatewayLink {
     if (link === undefined || newest === undefined || commonVersion(newest.protocol) === undefined) return false;
     return isNewer(newest, link.sandbox, clock.now());
