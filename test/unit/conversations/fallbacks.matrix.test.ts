@@ -7,7 +7,13 @@ import type { Engine, Engines } from '../../../shared/engines/engine.ts';
 import { createEngines } from '../../../shared/engines/engines.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
 import type { Script } from '../../support/fakes/model-provider-script.ts';
-import { byPrompt, MODEL as CODEX, type Fixture as CodexFixture, setUpFixture } from '../../support/fixtures/codex.ts';
+import {
+  byPrompt,
+  MODEL as CODEX,
+  type Fixture as CodexFixture,
+  setUpFixture,
+  textsIn,
+} from '../../support/fixtures/codex.ts';
 import {
   createFixture,
   type Fixture,
@@ -191,6 +197,13 @@ describeWith('codex', 'Codex', () => {
     expect(answer.events[0]).toMatchObject({
       TaskStarted: { model: others, fallback_from: [{ model: CODEX, reason }] },
     });
+  });
+
+  it('knows afterwards what a fallback has answered in its place', async () => {
+    const session = { session_id: 'codex-again', model: CODEX };
+    const { content } = await a.prompt('status 403', { ...session, fallbacks: [SAME] });
+    await a.prompt('hello again', session);
+    expect(textsIn(codex?.api.requests.at(-1))).toEqual(['status 403', content, 'hello again']);
   });
 
   it('is followed after a hang, which ends its turn', async () => {
