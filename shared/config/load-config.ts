@@ -94,21 +94,27 @@ export function loadConfig(env: Environment): Config {
       timeoutMs: settings.GATEWAY_TURN_TIMEOUT_MS,
     },
   };
-  problems.push(...modelProblems(settings, problems));
-  if ((config.store === 'firestore' || config.bus === 'pubsub') && projectId === undefined) {
-    problems.push('GOOGLE_CLOUD_PROJECT: must be set for Firestore or Pub/Sub');
-  }
-  if (config.push.isInvokerChecked && !config.deployed) {
-    problems.push('PUSH_INVOKER_CHECK: iam is only for a service on Cloud Run, which checks the invoker');
-  }
-  if (settings.TURNS === 'companion' && settings.COMPANION_URL === undefined) {
-    problems.push('TURNS: companion needs COMPANION_URL');
-  }
-  if (config.turns.heartbeatMs * 2 > config.turns.leaseMs) {
-    problems.push('GATEWAY_HEARTBEAT_MS: must be at most half of GATEWAY_LEASE_MS');
-  }
+  problems.push(...modelProblems(settings, problems), ...combinedProblems(settings, config));
   if (problems.length > 0) throw new ConfigError(problems, warnings);
   return config;
+}
+
+/** Mistakes in combinations of variables, each of which is valid. */
+function combinedProblems(settings: Settings, config: Config): string[] {
+  const found: string[] = [];
+  if ((config.store === 'firestore' || config.bus === 'pubsub') && config.projectId === undefined) {
+    found.push('GOOGLE_CLOUD_PROJECT: must be set for Firestore or Pub/Sub');
+  }
+  if (config.push.isInvokerChecked && !config.deployed) {
+    found.push('PUSH_INVOKER_CHECK: iam is only for a service on Cloud Run, which checks the invoker');
+  }
+  if (settings.TURNS === 'companion' && settings.COMPANION_URL === undefined) {
+    found.push('TURNS: companion needs COMPANION_URL');
+  }
+  if (config.turns.heartbeatMs * 2 > config.turns.leaseMs) {
+    found.push('GATEWAY_HEARTBEAT_MS: must be at most half of GATEWAY_LEASE_MS');
+  }
+  return found;
 }
 
 /**

@@ -84,8 +84,9 @@ export function lifeMs(holders: number, commitMs: number): number {
 }
 
 /**
- * Upper bound of the random pause of a holder after it has lost a commit for the `round`th time, milliseconds. With many
- * instances, the one that has waited longest comes first: random pauses alone would leave some behind for many rounds.
+ * Upper bound of the random pause of a holder after it has lost a commit for the `round`th time, milliseconds. With
+ * many instances, the one that has waited longest comes first: random pauses alone would leave some behind for many
+ * rounds.
  */
 export function retryPauseMs(state: LimitState, id: string, round: number, nowMs: number): number {
   const present = presentHolders(state, nowMs);

@@ -38,7 +38,7 @@ export function traceTurn(tracer: Tracer, turn: TracedTurn, nowMs: () => number)
     'gen_ai.conversation.id': turn.conversationId,
     'gen_ai.agent.name': provider === AGENT ? AGENT : undefined,
   };
-  const tools = new Map<string, Span>();
+  const tools = createToolSpans(tracer, turn.conversationId);
   let startMs = nowMs();
   /** The last call of the model, which has ended at `endMs`; it is sent when its finish reason is known. */
   let last: { readonly span: Span; readonly endMs: number } | undefined;
@@ -71,22 +71,13 @@ export function traceTurn(tracer: Tracer, turn: TracedTurn, nowMs: () => number)
     last = undefined;
   }
 
-  function beginTool(id: string, name: string, type: string): void {
+  function beginTool(tool: BegunTool): void {
     if (operation === 'chat') endCall('tool_calls');
-    if (tools.size >= TOOLS_MAX) return;
-    const attributes = {
-      'gen_ai.operation.name': 'execute_tool',
-      'gen_ai.tool.name': name,
-      'gen_ai.tool.call.id': id,
-      'gen_ai.tool.type': type,
-      'gen_ai.conversation.id': turn.conversationId,
-    };
-    tools.set(id, tracer.start(`execute_tool ${name}`, { kind: 'internal', attributes }));
+    tools.begin(tool);
   }
 
-  function endTool(id: string, isError: boolean): void {
-    tools.get(id)?.end({ error: isError ? 'tool_error' : undefined });
-    tools.delete(id);
+  function endTool({ id, isError }: EndedTool): void {
+    tools.end(id, isError);
     // The next call of the model begins with the last result.
     startMs = operation === 'chat' ? nowMs() : startMs;
     isAnswering = true;
@@ -94,24 +85,81 @@ export function traceTurn(tracer: Tracer, turn: TracedTurn, nowMs: () => number)
 
   return {
     event(event) {
-      if ('TokenCount' in event && operation === 'chat') countCall(event.TokenCount);
-      else if ('McpToolCallBegin' in event)
-        beginTool(event.McpToolCallBegin.call_id, event.McpToolCallBegin.tool, 'extension');
-      else if ('McpToolCallEnd' in event) endTool(event.McpToolCallEnd.call_id, !event.McpToolCallEnd.success);
-      else if ('ExecCommandBegin' in event) beginTool(event.ExecCommandBegin.call_id, 'shell', 'function');
-      else if ('ExecCommandEnd' in event) endTool(event.ExecCommandEnd.call_id, event.ExecCommandEnd.exit_code !== 0);
-      else if ('PatchApplyBegin' in event) beginTool(event.PatchApplyBegin.call_id, 'apply_patch', 'function');
-      else if ('PatchApplyEnd' in event) endTool(event.PatchApplyEnd.call_id, !event.PatchApplyEnd.success);
+      if ('TokenCount' in event && operation === 'chat') return countCall(event.TokenCount);
+      const begun = begunTool(event);
+      if (begun !== undefined) beginTool(begun);
+      const ended = endedTool(event);
+      if (ended !== undefined) endTool(ended);
     },
     completed({ usage, model, finishReason }) {
       if (last === undefined) countCall(usage);
       endCall(finishReason, model);
-      for (const id of [...tools.keys()]) endTool(id, false);
+      for (const id of tools.running()) endTool({ id, isError: false });
     },
     failed(reason) {
-      for (const id of [...tools.keys()]) endTool(id, true);
+      for (const id of tools.running()) endTool({ id, isError: true });
       endCall(undefined);
       if (isAnswering) start().end({ error: reason });
     },
   };
+}
+
+interface BegunTool {
+  readonly id: string;
+  readonly name: string;
+  readonly type: 'extension' | 'function';
+}
+
+interface EndedTool {
+  readonly id: string;
+  readonly isError: boolean;
+}
+
+interface ToolSpans {
+  begin(tool: BegunTool): void;
+  end(id: string, isError: boolean): void;
+  running(): readonly string[];
+}
+
+function createToolSpans(tracer: Tracer, conversationId: string): ToolSpans {
+  const spans = new Map<string, Span>();
+  return {
+    begin({ id, name, type }) {
+      if (spans.size >= TOOLS_MAX) return;
+      const attributes = {
+        'gen_ai.operation.name': 'execute_tool',
+        'gen_ai.tool.name': name,
+        'gen_ai.tool.call.id': id,
+        'gen_ai.tool.type': type,
+        'gen_ai.conversation.id': conversationId,
+      };
+      spans.set(id, tracer.start(`execute_tool ${name}`, { kind: 'internal', attributes }));
+    },
+    end(id, isError) {
+      spans.get(id)?.end({ error: isError ? 'tool_error' : undefined });
+      spans.delete(id);
+    },
+    running: () => [...spans.keys()],
+  };
+}
+
+function begunTool(event: EngineEvent): BegunTool | undefined {
+  if ('McpToolCallBegin' in event) {
+    const { call_id: id, tool: name } = event.McpToolCallBegin;
+    return { id, name, type: 'extension' };
+  }
+  if ('ExecCommandBegin' in event) return { id: event.ExecCommandBegin.call_id, name: 'shell', type: 'function' };
+  if ('PatchApplyBegin' in event) return { id: event.PatchApplyBegin.call_id, name: 'apply_patch', type: 'function' };
+  return undefined;
+}
+
+function endedTool(event: EngineEvent): EndedTool | undefined {
+  if ('McpToolCallEnd' in event) {
+    return { id: event.McpToolCallEnd.call_id, isError: !event.McpToolCallEnd.success };
+  }
+  if ('ExecCommandEnd' in event) {
+    return { id: event.ExecCommandEnd.call_id, isError: event.ExecCommandEnd.exit_code !== 0 };
+  }
+  if ('PatchApplyEnd' in event) return { id: event.PatchApplyEnd.call_id, isError: !event.PatchApplyEnd.success };
+  return undefined;
 }

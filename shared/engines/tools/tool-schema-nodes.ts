@@ -27,9 +27,7 @@ export interface NodeCleanerOptions {
 /** The functions of the result throw UnusableSchema when the schema has too many nodes. */
 export function createNodeCleaner({ root, dialect, resolve, toName }: NodeCleanerOptions): NodeCleaner {
   const isPlain = dialect === 'google' || dialect === 'codex';
-  /** JSON pointer in `root` -> name of the definition. */
-  const nameOf = new Map<string, string>();
-  const targets = new Map<string, unknown>();
+  const definitions = createDefinitions();
   let nodes = 0;
 
   return {
@@ -38,7 +36,7 @@ export function createNodeCleaner({ root, dialect, resolve, toName }: NodeCleane
     definitions() {
       const cleaned = new Map<string, Cleaned>();
       // A definition may refer to others, which the loop adds to the map.
-      for (const [name, target] of targets) cleaned.set(name, clean(target, [], 1));
+      for (const [name, target] of definitions.targets) cleaned.set(name, clean(target, [], 1));
       return cleaned;
     },
   };
@@ -60,12 +58,7 @@ export function createNodeCleaner({ root, dialect, resolve, toName }: NodeCleane
     const target = pointer === undefined ? undefined : resolvePointer(root, pointer);
     if (pointer === undefined || target === undefined) return {};
     if (isPlain) return trail.includes(pointer) ? {} : clean(target, [...trail, pointer], depth + 1);
-    const known = nameOf.get(pointer) ?? `d${nameOf.size + 1}`;
-    if (!nameOf.has(pointer)) {
-      nameOf.set(pointer, known);
-      targets.set(known, target);
-    }
-    return { $ref: `#/$defs/${known}` };
+    return { $ref: `#/$defs/${definitions.nameOf(pointer, target)}` };
   }
 
   function cleanKeywords(node: Schema, trail: readonly string[], depth: number): Cleaned {
@@ -118,4 +111,26 @@ export function createNodeCleaner({ root, dialect, resolve, toName }: NodeCleane
     for (const name of needed) properties[name] ??= {};
     return { properties: { ...properties }, ...(needed.length > 0 && { required: needed }) };
   }
+}
+
+/** The targets of references, each with a name of its own. */
+function createDefinitions(): {
+  /** By name, in the order in which they were added. */
+  readonly targets: ReadonlyMap<string, unknown>;
+  /** Adds the target of a JSON pointer if it is new. */
+  nameOf(pointer: string, target: unknown): string;
+} {
+  const names = new Map<string, string>();
+  const targets = new Map<string, unknown>();
+  return {
+    targets,
+    nameOf(pointer, target) {
+      const known = names.get(pointer);
+      if (known !== undefined) return known;
+      const name = `d${names.size + 1}`;
+      names.set(pointer, name);
+      targets.set(name, target);
+      return name;
+    },
+  };
 }
