@@ -85,7 +85,7 @@ describe('a prompt with fallbacks', () => {
     expect(error).toMatchObject({ reason: 'invalid_params', data: { issues: [{ path: 'idempotency_key' }] } });
   });
 
-  it('is not sent to them once its model has called a tool or begun its answer', async () => {
+  it('is not sent to them once its model has begun its answer', async () => {
     failFirst({ chunks: ['a', 'b'], cut: 'socket' });
     const from = fixture.provider.calls;
     const stream = a.stream('hello', { session_id, fallbacks: [...NEXT] });
