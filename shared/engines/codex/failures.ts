@@ -8,6 +8,14 @@ import type { TurnFailure } from './protocol.ts';
 import { LOST, NOT_A_STREAM, UNREACHABLE } from './relay.ts';
 
 const RETRY_AFTER_MS = 5_000;
+/** The status that a failure within a stream means: the status of its response was 200. */
+const STATUS_OF_KIND: ReadonlyMap<string, number> = new Map([
+  ['unauthorized', 401],
+  ['modelNotFound', 404],
+  ['rateLimitExceeded', 429],
+  ['internalServerError', 500],
+  ['serverOverloaded', 503],
+]);
 const NO_CREDIT = /insufficient[ _]?(?:quota|funds|balance|credits?)|billing|payment required|out of credits/i;
 
 /**
@@ -19,7 +27,7 @@ export function toError(failure: TurnFailure | null, model: string): RpcError {
   const { kind, status: reported = statusIn(report) } = inspect(failure?.codexErrorInfo);
   const isUnreachable = reported === UNREACHABLE || reported === LOST;
   const isNoStream = reported === NOT_A_STREAM;
-  const status = isUnreachable ? undefined : isNoStream ? 200 : reported;
+  const status = isUnreachable ? undefined : isNoStream ? 200 : (reported ?? STATUS_OF_KIND.get(kind));
   const providerMessage = providerMessageOf(report);
   const data = { provider: 'codex', model: `codex/${model}`, ...(status === undefined ? {} : { status }) };
   const cause = new Error(`codex: ${kind}${status === undefined ? '' : ` ${status}`}`);
@@ -59,7 +67,7 @@ export function toError(failure: TurnFailure | null, model: string): RpcError {
       { detail: 'quota' },
     );
   if (status === 401 || status === 403 || kind === 'unauthorized')
-    return fail(`OpenAI refused the configured credentials (${status ?? 401})`, false, { detail: 'credentials' });
+    return fail(`OpenAI refused the configured credentials (${status})`, false, { detail: 'credentials' });
   if (kind === 'modelNotFound' || (status === 404 && /model/i.test(providerMessage))) {
     const { message } = fail(`OpenAI has no model ${model}, or not for this account`, false);
     return new RpcError('invalid_params', { data: { ...data, issues: [{ path: 'model', message }] }, cause });

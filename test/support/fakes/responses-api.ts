@@ -50,7 +50,9 @@ export type Step =
   | { readonly custom: string; readonly input: string }
   | { readonly status: number; readonly message?: string; readonly headers?: Readonly<Record<string, string>> }
   /** The body ends after the first delta, without the end marker. */
-  | { readonly cut: string };
+  | { readonly cut: string }
+  /** The response fails with this code after its status was 200. */
+  | { readonly failed: string; readonly message?: string };
 
 export interface ResponsesApi {
   readonly url: string;
@@ -124,6 +126,12 @@ async function play(request: AgentRequest, step: Step, response: ServerResponse)
     open(send, request.index);
     const place = { item_id: `msg_${request.index}`, output_index: 0, content_index: 0, logprobs: [] };
     send('response.output_text.delta', { ...place, delta: step.cut });
+    response.end();
+    return;
+  }
+  if ('failed' in step) {
+    const error = { code: step.failed, message: step.message ?? `${step.failed} as asked` };
+    send('response.failed', { response: { ...answer, status: 'failed', output: [], error } });
     response.end();
     return;
   }

@@ -48,6 +48,11 @@ describeCodex('a codex turn that does not complete', (place) => {
     ['status 429', { ...AGAIN, message: 'OpenAI rejected the call: rate limit exceeded (429)', retryAfterMs: 5_000 }],
     ['status 500', AGAIN],
     ['cut half', { ...AGAIN, message: 'OpenAI ended its answer before it was complete' }],
+    ['failed rate_limit_exceeded', { ...AGAIN, data: { status: 429 } }],
+    ['failed server_is_overloaded', { ...AGAIN, data: { status: 503 } }],
+    ['failed model_not_found', { reason: 'invalid_params', data: { status: 404, issues: [{ path: 'model' }] } }],
+    ['failed insufficient_quota', { ...NO, data: { detail: 'quota' } }],
+    ['failed server_error', AGAIN],
   ])('Codex returns %s of the provider as an error of the table, with its message', async (prompt, expected) => {
     const error = await conversation.fail(engine, prompt);
     expect(error).toMatchObject(expected);
