@@ -28,6 +28,7 @@ export const Tickets = defineDocument({
     owner: z.string().exactOptional(),
   }),
   owned: { orderBy: 'expires_at_ms' },
+  secret: ['sealed_digest'],
   id: 'hash of the ticket',
   holds: 'single-use WebSocket tickets',
   writtenBy: '`auth.ticket`',

@@ -5,7 +5,7 @@ import type { Config } from '../config/config.ts';
 import type { Engines } from '../engines/engine.ts';
 import { createModelHealth, type ModelHealth } from '../engines/model-health.ts';
 import type { Logger } from '../log.ts';
-import type { Ref, Store } from '../store/store.ts';
+import type { Ref, Snapshot, Store } from '../store/store.ts';
 import type { Span } from '../timings.ts';
 import type { Tracer } from '../tracer.ts';
 import { clearCompanionState, markCompanionState, type SessionName } from './admission/companion-state.ts';
@@ -69,6 +69,8 @@ export interface Conversations {
     owner: string,
     sessionId: string,
   ): Promise<{ readonly ref: Ref; readonly conversation: ConversationDocument } | undefined>;
+  /** The document in a snapshot that was read elsewhere; undefined as for `find`. */
+  read(snapshot: Snapshot): ConversationDocument | undefined;
   /** A turn to follow (see locateTurn). Throws `not_found`. */
   resume(
     owner: string,
@@ -174,6 +176,7 @@ export function createConversations(given: ConversationsDeps): Conversations {
     ledger,
     models,
     find: (owner, sessionId) => findConversation(deps, owner, sessionId),
+    read: deps.cache.read,
 
     prepare: (owner, sessionId) => preparePrompt(deps, { owner, sessionId }),
 

@@ -99,6 +99,8 @@ export async function markDeleted(
       queue: [],
       status: 'idle',
       updated_at: new Date(clock.now()).toISOString(),
+      // If this instance ends before it has erased the session, the sweep does it.
+      expires_on: retention.today(),
       ...(lease !== null && { ending: lease }),
     };
     return {

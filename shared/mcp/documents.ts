@@ -51,6 +51,7 @@ export const McpConnections = defineDocument({
     sealed: Envelope.nullable(),
   }),
   owned: { orderBy: 'connected_at_ms' },
+  secret: ['sealed', 'configuration'],
   id: 'id of the connection',
   holds: 'configuration of an MCP server (envelope-encrypted) and its tools',
   writtenBy: '`mcp.connect`',

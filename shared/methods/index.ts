@@ -29,6 +29,7 @@ export { mcpDisconnect } from './mcp.disconnect.ts';
 export { mcpList } from './mcp.list.ts';
 export { modelsList } from './models.list.ts';
 export { ownerErase } from './owner.erase.ts';
+export { ownerExport } from './owner.export.ts';
 export { proto } from './proto.ts';
 export { rpcDiscover } from './rpc.discover.ts';
 export { systemHealth } from './system.health.ts';

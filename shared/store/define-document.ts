@@ -48,6 +48,8 @@ export interface DocumentDefinition<Schema extends z.ZodObject> {
   readonly format?: number;
   readonly queries?: readonly QueryShape[];
   readonly owned: Ownership;
+  /** Fields that are never exported: secrets, also encrypted ones. */
+  readonly secret?: readonly string[];
   /** For the table of the data model: the id, the content, the writers and the lifetime of the document. */
   readonly id: string;
   readonly holds: string;

@@ -1,11 +1,14 @@
-// The cases of owner.erase on the real Firestore emulator, and the race of an erasure with a prompt on another process.
+// The cases of owner.erase and owner.export on the real Firestore emulator, and the race of an erasure with a prompt on
+// another process.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { expect, inject, it } from 'vitest';
 import { toLimitRef } from '../../shared/rate-limit/limit-document.ts';
 import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
+import { exportCases } from '../cases/export.cases.ts';
 import { ownerCases } from '../cases/owner.cases.ts';
 import { startModelProvider } from '../support/fakes/model-provider.ts';
+import { createFixture } from '../support/fixtures/conversations.ts';
 import { readEmulator } from '../support/fixtures/emulator-documents.ts';
 import { startLocalGateway } from '../support/fixtures/local-gateway.ts';
 import { follow, rpc, until, untilServing } from '../support/fixtures/turn-client.ts';
@@ -27,6 +30,11 @@ describeWith('emulators', 'Firestore', () => {
       openStore: (clock) => createFirestoreStore({ projectId, emulatorHost, clock }),
       rows: () => readAll(emulatorHost, projectId),
     };
+  });
+
+  exportCases('the Firestore emulator', () => {
+    const [projectId, emulatorHost] = [freshProject(), inject('firestoreHost')];
+    return createFixture({ openStore: (clock) => createFirestoreStore({ projectId, emulatorHost, clock }) });
   });
 
   it('an erasure on B leaves nothing of prompts that run, wait and arrive on A', async () => {

@@ -59,6 +59,7 @@ export const LoginDocuments = defineDocument({
     expires_at_ms: z.number(),
   }),
   owned: { orderBy: 'created_at' },
+  secret: Object.keys(Envelope.shape),
   id: 'hash of key id and session id',
   holds: 'credentials of a provider, envelope-encrypted',
   writtenBy: '`auth.login`',

@@ -60,6 +60,13 @@ export function createRollouts(store: Store, clock: { now(): number }): EngineSt
   };
 }
 
+/** One part of the stored state, as it is stored; undefined behind the last one. */
+export async function readRolloutPart(store: Store, conversationId: string, part: number) {
+  const [snapshot] = part < PARTS_MAX ? await store.get([rolloutRef(conversationId, part)]) : [];
+  const found = Rollouts.read(snapshot);
+  return found !== undefined && part < found.parts ? found : undefined;
+}
+
 /** Erases all parts, also those of an earlier and longer state. */
 export async function eraseRollouts(store: Store, conversationId: string): Promise<void> {
   await store.commit(

@@ -4,6 +4,7 @@ import { expect, it } from 'vitest';
 import { loadConfig } from '../../../shared/config/load-config.ts';
 import { createServices } from '../../../shared/create-services.ts';
 import { eraseOwner } from '../../../shared/owners/erase-owner.ts';
+import { exportOwner } from '../../../shared/owners/export-owner.ts';
 import type { QueryShape } from '../../../shared/store/define-document.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import type { Query, Store } from '../../../shared/store/store.ts';
@@ -147,6 +148,7 @@ async function collectQueries(): Promise<Query[]> {
     await services.erasures.sweep();
     passedMs = 3_600_000;
     await conversations.eraseExpired();
+    for await (const { line } of exportOwner(services, 'default', undefined)) expect(line).toContain('type');
     await eraseOwner(services, 'default', AbortSignal.timeout(5_000));
     for (const order of ['newest', 'oldest'] as const) {
       await listEvents(store, { order, limit: 1 });
