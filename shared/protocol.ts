@@ -56,6 +56,7 @@ export const METHODS = {
   history: 'conversation.history',
   list: 'conversation.list',
   delete: 'conversation.delete',
+  update: 'conversation.update',
   subscribe: 'events.subscribe',
   unsubscribe: 'events.unsubscribe',
   events: 'events.list',

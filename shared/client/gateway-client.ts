@@ -3,6 +3,7 @@
 import { METHODS, PATHS } from '../protocol.ts';
 import type { Notification, TurnEvent } from './events.ts';
 import { GatewayError, unreachable } from './gateway-error.ts';
+import { type HistoryMessage, type MessagesOptions, readMessages } from './messages.ts';
 import type { Methods } from './methods.ts';
 import {
   type CallOptions,
@@ -32,6 +33,7 @@ import { followTurn, type TurnRequest, type TurnStream, toTurnStream } from './t
 
 type Prompt = Methods['conversation.prompt'];
 type Resume = Methods['conversation.resume'];
+type History = Methods['conversation.history'];
 
 const RETRIES = 4;
 
@@ -118,13 +120,8 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
     params: Table[Name]['params'],
     options: CallOptions = {},
   ): Promise<Table[Name]['result']> {
-    const deadline = startDeadline(timeoutOf(method, options), options.signal);
     const sent = method === METHODS.prompt ? { idempotency_key: randomId(), ...params } : params;
-    try {
-      return await this.#call({ method, params: sent, signal: deadline.signal }, options.retries, deadline.leftMs);
-    } finally {
-      deadline.end();
-    }
+    return this.#callInTime(method, sent, options);
   }
 
   /** Sends a prompt and yields its events as they arrive. Nothing is sent before the first one is requested. */
@@ -140,6 +137,17 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
   /** Follows a running turn, or replays an ended one, after `after_seq`. */
   resume(params: Resume['params'], options: StreamOptions = {}): TurnStream<Resume['result']> {
     return this.#turn<Resume['result']>({ method: METHODS.resume, params }, params.session_id, options);
+  }
+
+  /**
+   * Yields the messages of a session, page by page as they are taken; `timeoutMs` is for each page. Throws
+   * GatewayError, `not_found` for a session that does not exist.
+   */
+  messages(sessionId: string, { order, ...options }: MessagesOptions = {}): AsyncGenerator<HistoryMessage, void, void> {
+    // The gateway has validated the result with the schema of this type.
+    const read = async (params: History['params']) =>
+      (await this.#callInTime(METHODS.history, params, options)) as History['result'];
+    return readMessages(read, { session_id: sessionId, ...(order !== undefined && { order }) });
   }
 
   /** One call on a stream, without retries: yields its notifications, returns its result (e.g. `events.subscribe`). */
@@ -179,6 +187,15 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
       return yield* options.cancelOnAbort === true ? cancelWhenAborted(events, { signal, sessionId, call }) : events;
     } finally {
       deadline.end();
+    }
+  }
+
+  async #callInTime(method: string, params: object, options: CallOptions): Promise<unknown> {
+    const { signal, leftMs, end } = startDeadline(timeoutOf(method, options), options.signal);
+    try {
+      return await this.#call({ method, params, signal }, options.retries, leftMs);
+    } finally {
+      end();
     }
   }
 

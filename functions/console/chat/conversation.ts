@@ -25,6 +25,10 @@ export interface PromptOptions {
   readonly instructions: string;
 }
 
+interface Place {
+  readonly after_seq?: number;
+}
+
 const HISTORY_PAGES_MAX = 10;
 const HISTORY_PAGE = 200;
 
@@ -64,9 +68,10 @@ export class Conversation {
     }
   }
 
-  async send(prompt: string, { model, instructions }: PromptOptions): Promise<void> {
+  /** `place`: the message that the prompt follows, if it replaces later ones. */
+  async send(prompt: string, { model, instructions }: PromptOptions, place: Place = {}): Promise<void> {
     if (this.state.current.phase === 'running') return;
-    const options = { ...(model && { model }), ...(instructions && { instructions }) };
+    const options = { ...(model && { model }), ...(instructions && { instructions }), ...place };
     this.#change({ messages: [...this.state.current.messages, promptMessage(prompt)], refused: undefined });
     const params = { ...this.#session, prompt, ...options, idempotency_key: randomId() };
     await this.#run({ method: METHODS.prompt, params });
@@ -84,7 +89,7 @@ export class Conversation {
     const [prompt, answer] = messages.slice(-2);
     if (prompt?.role !== 'user' || answer?.state !== 'failed') return;
     this.#change({ messages: messages.slice(0, -2) });
-    await this.send(prompt.content, options);
+    await this.send(prompt.content, options, await this.#placeOfFailed());
   }
 
   async cancel(): Promise<void> {
@@ -106,11 +111,30 @@ export class Conversation {
     return { session_id: this.sessionId };
   }
 
+  /** Where the prompt of a failed turn is stored, so that the next attempt replaces it; empty if none is stored. */
+  async #placeOfFailed(): Promise<Place> {
+    try {
+      const params = { ...this.#session, order: 'newest', limit: 2 };
+      const { messages } = await this.#client.call(History, METHODS.history, params, this.#left.signal);
+      const [last] = messages;
+      const prompt = messages.find(({ role, turn_id }) => role === 'user' && turn_id === last?.turn_id);
+      return last?.error === undefined || prompt === undefined ? {} : { after_seq: prompt.seq - 1 };
+    } catch {
+      return {};
+    }
+  }
+
+  /** The newest messages, oldest first. */
   async #readHistory(): Promise<Message[]> {
     const messages: Message[] = [];
     let cursor: string | undefined;
     for (let page = 0; page < HISTORY_PAGES_MAX; page++) {
-      const params = { ...this.#session, limit: HISTORY_PAGE, ...(cursor !== undefined && { cursor }) };
+      const params = {
+        ...this.#session,
+        order: 'newest',
+        limit: HISTORY_PAGE,
+        ...(cursor !== undefined && { cursor }),
+      };
       const found = await this.#client.call(History, METHODS.history, params, this.#left.signal);
       for (const { role, content, partial } of found.messages) {
         messages.push({ role, content, state: partial ? 'partial' : 'done' });
@@ -118,7 +142,7 @@ export class Conversation {
       cursor = found.next_cursor;
       if (cursor === undefined) break;
     }
-    return messages;
+    return messages.reverse();
   }
 
   /** Follows one turn to its end in a new message. */

@@ -66,6 +66,7 @@ export function Sessions(props: { client: Client; sessionId: string; turns: Valu
 
 function Row({ row, isOpen, onErase }: { row: ConversationRow; isOpen: boolean; onErase: () => void }): VNode {
   const [isConfirming, setConfirming] = useState(false);
+  const { title, session_id, message_count, status } = row;
   const age = toSpan(Date.now() - Date.parse(row.updated_at));
   return el(
     'li',
@@ -73,11 +74,12 @@ function Row({ row, isOpen, onErase }: { row: ConversationRow; isOpen: boolean; 
     el(
       'a',
       { href: `#/chat/${encodeURIComponent(row.session_id)}`, 'aria-current': isOpen ? 'page' : undefined },
-      el('span', { class: 'name' }, row.session_id),
+      el('span', { class: 'name' }, title ?? session_id),
       el(
         'span',
         { class: 'quiet' },
-        `${row.message_count} messages${row.status === 'idle' ? '' : `, ${row.status}`}, ${age} ago`,
+        title === undefined ? '' : `${session_id}, `,
+        `${message_count} messages${status === 'idle' ? '' : `, ${status}`}, ${age} ago`,
       ),
     ),
     el(

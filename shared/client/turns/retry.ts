@@ -15,6 +15,7 @@ const REPEATABLE: ReadonlySet<string> = new Set([
   METHODS.prompt,
   METHODS.resume,
   METHODS.status,
+  METHODS.update,
   METHODS.deployments,
   METHODS.events,
   METHODS.subscribe,

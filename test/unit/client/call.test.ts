@@ -203,6 +203,29 @@ it('types methods that the caller declares', async () => {
   await failure(fixture.client().call('no.such', {}));
 });
 
+it('yields the messages of a session in both orders, over as many pages as it takes', async () => {
+  const client = fixture.client();
+  const session_id = 'iterated';
+  for (let n = 0; n < 60; n++) await client.call('conversation.prompt', { prompt: `prompt ${n}`, session_id });
+  const read = async (order?: 'newest') => {
+    const messages = [];
+    for await (const { seq, role } of client.messages(session_id, order && { order })) messages.push(`${seq} ${role}`);
+    return messages;
+  };
+  const oldest = Array.from({ length: 120 }, (_, index) => `${index + 1} ${index % 2 === 0 ? 'user' : 'assistant'}`);
+  expect(await read()).toEqual(oldest);
+  expect(await read('newest')).toEqual(oldest.toReversed());
+  const messages = client.messages('no-such-session');
+  expect(await failure(messages.next())).toMatchObject({ reason: 'not_found' });
+  const stop = new AbortController();
+  const stopped = client.messages(session_id, { signal: stop.signal });
+  await stopped.next();
+  stop.abort();
+  await expect(client.messages(session_id, { signal: stop.signal }).next()).rejects.toMatchObject({
+    name: 'AbortError',
+  });
+});
+
 it('brings the notifications of any streaming method', async () => {
   const client = fixture.client();
   const stop = new AbortController();

@@ -103,6 +103,7 @@ describe('repetition', () => {
       'conversation.cancel',
       'conversation.delete',
       'conversation.prompt',
+      'conversation.update',
       'events.subscribe',
     ]);
   });
