@@ -52,6 +52,7 @@ export function toPromptParams(streamId: string, submission: Submission): Prompt
     prompt: submission.prompt,
     session_id: streamId,
     ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== '')),
+    ...(submission.afterSeq !== undefined && { after_seq: submission.afterSeq }),
     ...(submission.fallbacks.length > 0 && { fallbacks: submission.fallbacks }),
     ...(submission.outputSchemaJson !== '' && { output_schema: parseSchema(submission.outputSchemaJson) }),
     ...(submission.settings !== undefined && { settings: toSettings(submission.settings) }),

@@ -72,6 +72,27 @@ const CORPUS: readonly Case[] = [
   ['a control character in a session id', call('conversation.status', { session_id: 'a\u0000b' }), -32602, 200],
   ['a session id of 129 characters', call('conversation.status', { session_id: 'x'.repeat(129) }), -32602, 200],
   ['a wrong cursor', call('conversation.list', { cursor: 'nonsense' }), -32602, 200],
+  [
+    'a cursor of the other order',
+    call('conversation.history', { session_id: 'a', order: 'newest', cursor: 'WzFd' }),
+    -32602,
+    200,
+  ],
+  ['after_seq without a session', call('conversation.prompt', { prompt: 'a', after_seq: 0 }), -32602, 200],
+  ['after_seq below 0', call('conversation.prompt', { prompt: 'a', session_id: 'a', after_seq: -1 }), -32602, 200],
+  ['metadata that is no string', call('conversation.update', { session_id: 'a', metadata: { a: 1 } }), -32602, 200],
+  [
+    '17 pairs of metadata',
+    call('conversation.update', {
+      session_id: 'a',
+      metadata: Object.fromEntries(Array.from({ length: 17 }, (_, n) => [`k${n}`, 'v'])),
+    }),
+    -32602,
+    200,
+  ],
+  ['a title of white space', call('conversation.update', { session_id: 'a', title: ' \n' }), -32602, 200],
+  ['retention of 0 days', call('conversation.update', { session_id: 'a', retention_days: 0 }), -32602, 200],
+  ['a fork to a message below 0', call('conversation.fork', { session_id: 'a', to_seq: -1 }), -32602, 200],
   ['1 MiB + 1', Buffer.alloc(MIB + 1, 0x20), 413, 413],
   ['2 MiB', Buffer.alloc(2 * MIB, 0x5b), 413, 413],
 ];

@@ -185,6 +185,22 @@ describeWith('chromium', 'the console', () => {
     expect(await page.locator('.message').count()).toBe(2);
   });
 
+  it('replaces the stored prompt of a failed turn when it is tried again', async () => {
+    const { page } = open;
+    await signIn(page);
+    await sendPrompt(page, 'Before');
+    await lastAnswer(page, 'done').getByText('You said: Before').waitFor();
+    fixture.provider.behave(() => ({ status: 400 }));
+    await sendPrompt(page, 'Once only');
+    await lastAnswer(page, 'failed').getByText('upstream_error').waitFor();
+    fixture.provider.behave();
+    await page.getByRole('button', { name: 'Try again' }).click();
+    await lastAnswer(page, 'done').getByText('You said: Once only').waitFor();
+    await page.reload();
+    await lastAnswer(page, 'done').getByText('You said: Once only').waitFor();
+    expect(await page.locator('.message').count()).toBe(4);
+  });
+
   it('finds the conversation again after a reload, also in the middle of a turn', async () => {
     const { page } = open;
     await signIn(page);

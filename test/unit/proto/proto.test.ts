@@ -62,6 +62,19 @@ describe('proto', () => {
     ]);
   });
 
+  it('carries the number of the message that the prompt follows, 0 included', async () => {
+    for (const prompt of ['first', 'second']) await call('conversation.prompt', { prompt, session_id: 'edited' });
+    for (const [prompt, afterSeq, count] of [
+      ['edited', 2, 4],
+      ['again', 0, 2],
+    ] as const) {
+      await call('proto', { stream_id: 'edited', data: submit({ prompt, afterSeq }) });
+      const { result } = await call('conversation.history', { session_id: 'edited' });
+      expect(result.messages).toHaveLength(count);
+      expect(result.messages.at(-2)?.content).toBe(prompt);
+    }
+  });
+
   it('carries a schema of the answer, and the parsed answer', async () => {
     const schema = { type: 'object', properties: { a: { type: 'integer' } } };
     const data = submit({ prompt: 'Hello', outputSchemaJson: JSON.stringify(schema) });
