@@ -7,7 +7,7 @@ import type { EngineEvent } from '../../turn-events.ts';
 import { NO_USAGE } from '../../usage.ts';
 import { ContextOverflow } from '../context-overflow.ts';
 import type { Engine, EngineState, Outcome, RunOptions, TurnInput } from '../engine.ts';
-import { toEvent, trimTurn } from '../overflow.ts';
+import { createSentTurn } from '../sent-turn.ts';
 import type { ProviderId } from './account.ts';
 import { type AppServer, createAppServers } from './app-servers.ts';
 import { CodexRefusal } from './client.ts';
@@ -30,8 +30,6 @@ export interface CodexOptions {
 }
 
 const TURN_TIMEOUT_MS = 900_000;
-/** After this many steps, only the prompt is sent. */
-const TRIMS_MAX = 12;
 
 export interface CodexEngine extends Engine {
   /** Call it before the process ends. */
@@ -76,10 +74,10 @@ async function* runTrimming(
   turn: TurnInput,
   { signal, record, ahead }: RunOptions & { readonly ahead: Promise<PackedThread | undefined> | undefined },
 ): AsyncGenerator<EngineEvent, Outcome, void> {
-  let sent = turn;
-  for (let trims = 1; ; trims++) {
-    const thread = await openThread(deps, appServer, sent, signal, trims === 1 ? { ahead } : { isNew: true });
-    const events = runTurn(deps, appServer, thread, sent, { signal, record });
+  const sent = createSentTurn(turn);
+  for (let isFirst = true; ; isFirst = false) {
+    const thread = await openThread(deps, appServer, sent.current, signal, isFirst ? { ahead } : { isNew: true });
+    const events = runTurn(deps, appServer, thread, sent.current, { signal, record });
     let hasBegun = false;
     try {
       for (;;) {
@@ -91,10 +89,7 @@ async function* runTrimming(
     } catch (error) {
       if (!(error instanceof ContextOverflow)) throw error;
       if (hasBegun) throw error.inAnswer();
-      const trimmed = trimTurn(sent, error.limitTokens, trims >= TRIMS_MAX);
-      if (trimmed === undefined) throw error;
-      sent = trimmed.turn;
-      yield toEvent(trimmed);
+      yield sent.trim(error);
     } finally {
       await events.return({ content: '', usage: NO_USAGE, model: turn.model });
     }

@@ -1,0 +1,30 @@
+// The turn in the form in which it is sent to a model: after each context overflow it has fewer messages.
+import type { EngineEvent } from '../turn-events.ts';
+import type { ContextOverflow } from './context-overflow.ts';
+import type { TurnInput } from './engine.ts';
+import { toEvent, trimTurn } from './overflow.ts';
+
+/** After this many overflows, only the prompt is sent. */
+const TRIMS_MAX = 12;
+
+export interface SentTurn {
+  readonly current: TurnInput;
+  /** Removes messages and returns the event about it. Throws `overflow` if only the prompt is left. */
+  trim(overflow: ContextOverflow): EngineEvent;
+}
+
+export function createSentTurn(turn: TurnInput): SentTurn {
+  let current = turn;
+  let overflows = 0;
+  return {
+    get current() {
+      return current;
+    },
+    trim(overflow) {
+      const trimmed = trimTurn(current, overflow.limitTokens, ++overflows >= TRIMS_MAX);
+      if (trimmed === undefined) throw overflow;
+      current = trimmed.turn;
+      return toEvent(trimmed);
+    },
+  };
+}
