@@ -60,8 +60,11 @@ blocks, as of the last commit of their holders.
     .join('|')}|
 ${all.map(toLine).join('\n')}
 
-20 instances hold. 100 instances do not: 2 % of the limit in 100 parts lasts 1.5 s, so the document would have to bear
-67 commits a second, and optimistic commits over a round trip of 20 ms bear about 20. The next lever is fewer holders:
-the calls of one owner on fewer instances.
+20 instances hold by blocks alone: most calls wait for no store. 100 instances do not: 2 % of the limit in 100 parts
+lasts 1.5 s, so the document would have to bear 67 commits a second, and optimistic commits over a round trip of 20 ms
+bear about 33 of one document. There the calls wait: most of them less than half a second, some for several seconds, and
+nearly all are admitted in the end. With 500 instances most calls wait for many seconds, and some are answered
+\`unavailable\`. More calls a second cost nothing, more instances do. So the next lever is fewer holders: the calls of one
+owner on fewer instances.
 `;
 }
