@@ -5,6 +5,9 @@ const BYTES_PER_TOKEN = 4;
 /** Lower than the average, so that a text within the estimate does not exceed its budget. */
 const BYTES_PER_TOKEN_MIN = 3;
 
+/** What providers count for an image of usual size, rather too high. */
+export const IMAGE_TOKENS = 1_600;
+
 /** Words of languages with spaces are shorter; URLs may be longer. */
 const WORD_CHARS_MAX = 40;
 /** A run of at least this many characters with this share of digits and signs counts as code or an id. */

@@ -21,6 +21,14 @@ export interface TextPart {
   readonly metadata?: PartMetadata;
 }
 
+/** An image of a prompt. */
+export interface ImagePart {
+  readonly type: 'image';
+  readonly media_type: string;
+  /** Base64. */
+  readonly data: string;
+}
+
 /** The text may be empty: then the metadata contains reasoning that only the provider can read. */
 export interface ReasoningPart {
   readonly type: 'reasoning';
@@ -46,7 +54,9 @@ export interface ToolResultPart {
   readonly is_error: boolean;
 }
 
-export type MessagePart = TextPart | ReasoningPart | ToolCallPart | ToolResultPart;
+export type MessagePart = TextPart | ImagePart | ReasoningPart | ToolCallPart | ToolResultPart;
+
+const NO_IMAGE = '[An image that this model cannot take]';
 
 /** The result of a call whose tool has not answered. */
 const NO_RESULT = 'There is no result: the turn ended before the tool answered.';
@@ -56,14 +66,22 @@ export function hasMoreThanText(parts: readonly MessagePart[]): boolean {
   return parts.some(({ type }) => type !== 'text');
 }
 
+/** The same with a text in the place of each image. */
+export function replaceImages(parts: readonly MessagePart[]): readonly MessagePart[] {
+  return parts.map((part) => (part.type === 'image' ? { type: 'text', text: NO_IMAGE } : part));
+}
+
 /** The visible text of a message. */
 export function textOfParts(parts: readonly MessagePart[]): string {
   return parts.map((part) => (part.type === 'text' ? part.text : '')).join('');
 }
 
+/** What a model produces. */
+export type OutputPart = TextPart | ReasoningPart | ToolCallPart;
+
 /** One call of the model: what it answered, and the results of the tools that it called, in the order of the calls. */
 export interface Round {
-  readonly output: readonly Exclude<MessagePart, ToolResultPart>[];
+  readonly output: readonly OutputPart[];
   readonly results: readonly ToolResultPart[];
 }
 
@@ -74,13 +92,14 @@ export interface Round {
 export function toRounds(parts: readonly MessagePart[]): readonly Round[] {
   const rounds: Round[] = [];
   const results = parts.filter((part) => part.type === 'tool_result');
-  let output: Exclude<MessagePart, ToolResultPart>[] = [];
+  let output: OutputPart[] = [];
   const end = (): void => {
     if (output.length > 0) rounds.push({ output, results: output.flatMap((part) => resultsOf(part, results)) });
     output = [];
   };
   let isAnswered = false;
   for (const part of parts) {
+    if (part.type === 'image') continue;
     if (part.type !== 'tool_result') {
       if (isAnswered) end();
       output.push(part);

@@ -89,8 +89,10 @@ function createClient({ url, key, streaming, socketUrl }: Command): CodexGateway
 
 /** The gateway validates the rest; these two checks narrow the types. */
 function promptParams(params: Command['params']): Methods['conversation.prompt']['params'] {
-  if (typeof params.prompt !== 'string') throw new UsageError('the params lack "prompt", a string');
-  return { ...params, prompt: params.prompt };
+  const { prompt } = params;
+  if (typeof prompt !== 'string' && !Array.isArray(prompt))
+    throw new UsageError('the params lack "prompt", a string or a list of parts');
+  return { ...params, prompt };
 }
 
 function resumeParams(params: Command['params']): Methods['conversation.resume']['params'] {

@@ -1,7 +1,7 @@
 // A conversation that is too long for a model: how providers report it, and how it is trimmed. Trimming drops the
 // oldest messages in steps of a quarter, so that requests begin at the same message for many turns; the prompt stays
 // whole.
-import { boundTokens, estimateTextTokens } from '../estimate-tokens.ts';
+import { boundTokens, estimateTextTokens, IMAGE_TOKENS } from '../estimate-tokens.ts';
 import type { MessagePart } from '../message-parts.ts';
 import { isBlank } from '../text.ts';
 import type { EngineEvent } from '../turn-events.ts';
@@ -80,7 +80,8 @@ export function trimTurn(turn: TurnInput, limitTokens = Number.POSITIVE_INFINITY
 /** A message is removed whole, so a tool call never loses its result. */
 function tokensOf({ content, parts = [] }: Message): number {
   const texts = [content, ...parts.flatMap(textsOf)];
-  return texts.reduce((sum, text) => sum + (isBlank(text) ? 0 : estimateTextTokens(text)), 0);
+  const images = parts.filter(({ type }) => type === 'image').length * IMAGE_TOKENS;
+  return texts.reduce((sum, text) => sum + (isBlank(text) ? 0 : estimateTextTokens(text)), images);
 }
 
 /** What a part contains besides the text of its message. */

@@ -15,6 +15,7 @@ const BeforeSeq = z.tuple([z.int().min(0), z.literal('newest')]);
 const HistoryPart = z
   .discriminatedUnion('type', [
     z.object({ type: z.literal('text'), text: z.string() }),
+    z.object({ type: z.literal('image'), media_type: z.string(), data: z.string().describe('Base64') }),
     z.object({ type: z.literal('reasoning'), text: z.string() }),
     z.object({
       type: z.literal('tool_call'),

@@ -5,8 +5,8 @@ import { placeOfLogin, placeOfModel } from '../engines/place.ts';
 import { type Reason, RpcError } from '../errors.ts';
 import { HEADERS } from '../protocol.ts';
 import type { Place } from '../rpc/method.ts';
-import { isBlank } from '../text.ts';
 import type { MethodContext } from './define-method.ts';
+import { Prompt, toPrompt } from './schemas/prompt-parts.ts';
 import { SessionId } from './schemas/schemas.ts';
 import { OutputSchemaParam, Settings } from './schemas/settings.ts';
 import { readLastEventId, streamTurn } from './stream-turn.ts';
@@ -15,11 +15,7 @@ const IDEMPOTENCY_KEY_CHARS_MAX = 255;
 const FALLBACKS_MAX = 3;
 
 export const PromptParams = z.strictObject({
-  prompt: z
-    .string()
-    .min(1)
-    .refine((prompt) => prompt === '' || !isBlank(prompt), 'must contain more than white space')
-    .describe('The text of the prompt'),
+  prompt: Prompt,
   session_id: SessionId.optional().describe('Continues this session, or creates it; default: a new session'),
   model: z.string().min(1).max(128).optional().describe('`provider/model`; default: the deployment’s'),
   instructions: z.string().max(100_000).optional().describe('System instructions for this turn'),
@@ -102,7 +98,7 @@ export async function answerPrompt(
   const turn = await services.conversations.prompt(
     {
       owner: caller.keyId,
-      prompt: params.prompt,
+      ...toPrompt(params.prompt),
       sessionId: params.session_id,
       model: params.model,
       instructions: params.instructions,

@@ -63,9 +63,14 @@ function toIssues(issue: Found, above: Path, declared: ReadonlyMap<unknown, read
 
 /** The issues of the member of a union that the caller most probably meant: the one with the fewest issues. */
 function closestForm(forms: readonly (readonly Found[])[]): readonly Found[] | undefined {
-  const weigh = (form: readonly Found[]): number =>
-    form.reduce((sum, issue) => sum + (issue.code === 'unrecognized_keys' ? issue.keys.length : 1), 0);
+  const weigh = (form: readonly Found[]): number => form.reduce((sum, issue) => sum + weightOf(issue), 0);
   return forms.filter((form) => form.length > 0).toSorted((a, b) => weigh(a) - weigh(b))[0];
+}
+
+/** A form of another type is the least probable one. */
+function weightOf(issue: Found): number {
+  if (issue.code === 'invalid_type' && issue.path.length === 0) return ISSUES_MAX;
+  return issue.code === 'unrecognized_keys' ? issue.keys.length : 1;
 }
 
 function toIssue(path: Path, phrase: string): Issue {

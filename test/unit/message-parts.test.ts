@@ -1,7 +1,7 @@
 // Messages that are more than text: their calls of the model, and the form in which they are stored.
 import { describe, expect, it } from 'vitest';
 import { decodeDetail, encodeDetail } from '../../shared/conversations/records/message-detail.ts';
-import { type MessagePart, toRounds } from '../../shared/message-parts.ts';
+import { type MessagePart, type OutputPart, type ToolResultPart, toRounds } from '../../shared/message-parts.ts';
 
 const text = (content: string): MessagePart => ({ type: 'text', text: content });
 const call = (call_id: string): MessagePart => ({ type: 'tool_call', call_id, name: 'add', arguments: '{"a":1}' });
@@ -64,7 +64,7 @@ describe('the calls of a model in a message', () => {
       ],
     ],
   ])('are separated: %s', (_, parts, rounds) => {
-    const nameOf = (part: MessagePart): string => ('call_id' in part ? part.call_id : part.text);
+    const nameOf = (part: OutputPart | ToolResultPart): string => ('call_id' in part ? part.call_id : part.text);
     expect(toRounds(parts).map(({ output, results }) => [output.map(nameOf), results.map(nameOf)])).toEqual(rounds);
   });
 

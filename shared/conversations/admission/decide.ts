@@ -4,6 +4,7 @@ import { RpcError } from '../../errors.ts';
 import type { Ref, Snapshot } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
 import { type ConversationDocument, Conversations } from '../records/documents.ts';
+import { encodeDetail } from '../records/message-detail.ts';
 import { IdempotencyRecords, idempotencyRef } from '../records/turn-documents.ts';
 import { messageBytes, storageFull, storageRef } from '../storage.ts';
 import { newConversation } from '../turns/lease.ts';
@@ -48,8 +49,10 @@ function toAttempt(
   request: PromptRequest,
   queued: boolean,
 ): Attempt {
-  const { owner, prompt, idempotency } = request;
-  const promptBytes = messageBytes({ bytes: Buffer.byteLength(prompt) });
+  const { owner, prompt, parts = [], idempotency } = request;
+  const promptBytes = messageBytes({
+    bytes: Buffer.byteLength(prompt) + Buffer.byteLength(encodeDetail(prompt, parts) ?? ''),
+  });
   const knownBytes = ledger.stored(owner);
   // A prompt is refused only after a read of the total, because another instance may have deleted messages.
   const readsTotal = !queued && (knownBytes === undefined || knownBytes + promptBytes > storageBytesMax);

@@ -82,13 +82,13 @@ function withPrompt(
   promptTurn: string | null,
   { turnId, request, now }: Attempt,
 ): ChangedMessages {
-  const { prompt, afterSeq } = request;
+  const { prompt, parts, afterSeq } = request;
   const isRepeated = promptTurn !== null && afterSeq === undefined;
   const taken = isRepeated ? takeOverPrompt(conversation, promptTurn, turnId) : undefined;
   if (taken !== undefined) return taken;
   const cut = afterSeq === undefined ? undefined : dropMessages(conversation, afterSeq, turnId);
   const titled = withDefaultTitle(cut?.conversation ?? conversation, prompt);
-  const added = appendMessage(titled, { role: 'user', text: prompt, turnId, now, partial: false });
+  const added = appendMessage(titled, { role: 'user', text: prompt, parts, turnId, now, partial: false });
   return { ...added, writes: lastOfEach([...(cut?.writes ?? []), ...added.writes]) };
 }
 

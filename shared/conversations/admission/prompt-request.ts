@@ -2,6 +2,7 @@
 import type { Ids } from '../../clock.ts';
 import type { Toolset } from '../../engines/engine.ts';
 import type { RpcError } from '../../errors.ts';
+import type { MessagePart } from '../../message-parts.ts';
 import type { Ref } from '../../store/store.ts';
 import type { TurnDeps } from '../deps.ts';
 import type { Lease } from '../records/documents.ts';
@@ -18,6 +19,8 @@ export interface PromptRequest {
   /** The session id was generated for this prompt. */
   readonly isNew: boolean;
   readonly prompt: string;
+  /** Of a prompt with images; `prompt` is its text. */
+  readonly parts: readonly MessagePart[] | undefined;
   /** Resolved, `provider/model`. */
   readonly model: string;
   readonly onBusy: OnBusy;

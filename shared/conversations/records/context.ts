@@ -38,8 +38,13 @@ export async function readContext(
     chosen.map((message) => (message.parts > 0 ? readText(conversation.conversation_id, message) : undefined)),
   );
   const messages = chosen.map((message, index) => toMessage(message, contents[index]));
-  const sizeBytes = chosen.reduce((sum, message) => sum + message.bytes, 0);
+  const sizeBytes = chosen.reduce((sum, message) => sum + textBytes(message), 0);
   return { messages, tokens: estimateTokens(sizeBytes), trimmed: conversation.message_count - chosen.length };
+}
+
+/** The bytes of a message as if it were text: images have fewer tokens than their bytes suggest. */
+function textBytes({ bytes, tokens = bytes }: StoredMessage): number {
+  return Math.min(bytes, tokens * 4);
 }
 
 /** Parsed details by stored message: those of older messages are the same objects in each turn. */

@@ -41,8 +41,8 @@ const StoredMessage = z.object({
   /** The answer is incomplete because the turn did not complete. */
   partial: z.boolean(),
   /**
-   * Estimate for text of more tokens than its bytes suggest (base64, minified code, other scripts); absent for the
-   * rest.
+   * Estimate for text of more tokens than its bytes suggest (base64, minified code, other scripts), and for a message
+   * with images, which has fewer; absent for the rest.
    */
   tokens: z.number().exactOptional(),
   /** Tool calls, results and reasoning, JSON text (message-detail.ts); absent in a message of text only. */

@@ -12,6 +12,7 @@ const Json: z.ZodType<JsonValue> = z.json();
 const Metadata = z.record(z.string(), z.record(z.string(), Json));
 const StoredPart = z.discriminatedUnion('type', [
   z.object({ type: z.literal('text'), chars: z.int().min(0), metadata: Metadata.exactOptional() }),
+  z.object({ type: z.literal('image'), media_type: z.string(), data: z.string() }),
   z.object({ type: z.literal('reasoning'), text: z.string(), metadata: Metadata.exactOptional() }),
   z.object({
     type: z.literal('tool_call'),
@@ -32,12 +33,14 @@ type StoredPart = z.output<typeof StoredPart>;
 const StoredParts = z.array(z.unknown());
 
 /**
- * The detail of an answer; undefined if it is text only. `parts`: what the engine has recorded, whose texts begin
- * `text`; the rest of the text follows them, as in an answer that was cut.
+ * The detail of a message; undefined if it is text only. `parts` of an answer: what the engine has recorded, whose
+ * texts begin `text`; the rest of the text follows them, as in an answer that was cut.
  */
 export function encodeDetail(text: string, parts: readonly MessagePart[]): string | undefined {
   if (!hasMoreThanText(parts)) return undefined;
   const stored = toStored(text, parts);
+  // A prompt is stored whole: its size has a bound.
+  if (parts.some(({ type }) => type === 'image')) return JSON.stringify(stored);
   for (const resultCharsMax of [undefined, ...RESULT_CHARS_MAX]) {
     const detail = JSON.stringify(resultCharsMax === undefined ? stored : stored.map(cutResult(resultCharsMax)));
     if (detail.length <= CHARS_MAX) return detail;

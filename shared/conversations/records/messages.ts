@@ -1,5 +1,5 @@
 // The messages in a conversation document: how one is added, and how a repeated prompt takes over the stored one.
-import { boundTokens, estimateTextTokens } from '../../estimate-tokens.ts';
+import { boundTokens, estimateTextTokens, IMAGE_TOKENS } from '../../estimate-tokens.ts';
 import type { MessagePart } from '../../message-parts.ts';
 import type { Write } from '../../store/store.ts';
 import { truncateText } from '../../text.ts';
@@ -17,8 +17,8 @@ export interface NewMessage {
   readonly turnId: string;
   readonly now: string;
   readonly partial: boolean;
-  /** What the engine has recorded of an answer. */
-  readonly parts?: readonly MessagePart[];
+  /** What the engine has recorded of an answer; the parts of a prompt with images. */
+  readonly parts?: readonly MessagePart[] | undefined;
   /** Of an answer. */
   readonly model?: string;
   readonly usage?: StoredMessage['usage'];
@@ -42,10 +42,13 @@ export function tokensOf({ tokens, bytes }: Pick<StoredMessage, 'tokens' | 'byte
 export function appendMessage(conversation: ConversationDocument, message: NewMessage): ChangedMessages {
   const seq = conversation.message_count + 1;
   const { role, text, model, usage, finish_reason } = message;
-  const detail = encodeDetail(text, message.parts ?? []);
+  const { parts: given = [] } = message;
+  const detail = encodeDetail(text, given);
   const bytes = Buffer.byteLength(text) + Buffer.byteLength(detail ?? '');
   const parts = toParts({ text, detail }, bytes);
-  const tokens = estimateTextTokens(text) + estimateTextTokens(detail ?? '');
+  const images = given.filter(({ type }) => type === 'image').length;
+  const detailTokens = images > 0 ? images * IMAGE_TOKENS : estimateTextTokens(detail ?? '');
+  const tokens = estimateTextTokens(text) + detailTokens;
   const isInline = parts.length === 0;
   const stored: StoredMessage = {
     seq,
@@ -57,7 +60,7 @@ export function appendMessage(conversation: ConversationDocument, message: NewMe
     turn_id: message.turnId,
     created_at: message.now,
     partial: message.partial,
-    ...(tokens > boundTokens(bytes) && { tokens }),
+    ...((images > 0 || tokens > boundTokens(bytes)) && { tokens }),
     ...(isInline && detail !== undefined && { detail }),
     ...(model !== undefined && { model }),
     ...(usage !== undefined && { usage }),

@@ -1,6 +1,7 @@
 // Runs the engine of one model for a turn: its events go to the turn, its answer into the progress.
 import { providerOf } from '../../config/model-id.ts';
 import type { Outcome } from '../../engines/engine.ts';
+import { hasImages, withoutImages } from '../../engines/images.ts';
 import { RpcError, toRpcError } from '../../errors.ts';
 import type { MessagePart } from '../../message-parts.ts';
 import { isWrapped, readOutput } from '../../output-schema.ts';
@@ -51,6 +52,8 @@ export async function runModel(
   Object.assign(progress, { model: lease.model, contextTokens: context.tokens });
   progress.parts.length = 0;
   append(toTaskStarted(admitted, context, failed));
+  const isReadable = !context.messages.some(hasImages) || (await admitted.takesImages());
+  const messages = isReadable ? context.messages : withoutImages(context.messages);
   signal.throwIfAborted();
   const traced =
     tracer &&
@@ -58,7 +61,7 @@ export async function runModel(
   return timed(spans, 'model', async () => {
     const record = (part: MessagePart): void => void progress.parts.push(part);
     let isBegun = false;
-    const generator = engine.run(toTurnInput(admitted, context), { signal, record });
+    const generator = engine.run(toTurnInput(admitted, { ...context, messages }), { signal, record });
     const unwrapper = admitted.outputSchema && isWrapped(admitted.outputSchema) ? createUnwrapper() : undefined;
     const pass = (event: EngineEvent): void => {
       for (const part of splitEvent(event)) append(part);

@@ -4,9 +4,12 @@ import type { Ids } from '../../clock.ts';
 import type { Config } from '../../config/config.ts';
 import { contextTokens } from '../../engines/direct/context-tokens.ts';
 import type { Credential, Engines } from '../../engines/engine.ts';
+import { takesImages } from '../../engines/images.ts';
 import { resolveModels } from '../../engines/resolve-models.ts';
 import { fitToolset } from '../../engines/tools/fit-tools.ts';
+import { RpcError } from '../../errors.ts';
 import { boundTokens } from '../../estimate-tokens.ts';
+import type { MessagePart } from '../../message-parts.ts';
 import type { OutputSchema } from '../../output-schema.ts';
 import type { TurnSettings } from '../../turn-settings.ts';
 import { admitPrompt } from '../admission/admission.ts';
@@ -24,6 +27,8 @@ const UNSTREAMED_WAIT_MS_MAX = 10_000;
 export interface PromptParams {
   readonly owner: string;
   readonly prompt: string;
+  /** Of a prompt with images; `prompt` is its text. */
+  readonly parts?: readonly MessagePart[] | undefined;
   /** Undefined: a new session is created. */
   readonly sessionId: string | undefined;
   readonly model: string | undefined;
@@ -63,6 +68,8 @@ export async function startPrompt(deps: PromptDeps, params: PromptParams): Promi
   const { fallbacks = [] } = params;
   const named = { model: params.model, fallbacks, credential: login?.credential };
   const [{ engine, model }, ...others] = resolveModels(engines, named);
+  const takesImagesOf = (name: string) => takesImages(name, config, deps.clock.now());
+  if (params.parts !== undefined) await refuseImages([model, ...others.map((other) => other.model)], takesImagesOf);
   const sessionId = params.sessionId ?? ids.next('sess');
   const startMs = performance.now();
   const prepared = params.prepared ?? preparePrompt(deps, params);
@@ -75,6 +82,7 @@ export async function startPrompt(deps: PromptDeps, params: PromptParams): Promi
     sessionId,
     isNew: params.sessionId === undefined,
     prompt: params.prompt,
+    parts: params.parts,
     model,
     onBusy: params.onBusy,
     afterSeq: params.afterSeq,
@@ -89,7 +97,8 @@ export async function startPrompt(deps: PromptDeps, params: PromptParams): Promi
   const prepare = (name: string) => {
     const tools = fitToolset(admitted.tools, name);
     const otherTokens = boundTokens(textBytes + (tools?.chars ?? 0));
-    return { tools, budgetTokens: budgetOf(conversation, name, config.models) - otherTokens };
+    const takesImages = () => takesImagesOf(name);
+    return { tools, takesImages, budgetTokens: budgetOf(conversation, name, config.models) - otherTokens };
   };
   const turn = startTurn(deps, {
     ...admitted,
@@ -107,6 +116,16 @@ export async function startPrompt(deps: PromptDeps, params: PromptParams): Promi
   return { kind: 'started', conversation, turn };
 }
 
+/** Throws `invalid_params` if a model is known to take no images. */
+async function refuseImages(models: readonly string[], takes: (model: string) => Promise<boolean>): Promise<void> {
+  for (const model of models) {
+    if (await takes(model)) continue;
+    throw new RpcError('invalid_params', {
+      data: { issues: [{ path: 'prompt', message: `${model} takes no images` }] },
+    });
+  }
+}
+
 function toIdempotency(params: PromptParams): PromptRequest['idempotency'] {
   const { idempotencyKey: key, prompt, model, instructions, settings, outputSchema, login } = params;
   if (key === undefined) return undefined;
@@ -114,7 +133,15 @@ function toIdempotency(params: PromptParams): PromptRequest['idempotency'] {
   const others = { ...place, auth_session_id: login?.sessionId };
   // No fallbacks and an empty list are the same.
   const fallbacks = params.fallbacks?.length ? params.fallbacks : undefined;
-  const hashed = { prompt, model, instructions, settings, output_schema: outputSchema, fallbacks, ...others };
+  const hashed = {
+    prompt: params.parts ?? prompt,
+    model,
+    instructions,
+    settings,
+    output_schema: outputSchema,
+    fallbacks,
+    ...others,
+  };
   return { key, paramsHash: hashParams(hashed) };
 }
 

@@ -29,6 +29,8 @@ export interface AdmittedTurn {
   readonly credential: Credential | undefined;
   readonly tools: Toolset | undefined;
   readonly budgetTokens: number;
+  /** Whether the model takes images. */
+  readonly takesImages: () => Promise<boolean>;
   /** Resolves when older messages that were read during the admission are in memory. */
   readonly prefetched: Promise<void>;
   /** The models that are called if the ones before them fail. */

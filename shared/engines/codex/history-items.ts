@@ -1,17 +1,18 @@
 // Converts messages of a conversation to items of a Codex thread.
-import { toRounds } from '../../message-parts.ts';
+import { type ImagePart, type MessagePart, toRounds } from '../../message-parts.ts';
 import { isBlank } from '../../text.ts';
 import type { Message } from '../engine.ts';
 import { createCallIds } from '../tools/call-ids.ts';
 import { toRepeatable } from '../tools/tool-arguments.ts';
 import { EMPTY_RESULT } from '../tools/tool-rounds.ts';
-import type { ResponseItem, ResponseMessage } from './protocol.ts';
+import type { ResponseItem, ResponseMessage, TurnInputPart } from './protocol.ts';
 
 /** Reasoning is left out, because Codex accepts only its own. */
 export function toItems(messages: readonly Message[]): ResponseItem[] {
   const toCallId = createCallIds();
   return messages.flatMap(({ role, content, parts }) => {
     if (parts === undefined) return toTextItems(role, content);
+    if (role === 'user') return [{ type: 'message', role, content: parts.flatMap(toInputContent) }];
     return toRounds(parts).flatMap(({ output, results }) => {
       const outputs: ResponseItem[] = [];
       const items = output.flatMap((part): ResponseItem[] => {
@@ -32,6 +33,24 @@ export function toItems(messages: readonly Message[]): ResponseItem[] {
 export function toItem(role: ResponseMessage['role'], text: string): ResponseMessage {
   const type = role === 'assistant' ? 'output_text' : 'input_text';
   return { type: 'message', role, content: [{ type, text: text.toWellFormed() }] };
+}
+
+function toInputContent(part: MessagePart): ResponseMessage['content'] {
+  if (part.type === 'image') return [{ type: 'input_image', image_url: toDataUrl(part) }];
+  return part.type === 'text' && !isBlank(part.text) ? [{ type: 'input_text', text: part.text.toWellFormed() }] : [];
+}
+
+/** The prompt of a turn as Codex takes it. */
+export function toTurnInputParts({ content, parts }: Message): TurnInputPart[] {
+  if (parts === undefined) return [{ type: 'text', text: content, text_elements: [] }];
+  return parts.flatMap((part): TurnInputPart[] => {
+    if (part.type === 'image') return [{ type: 'image', url: toDataUrl(part) }];
+    return part.type === 'text' && !isBlank(part.text) ? [{ type: 'text', text: part.text, text_elements: [] }] : [];
+  });
+}
+
+function toDataUrl({ media_type, data }: ImagePart): string {
+  return `data:${media_type};base64,${data}`;
 }
 
 function toTextItems(role: ResponseMessage['role'], text: string): ResponseItem[] {

@@ -32,7 +32,7 @@ export interface ClientRequests {
   'thread/inject_items': { readonly threadId: string; readonly items: ResponseItem[] };
   'turn/start': {
     readonly threadId: string;
-    readonly input: { readonly type: 'text'; readonly text: string; readonly text_elements: never[] }[];
+    readonly input: TurnInputPart[];
     /** For this turn and those after it. */
     readonly model?: string;
     /** Of the last message of this turn. */
@@ -45,6 +45,10 @@ export interface ClientRequests {
   /** Ends the running commands of the thread. */
   'thread/backgroundTerminals/clean': { readonly threadId: string };
 }
+
+export type TurnInputPart =
+  | { readonly type: 'text'; readonly text: string; readonly text_elements: never[] }
+  | { readonly type: 'image'; readonly url: string };
 
 export type ClientMethod = keyof ClientRequests;
 
@@ -62,7 +66,10 @@ export interface ResponseMessage {
   [member: string]: string | { [member: string]: string }[];
   readonly type: 'message';
   readonly role: 'user' | 'assistant' | 'developer';
-  readonly content: { readonly type: 'input_text' | 'output_text'; readonly text: string }[];
+  readonly content: (
+    | { readonly type: 'input_text' | 'output_text'; readonly text: string }
+    | { readonly type: 'input_image'; readonly image_url: string }
+  )[];
 }
 
 /** A tool call of the history, and its result. */

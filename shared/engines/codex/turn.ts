@@ -3,11 +3,12 @@
 import { deadline } from '../../async.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
 import { ignoredSettings, type TurnSettings } from '../../turn-settings.ts';
-import type { Outcome, RunOptions, TurnInput } from '../engine.ts';
+import type { Message, Outcome, RunOptions, TurnInput } from '../engine.ts';
 import { toAccount } from './account.ts';
 import type { AppServer } from './app-servers.ts';
 import { CodexRefusal } from './client.ts';
 import { toError } from './failures.ts';
+import { toTurnInputParts } from './history-items.ts';
 import { createInbox, type Inbox } from './inbox.ts';
 import { addModel, type KnownThread, type LoadedThread, toModelId } from './known-thread.ts';
 import { createPartRecorder } from './parts.ts';
@@ -21,6 +22,7 @@ import { answerTooLong, appServerEnded, emptyAnswer, turnInterrupted } from './t
 /** From the request to stop a turn to the end of its process. */
 const INTERRUPT_MS = 3_000;
 const ANSWER_CHARS_MAX = 4 << 20;
+const NO_PROMPT: Message = { role: 'user', content: '' };
 /** For a model that Codex does not know. */
 const USUAL_EFFORT = 'medium';
 
@@ -90,7 +92,7 @@ async function start(
   const effort = await toEffort(appServer, modelId, settings, known);
   const { turn } = await client.request('turn/start', {
     threadId,
-    input: [{ type: 'text', text: messages.at(-1)?.content ?? '', text_elements: [] }],
+    input: toTurnInputParts(messages.at(-1) ?? NO_PROMPT),
     ...(isSwitched && { model: modelId }),
     ...effort,
     ...(outputSchema !== undefined && { outputSchema: JsonObject.parse(outputSchema) }),

@@ -29,12 +29,21 @@ export function toPrompt(turn: PromptOf, soFar: readonly MessagePart[]): Languag
 
 function toMessages(turn: PromptOf, message: Message, toCallId: ToCallId): LanguageModelV4Prompt {
   const { role, content, parts, model } = message;
+  if (role === 'user' && parts !== undefined) return [{ role, content: parts.flatMap(toUserPart) }];
   if (role === 'user' || parts === undefined)
     return [{ role, content: [{ type: 'text', text: content.toWellFormed() }] }];
   // Signatures are of one model and account. Others refuse them, or reasoning without them.
   const isOwn = model === turn.model && turn.credential === undefined;
   const readable = isOwn ? parts : parts.filter(({ type }) => type !== 'reasoning').map(withoutMetadata);
   return toRounds(readable).flatMap((round) => toRoundMessages(round, toCallId));
+}
+
+type UserPart = Extract<LanguageModelV4Message, { readonly role: 'user' }>['content'][number];
+
+function toUserPart(part: MessagePart): UserPart[] {
+  if (part.type === 'image')
+    return [{ type: 'file', mediaType: part.media_type, data: { type: 'data', data: part.data } }];
+  return part.type === 'text' && !isBlank(part.text) ? [{ type: 'text', text: part.text.toWellFormed() }] : [];
 }
 
 /** The answer of one call of the model, and the results of its tool calls. */

@@ -17,6 +17,8 @@ export interface AgentRequest {
   readonly instructions: string;
   /** `input` of the request: messages, tool calls and their outputs. */
   readonly input: readonly InputItem[];
+  /** URLs of the images in `input`. */
+  readonly images: readonly string[];
   readonly tools: readonly string[];
   readonly effort: unknown;
   readonly format: unknown;
@@ -198,6 +200,12 @@ function toRequest(index: number, request: IncomingMessage, response: ServerResp
     model: String(member(body, 'model')),
     instructions: String(member(body, 'instructions') ?? ''),
     input,
+    images: list(body, 'input').flatMap((item) =>
+      list(item, 'content').flatMap((part) => {
+        const url = member(part, 'image_url');
+        return typeof url === 'string' ? [url] : [];
+      }),
+    ),
     tools: list(body, 'tools').map((tool) => String(member(tool, 'name') ?? member(tool, 'type'))),
     format: member(member(body, 'text'), 'format'),
     effort: member(member(body, 'reasoning'), 'effort'),

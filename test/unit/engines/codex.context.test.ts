@@ -1,7 +1,7 @@
 // What of a conversation reaches Codex: no blank text, and less of it once the model finds it too long.
 
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { Toolset } from '../../../shared/engines/engine.ts';
+import type { Message, Toolset } from '../../../shared/engines/engine.ts';
 import type { EngineEvent } from '../../../shared/turn-events.ts';
 import {
   byPrompt,
@@ -122,6 +122,24 @@ describeCodex('the context of a codex turn', (place) => {
       expect.stringContaining('There is no result'),
     ]);
     expect(JSON.stringify(input)).not.toContain('secret thought');
+  });
+
+  it('has the images of its prompt, and those of earlier prompts of other engines', async () => {
+    fixture.api.behave(byPrompt);
+    const dot = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==';
+    const ask = (content: string): Message => {
+      const image = { type: 'image', media_type: 'image/png', data: dot } as const;
+      return { role: 'user', content, parts: [{ type: 'text', text: content }, image] };
+    };
+    const conversation = startConversation();
+    conversation.messages.push(ask('what is this?'), { role: 'assistant', content: 'A dot.' });
+    await conversation.prompt(engine, 'and this?', { messages: [...conversation.messages, ask('and this?')] });
+    const urls = Array(2).fill(`data:image/png;base64,${dot}`);
+    const seen = fixture.api.requests.at(-1);
+    expect(seen?.images).toEqual(urls);
+    expect(seen?.input.map(({ text }) => text)).toEqual(expect.arrayContaining(['what is this?', 'and this?']));
+    await conversation.prompt(engine, 'compare them');
+    expect(fixture.api.requests.at(-1)?.images).toEqual(urls);
   });
 
   it('goes into the history with its commands, and from there into a new thread', async () => {
