@@ -61,7 +61,7 @@ export const PROMPT_ERRORS = [
 /** Only a prompt with a login and without a model needs a read. */
 export function placeOfPrompt(
   { model, fallbacks = [], auth_session_id: login }: z.output<typeof PromptParams>,
-  { services, caller, signal }: MethodContext,
+  { services, caller, signal }: Pick<MethodContext, 'services' | 'caller' | 'signal'>,
 ): Place | Promise<Place> {
   if (fallbacks.some((other) => placeOfModel(other) === 'companion')) return 'companion';
   if (model !== undefined || login === undefined) return placeOfModel(model ?? services.engines.defaultModel);

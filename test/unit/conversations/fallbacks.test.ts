@@ -1,12 +1,14 @@
 // The fallbacks of a prompt beside the failures themselves (fallbacks.matrix.test.ts): what is refused, what counts as
 // one prompt, which models are passed over.
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { SCOPES } from '../../../shared/config/key-document.ts';
 import { createEngines } from '../../../shared/engines/engines.ts';
 import { checkDependencies } from '../../../shared/methods/check-dependencies.ts';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
 import { conversationPrompt } from '../../../shared/methods/conversation.prompt.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
+import { PromptParams, placeOfPrompt } from '../../../shared/methods/prompt-turn.ts';
 import { systemHealth } from '../../../shared/methods/system.health.ts';
 import { checkParams } from '../../../shared/rpc/issues.ts';
 import type { Script } from '../../support/fakes/model-provider-script.ts';
@@ -125,6 +127,16 @@ describe('a prompt with fallbacks', () => {
     expect(answer).toMatchObject({ model: NEXT[0] });
     expect(JSON.stringify(answer.events[0])).toContain('did not begin its answer within');
   });
+});
+
+it.each([
+  [[...NEXT], 'local'],
+  [[NEXT[0], 'codex/gpt-6.1-sol'], 'companion'],
+])('a prompt with the fallbacks %j runs where all its models can: %s', async (fallbacks, place) => {
+  const params = PromptParams.parse({ prompt: 'hello', model: FIRST, fallbacks });
+  const caller = { keyId: 'default', scopes: new Set(SCOPES), limits: a.services.config.limits };
+  const { signal } = new AbortController();
+  expect(await placeOfPrompt(params, { services: a.services, caller, signal })).toBe(place);
 });
 
 describe('fallbacks are refused before anything is called or stored', () => {
