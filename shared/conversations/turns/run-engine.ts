@@ -69,13 +69,15 @@ async function tryModel(deps: TurnDeps, candidate: AdmittedTurn, given: Try): Pr
   const gate = createGate(run, hasFallback ? { model, withinMs } : undefined);
   const { append, signal } = gate;
   const onBegun = (): void => {
+    // An event that arrives after the deadline: the next model is called.
+    if (signal.aborted) return;
     gate.open();
     call?.begun();
   };
   try {
     const turn = hasFallback ? { ...candidate, retryWaitMsMax: 0 } : candidate;
     const outcome = await runModel(deps, turn, { ...run, append, signal, onBegun, context });
-    onBegun();
+    gate.open();
     call?.ended('completed');
     return { outcome };
   } catch (thrown) {

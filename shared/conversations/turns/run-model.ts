@@ -49,7 +49,7 @@ export async function runModel(
   { progress, append, signal, spans, context, failed, onBegun }: ModelRun,
 ): Promise<Outcome> {
   const { conversation, lease, engine } = admitted;
-  Object.assign(progress, { model: lease.model, contextTokens: context.tokens });
+  Object.assign(progress, { model: lease.model, text: '', contextTokens: context.tokens });
   progress.parts.length = 0;
   append(toTaskStarted(admitted, context, failed));
   const isReadable = !context.messages.some(hasImages) || (await admitted.takesImages());
