@@ -72,6 +72,7 @@ export const METHODS = {
   apply: 'apply',
   proto: 'proto',
   limits: 'auth.limits',
+  models: 'models.list',
   ticket: 'auth.ticket',
   discover: 'rpc.discover',
 } as const;

@@ -8,6 +8,7 @@ locals {
   companion_audience = "codex-gateway-ws.${var.project_id}"
   companion_env = merge(
     local.common_env,
+    local.model_env,
     {
       HOST               = "0.0.0.0"
       GATEWAY_DATA_DIR   = "/tmp/gateway"

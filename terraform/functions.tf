@@ -65,8 +65,21 @@ locals {
       GATEWAY_STORAGE_MB    = tostring(var.storage_mb)
     },
     var.retention_days == null ? {} : { GATEWAY_RETENTION_DAYS = tostring(var.retention_days) },
-    var.model == null ? {} : { MODEL = var.model },
     length(var.allowed_origins) == 0 ? {} : { ALLOWED_ORIGINS = join(" ", sort(var.allowed_origins)) },
+  )
+
+  # Environment variables of what calls models. Others do not have MODEL_PROVIDERS, and would not know its models.
+  model_env = merge(
+    var.model == null ? {} : { MODEL = var.model },
+    length(var.models) == 0 ? {} : { MODELS = jsonencode({
+      for id, facts in var.models : id => merge(
+        { for name, value in facts : name => value if value != null && name != "price" },
+        {
+          for name, price in { price = facts.price } :
+          name => { for rate, usd in price : rate => usd if usd != null } if price != null
+        },
+      )
+    }) },
   )
 
   # Environment variables of one function only.
@@ -150,7 +163,11 @@ resource "google_cloudfunctions2_function" "function" {
       }
     }
 
-    environment_variables = merge(local.common_env, local.function_env[each.key])
+    environment_variables = merge(
+      local.common_env,
+      contains(each.value.uses, "models") ? local.model_env : {},
+      local.function_env[each.key],
+    )
 
     dynamic "secret_environment_variables" {
       for_each = {

@@ -46,6 +46,9 @@ locals {
     OPENAI_API_KEY = {
       id = "openai-api-key", use = "models", version = lookup(var.secret_environment, "OPENAI_API_KEY", null)
     }
+    MODEL_PROVIDERS = {
+      id = "gateway-model-providers", use = "models", version = lookup(var.secret_environment, "MODEL_PROVIDERS", null)
+    }
     MCP_SERVERS = {
       id = "gateway-mcp-servers", use = "models", version = lookup(var.secret_environment, "MCP_SERVERS", null)
     }

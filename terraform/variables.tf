@@ -280,15 +280,47 @@ variable "webhook_limits" {
 variable "model" {
   description = <<-EOT
     Default model, as provider/model. Default: that of the first provider with credentials; Vertex AI always has
-    credentials.
+    credentials. The provider may be one of MODEL_PROVIDERS (secret_environment, or environment for servers without
+    keys).
   EOT
   type        = string
   default     = null
   validation {
-    condition = var.model == null || can(
-      regex("^((anthropic|openai|google|codex)/\\S+|offline/(echo|slow))$", var.model)
+    condition = (
+      var.model == null || can(regex("^((anthropic|openai|google|codex)/\\S+|offline/(echo|slow))$", var.model)) || (
+        can(regex("^[a-z][a-z0-9-]{0,31}/\\S+$", var.model))
+        && contains(concat(keys(var.environment), keys(var.secret_environment)), "MODEL_PROVIDERS")
+      )
     )
-    error_message = "model is anthropic/..., openai/..., google/..., codex/..., offline/echo or offline/slow."
+    error_message = <<-EOT
+      model is anthropic/..., openai/..., google/..., codex/..., offline/echo, offline/slow, or of a provider of
+      MODEL_PROVIDERS.
+    EOT
+  }
+}
+
+variable "models" {
+  description = <<-EOT
+    What the gateway cannot know of models, by provider/model: windows and output limits in tokens, kinds of input,
+    prices in USD per million tokens.
+  EOT
+  type = map(object({
+    context_tokens    = optional(number)
+    max_output_tokens = optional(number)
+    input             = optional(list(string))
+    reasoning         = optional(bool)
+    output_schema     = optional(bool)
+    price = optional(object({
+      input        = number
+      output       = number
+      cached_input = optional(number)
+      cache_write  = optional(number)
+    }))
+  }))
+  default = {}
+  validation {
+    condition     = alltrue([for id in keys(var.models) : can(regex("^[a-z][a-z0-9-]*/\\S+$", id))])
+    error_message = "models are named provider/model."
   }
 }
 
@@ -306,8 +338,8 @@ variable "allowed_origins" {
 
 variable "environment" {
   description = <<-EOT
-    Other environment variables of the gateway (BFF_BASE_URL, MCP_SERVERS, ANTHROPIC_BASE_URL, ...). Must not contain
-    secrets.
+    Other environment variables of the gateway (BFF_BASE_URL, MCP_SERVERS, MODEL_PROVIDERS, ANTHROPIC_BASE_URL, ...).
+    Must not contain secrets.
   EOT
   type        = map(string)
   default     = {}
@@ -318,6 +350,10 @@ variable "environment" {
       && !can(regex("(API_KEY|SECRET|SECRETS|TOKEN|PASSWORD|GATEWAY_KEYS)$", name))
     ])
     error_message = "environment takes no secrets: use secret_environment."
+  }
+  validation {
+    condition     = !can(regex("api_key|headers", lookup(var.environment, "MODEL_PROVIDERS", "")))
+    error_message = "MODEL_PROVIDERS with keys or headers is a secret: use secret_environment."
   }
   validation {
     condition = length(
@@ -338,10 +374,13 @@ variable "secret_environment" {
   validation {
     condition = length(
       setsubtract(
-        keys(var.secret_environment), ["ANTHROPIC_API_KEY", "MCP_SERVERS", "OPENAI_API_KEY", "WEBHOOK_SECRETS"]
+        keys(var.secret_environment),
+        ["ANTHROPIC_API_KEY", "MCP_SERVERS", "MODEL_PROVIDERS", "OPENAI_API_KEY", "WEBHOOK_SECRETS"]
       )
     ) == 0
-    error_message = "secret_environment accepts ANTHROPIC_API_KEY, MCP_SERVERS, OPENAI_API_KEY and WEBHOOK_SECRETS."
+    error_message = <<-EOT
+      secret_environment accepts ANTHROPIC_API_KEY, MCP_SERVERS, MODEL_PROVIDERS, OPENAI_API_KEY and WEBHOOK_SECRETS.
+    EOT
   }
   validation {
     condition     = length(setintersection(keys(var.secret_environment), keys(var.environment))) == 0

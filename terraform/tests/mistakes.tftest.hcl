@@ -86,7 +86,6 @@ run "what_only_the_cloud_or_the_gateway_would_find_is_refused" {
     firestore_location = "not a place"
     sandbox_memory_gib = 64
     limits             = "100/minute,200/minute"
-    model              = "nobody/nothing"
     turns              = "somewhere"
     secret_environment = { ANTHROPIC_API_KEY = "latest" }
     subscribers = {
@@ -100,10 +99,24 @@ run "what_only_the_cloud_or_the_gateway_would_find_is_refused" {
     var.firestore_location,
     var.sandbox_memory_gib,
     var.limits,
-    var.model,
     var.secret_environment,
     var.subscribers,
     var.turns,
+  ]
+}
+
+run "a_model_of_a_provider_that_is_not_configured" {
+  command = plan
+
+  variables {
+    project_id  = "gateway-test"
+    bundle_dir  = "tests/bundle"
+    alert_email = "ops@example.com"
+    model       = "nobody/nothing"
+  }
+
+  expect_failures = [
+    var.model,
   ]
 }
 

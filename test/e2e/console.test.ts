@@ -176,6 +176,7 @@ describeWith('chromium', 'the console', () => {
     const { page } = open;
     await signIn(page);
     await page.getByText('Options').click();
+    await expect.poll(() => page.locator('#models option').first().getAttribute('value')).toBe('openai/fake');
     await page.getByLabel('Model').fill('no-such/model');
     await sendPrompt(page, 'Which model?');
     await lastAnswer(page, 'failed').getByText('invalid_params').waitFor();

@@ -1,7 +1,9 @@
 // The form of a prompt: its text, Send or Cancel, and the options of the next turns.
 import { h, type VNode } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { METHODS } from '../../../shared/protocol.ts';
 import type { Client } from '../gateway/client.ts';
+import { Models } from '../gateway/results.ts';
 import { useBlockedMs } from '../page/notice.ts';
 import { el, toSpan, useValue } from '../page/view.ts';
 import type { Conversation, PromptOptions } from './conversation.ts';
@@ -54,7 +56,7 @@ export function Composer({ client, conversation, options, onOptions }: ComposerP
       { id: 'prompt-keys', class: 'quiet keys' },
       isRunning ? 'Escape cancels.' : 'Enter sends, Shift+Enter makes a new line.',
     ),
-    h(Options, { options, onOptions }),
+    h(Options, { client, options, onOptions }),
   );
 }
 
@@ -99,10 +101,19 @@ function CancelButton({ conversation }: { conversation: Conversation }): VNode {
   );
 }
 
-function Options({ options, onOptions }: Pick<ComposerProps, 'options' | 'onOptions'>): VNode {
+function Options({ client, options, onOptions }: Omit<ComposerProps, 'conversation'>): VNode {
+  const [models, setModels] = useState<readonly { readonly id: string; readonly default: boolean }[]>([]);
+  // Suggestions only: every model of a provider can be named, and a gateway of an earlier version lists none.
+  const suggest = (): void => {
+    if (models.length === 0)
+      client.call(Models, METHODS.models, {}).then(
+        (found) => setModels(found.models),
+        () => {},
+      );
+  };
   return el(
     'details',
-    null,
+    { onToggle: suggest },
     el('summary', null, 'Options'),
     el(
       'label',
@@ -110,9 +121,15 @@ function Options({ options, onOptions }: Pick<ComposerProps, 'options' | 'onOpti
       'Model',
       el('input', {
         value: options.model,
+        list: 'models',
         placeholder: 'provider/model; the default when empty',
         onInput: (event) => onOptions({ ...options, model: event.currentTarget.value }),
       }),
+    ),
+    el(
+      'datalist',
+      { id: 'models' },
+      models.map(({ id, default: isDefault }) => el('option', { key: id, value: id }, isDefault ? 'default' : null)),
     ),
     el(
       'label',

@@ -8,6 +8,8 @@ export const Identity = z.object({
   ),
 });
 
+export const Models = z.object({ models: z.array(z.object({ id: z.string(), default: z.boolean() })) });
+
 export const Conversations = z.object({
   conversations: z.array(
     z.object({
