@@ -53,8 +53,7 @@ export interface AnswerParts {
 
 /** `size`: the bytes of answers and reasoning in the whole turn, which grow with each part, and their limit. */
 export function createAnswerParts(provider: string, size: { bytes: number; readonly bytesMax: number }): AnswerParts {
-  const output: OutputPart[] = [];
-  const open = new Map<string, Piece>();
+  const pieces = createPieces();
   const toolCalls: ToolCallPart[] = [];
   const joinPairs = createPairJoiner();
   const joinReasoning = createPairJoiner();
@@ -69,21 +68,9 @@ export function createAnswerParts(provider: string, size: { bytes: number; reado
     size.bytes += Buffer.byteLength(text);
     if (size.bytes > size.bytesMax) throw toTooLarge(provider, size.bytesMax);
   };
-  /** The piece that a part of the stream belongs to, with the metadata that the provider needs back. */
-  const pieceOf = (type: 'text' | 'reasoning', id: string, metadata: SharedV4ProviderMetadata | undefined) => {
-    const key = `${type} ${id}`;
-    let piece = open.get(key);
-    if (piece === undefined) {
-      piece = { type, text: '' };
-      open.set(key, piece);
-      output.push(piece);
-    }
-    if (metadata !== undefined) piece.metadata = { ...piece.metadata, ...metadata };
-    return piece;
-  };
 
   return {
-    output,
+    output: pieces.output,
     toolCalls,
     get warnings() {
       return warnings;
@@ -101,29 +88,29 @@ export function createAnswerParts(provider: string, size: { bytes: number; reado
       switch (part.type) {
         case 'text-start':
         case 'text-end':
-          pieceOf('text', part.id, part.providerMetadata);
+          pieces.of('text', part.id, part.providerMetadata);
           return undefined;
         case 'text-delta': {
           const delta = joinPairs(part.delta);
           if (delta === '') return undefined;
           grow(delta);
           content += delta;
-          pieceOf('text', part.id, part.providerMetadata).text += delta;
+          pieces.of('text', part.id, part.providerMetadata).text += delta;
           return { AgentMessageDelta: { delta } };
         }
         case 'reasoning-start':
-          pieceOf('reasoning', part.id, part.providerMetadata);
+          pieces.of('reasoning', part.id, part.providerMetadata);
           return undefined;
         case 'reasoning-delta': {
           grow(part.delta);
           // The signature covers the text as the provider sent it.
-          pieceOf('reasoning', part.id, part.providerMetadata).text += part.delta;
+          pieces.of('reasoning', part.id, part.providerMetadata).text += part.delta;
           const delta = joinReasoning(part.delta);
           reasoning += delta;
           return delta === '' ? undefined : { AgentReasoningDelta: { delta } };
         }
         case 'reasoning-end': {
-          pieceOf('reasoning', part.id, part.providerMetadata);
+          pieces.of('reasoning', part.id, part.providerMetadata);
           const text = reasoning;
           reasoning = '';
           return text === '' ? undefined : { AgentReasoning: { text } };
@@ -131,7 +118,7 @@ export function createAnswerParts(provider: string, size: { bytes: number; reado
         case 'tool-call': {
           grow(part.input);
           const call = toCall(part);
-          output.push(call);
+          pieces.output.push(call);
           toolCalls.push(call);
           return undefined;
         }
@@ -144,17 +131,46 @@ export function createAnswerParts(provider: string, size: { bytes: number; reado
         case 'error':
           throw part.error;
         case 'finish':
-          finish = {
-            reason: part.finishReason.unified,
-            raw: part.finishReason.raw,
-            explanation: explanationOf(part.providerMetadata),
-            usage: toUsage(part.usage),
-          };
+          finish = toFinish(part);
           return undefined;
         default:
           return undefined;
       }
     },
+  };
+}
+
+interface Pieces {
+  readonly output: OutputPart[];
+  /** The piece that a part of the stream belongs to, with the metadata that the provider needs back. */
+  of(type: Piece['type'], id: string, metadata: SharedV4ProviderMetadata | undefined): Piece;
+}
+
+function createPieces(): Pieces {
+  const output: OutputPart[] = [];
+  const open = new Map<string, Piece>();
+  return {
+    output,
+    of(type, id, metadata) {
+      const key = `${type} ${id}`;
+      let piece = open.get(key);
+      if (piece === undefined) {
+        piece = { type, text: '' };
+        open.set(key, piece);
+        output.push(piece);
+      }
+      if (metadata !== undefined) piece.metadata = { ...piece.metadata, ...metadata };
+      return piece;
+    },
+  };
+}
+
+function toFinish(part: Extract<LanguageModelV4StreamPart, { type: 'finish' }>): Finish {
+  return {
+    reason: part.finishReason.unified,
+    raw: part.finishReason.raw,
+    explanation: explanationOf(part.providerMetadata),
+    usage: toUsage(part.usage),
   };
 }
 
