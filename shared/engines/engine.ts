@@ -109,6 +109,8 @@ export interface Outcome {
  * aborted. A stream that ends without the provider's own end marker is `upstream_error`, never a success.
  */
 export interface Engine {
+  /** Begins what a turn of the model will need, while the turn is being admitted. Never throws. */
+  prepare?(model: string): void;
   run(turn: TurnInput, options: RunOptions): AsyncGenerator<EngineEvent, Outcome, void>;
 }
 

@@ -72,6 +72,7 @@ export async function startPrompt(deps: PromptDeps, params: PromptParams): Promi
   if (params.parts !== undefined) await refuseImages([model, ...others.map((other) => other.model)], takesImagesOf);
   const sessionId = params.sessionId ?? ids.next('sess');
   const startMs = performance.now();
+  engine.prepare?.(model);
   const prepared = params.prepared ?? preparePrompt(deps, params);
   const refusal = await prepared.refusal;
   // A duplicate of an idempotency key is answered even if the token budget is used up.

@@ -74,6 +74,7 @@ export function createDirectEngine(
 
   return {
     run: (turn, runOptions) => runTurn(parts, turn, runOptions),
+    prepare: (model) => models.openAhead(model.slice(0, Math.max(0, model.indexOf('/')))),
     warm: (provider) => void models.get(provider, 'warm').catch(() => undefined),
   };
 }

@@ -7,7 +7,7 @@ import type { ModelProvider } from '../../config/model-providers.ts';
 import type { RpcError } from '../../errors.ts';
 import { splitQuery, toBaseUrl, toServerUrl, withQuery } from '../../net/base-url.ts';
 import type { Credential } from '../engine.ts';
-import type { Fetch } from './provider-fetch.ts';
+import type { Fetch, ProviderFetch } from './provider-fetch.ts';
 import { isProviderName, type ProviderName, type Wire } from './provider-names.ts';
 import { type ChatExtras, createChatExtras, withItemTypes } from './server-requests.ts';
 
@@ -25,13 +25,15 @@ export interface Models {
   get(provider: string, modelId: string, credential?: Credential): Promise<LanguageModelV4>;
   /** Leaves out what a server of the operator refuses with this error; false if it refuses something else. */
   leaveOut(provider: string, error: RpcError): boolean;
+  /** Opens a connection to a provider that was called before, if none is idle. */
+  openAhead(provider: string): void;
 }
 
 type MakeModel = (modelId: string, credential: Credential | undefined) => LanguageModelV4;
 
 interface ModelsOptions {
   /** The `fetch` of a provider with this wire. */
-  readonly fetch: (wire: Wire) => Fetch;
+  readonly fetch: (wire: Wire) => ProviderFetch;
   readonly google?: GoogleOptions;
   /** Base URLs for calls with a caller's own credentials. */
   readonly providerUrls?: Config['providerUrls'];
@@ -41,13 +43,19 @@ interface ModelsOptions {
 export function createModels(providers: Config['providers'], options: ModelsOptions): Models {
   const loading = new Map<string, Promise<MakeModel>>();
   const extras = new Map<string, ChatExtras>();
+  const fetches = new Map<string, ProviderFetch>();
   const start = async (provider: string): Promise<MakeModel> => {
-    if (isProviderName(provider)) return LOADERS[provider](providers, options);
+    const fetch = (wire: Wire): ProviderFetch => {
+      const made = options.fetch(wire);
+      fetches.set(provider, made);
+      return made;
+    };
+    if (isProviderName(provider)) return LOADERS[provider](providers, { ...options, fetch });
     const server = options.modelProviders?.get(provider);
     if (server === undefined) throw new Error(`${provider} is not configured`);
     const extra = createChatExtras();
     extras.set(provider, extra);
-    return loadServer({ name: provider, ...server }, options.fetch(server.wire), extra);
+    return loadServer({ name: provider, ...server }, fetch(server.wire), extra);
   };
   const load = (provider: string): Promise<MakeModel> => {
     let made = loading.get(provider);
@@ -62,6 +70,7 @@ export function createModels(providers: Config['providers'], options: ModelsOpti
   return {
     get: async (provider, modelId, credential) => (await load(provider))(modelId, credential),
     leaveOut: (provider, error) => extras.get(provider)?.leaveOut(error) ?? false,
+    openAhead: (provider) => fetches.get(provider)?.openAhead(),
   };
 }
 
