@@ -10,10 +10,12 @@ import type { WallClock } from '../../shared/clock.ts';
 import { createRollouts } from '../../shared/conversations/records/rollouts.ts';
 import { authLimits } from '../../shared/methods/auth.limits.ts';
 import { conversationDelete } from '../../shared/methods/conversation.delete.ts';
+import { conversationFork } from '../../shared/methods/conversation.fork.ts';
 import { conversationHistory } from '../../shared/methods/conversation.history.ts';
 import { conversationList } from '../../shared/methods/conversation.list.ts';
 import { conversationResume } from '../../shared/methods/conversation.resume.ts';
 import { conversationStatus } from '../../shared/methods/conversation.status.ts';
+import { conversationUpdate } from '../../shared/methods/conversation.update.ts';
 import { deploymentList } from '../../shared/methods/deployment.list.ts';
 import { eventsList } from '../../shared/methods/events.list.ts';
 import type { Ref, Store } from '../../shared/store/store.ts';
@@ -96,6 +98,33 @@ export function releasedStoreCases({ kind, open }: ReleasedStores): void {
         'long',
         'talk',
       ]);
+    });
+
+    it('forks and edits a session, which has a title from its next prompt on', async () => {
+      const titleOf = async (session_id: string) =>
+        Object(await a.call(conversationStatus, { session_id })).metadata.title;
+      const { messages } = await historyOf('talk');
+      expect(await titleOf('talk')).toBeUndefined();
+      const fork = await a.call(conversationFork, { session_id: 'talk', new_session_id: 'talk-2' });
+      expect(fork.message_count).toBe(messages.length);
+      expect((await historyOf('talk-2')).messages).toEqual(messages);
+      expect(await a.call(conversationFork, { session_id: 'long', new_session_id: 'long-2' })).not.toHaveProperty(
+        'title',
+      );
+      expect((await historyOf('long-2')).messages).toEqual((await historyOf('long')).messages);
+      await a.prompt('edited', { session_id: 'talk', after_seq: 2 });
+      expect((await historyOf('talk')).messages).toMatchObject([
+        ...messages.slice(0, 2),
+        { seq: 3, content: 'edited' },
+        { seq: 4, content: 'answer' },
+      ]);
+      // The first message of `talk` is no longer in its document.
+      await a.prompt('and now?', { session_id: 'failed' });
+      expect([await titleOf('talk'), await titleOf('failed')]).toEqual([undefined, 'Hello']);
+      const named = await a.call(conversationUpdate, { session_id: 'long', title: 'Old', metadata: { user: 'u' } });
+      expect(named).toMatchObject({ title: 'Old', metadata: { user: 'u' } });
+      const { conversations } = await a.call(conversationList, { metadata: { user: 'u' } });
+      expect(conversations.map(({ session_id }) => session_id)).toEqual(['long']);
     });
 
     it('answers a repeated prompt under its idempotency key as before, and the failed one too', async () => {

@@ -21,11 +21,14 @@ export interface CopyDeps {
 export class SourceChanged extends Error {}
 
 /** The members of a conversation document that describe its messages, for a copy of `source`. */
-export function copiedMembers(
-  source: ConversationDocument,
-): Pick<ConversationDocument, 'message_count' | 'recent' | 'chunks'> {
-  const { message_count, recent, chunks } = source;
-  return { message_count, recent, chunks: liveChunks(source).map((index) => chunks[index] ?? 0) };
+export function copiedMembers(source: ConversationDocument): Partial<ConversationDocument> {
+  const { message_count, message_tokens, recent, chunks } = source;
+  return {
+    message_count,
+    ...(message_tokens !== undefined && { message_tokens }),
+    recent,
+    chunks: liveChunks(source).map((index) => chunks[index] ?? 0),
+  };
 }
 
 /** The bytes of all messages, as they are counted (storage.ts). */

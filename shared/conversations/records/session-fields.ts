@@ -78,8 +78,8 @@ export function withDefaultTitle(conversation: ConversationDocument, prompt: str
 
 /** The start of the newest message. */
 export function previewOf({ recent }: ConversationDocument): string | undefined {
-  const newest = recent.at(-1);
-  return newest && (newest.head ?? truncateText(newest.content, HEAD_CHARS));
+  const { head, content = '' } = recent.at(-1) ?? {};
+  return (head ?? truncateText(content, HEAD_CHARS)) || undefined;
 }
 
 function toTitle(prompt: string): string {

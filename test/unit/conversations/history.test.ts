@@ -1,12 +1,16 @@
 // The memory of a conversation: whole, in order and cheap however long it gets; what of it the model sees; what erases
 // it.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createHistory } from '../../../shared/conversations/records/history.ts';
+import { appendMessage } from '../../../shared/conversations/records/messages.ts';
+import { newConversation } from '../../../shared/conversations/turns/lease.ts';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
 import { conversationList } from '../../../shared/methods/conversation.list.ts';
 import { conversationResume } from '../../../shared/methods/conversation.resume.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
-import { createFixture, type Fixture, failure, type Instance } from '../../support/fixtures/conversations.ts';
+import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
+import { createFixture, type Fixture, failure, type Instance, MODEL } from '../../support/fixtures/conversations.ts';
 
 const NAUGHTY = [
   'null',
@@ -232,6 +236,30 @@ describe('sessions', () => {
     expect(messages.some(({ content }) => content.startsWith('old'))).toBe(false);
     expect(messages.at(-2)?.content).toBe('alive again');
   });
+});
+
+it('reads what another instance stored in place of a chunk that was not committed', async () => {
+  const store = createEmbeddedStore({ path: ':memory:', clock: { now: () => Date.now() } });
+  try {
+    const empty = newConversation('default', 's', 'conv_1', MODEL, '2026-11-13T14:00:00.000Z');
+    const filled = (text: string) =>
+      Array.from({ length: 22 }, (_, n) => n).reduce(
+        (conversation, n) =>
+          appendMessage(conversation, { role: 'user', text: `${text} ${n}`, turnId: 't', now: 'd', partial: false })
+            .conversation,
+        empty,
+      );
+    const [here, there] = [createHistory(store), createHistory(store)];
+    // Its turn is ended by another instance, and later messages are dropped: other ones get the same numbers.
+    await here.compact(filled('lost'));
+    const compacted = await there.compact(filled('stored'));
+    await store.commit(compacted.writes);
+    const read = [];
+    for await (const { text } of here.read(compacted.conversation)) read.push(text);
+    expect(read).toEqual(Array.from({ length: 22 }, (_, n) => `stored ${n}`));
+  } finally {
+    await store.close();
+  }
 });
 
 /** Reads from either instance. */
