@@ -57,6 +57,8 @@ export const METHODS = {
   list: 'conversation.list',
   delete: 'conversation.delete',
   update: 'conversation.update',
+  ownerErase: 'owner.erase',
+  ownerExport: 'owner.export',
   subscribe: 'events.subscribe',
   unsubscribe: 'events.unsubscribe',
   events: 'events.list',

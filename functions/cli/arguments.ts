@@ -9,9 +9,12 @@ export const USAGE = `usage: codex-gateway [options] <method> ['<params as JSON>
 
   codex-gateway prompt 'Write a haiku' --session demo
   codex-gateway conversation.status '{"session_id": "demo"}'
+  codex-gateway owner.export > everything.ndjson
+  codex-gateway owner.erase '{"confirm": "<key id>"}'
   codex-gateway rpc.discover
 
-The text of a prompt's answer is written to stdout as it arrives; of any other method the result, as JSON.
+The text of a prompt's answer is written to stdout as it arrives; of any other method the result, as JSON;
+of owner.export all pages, as NDJSON. owner.erase is called until it is done.
 Ctrl-C cancels the turn.
 
 options

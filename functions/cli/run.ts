@@ -1,6 +1,7 @@
 // Runs one command against the gateway: a prompt as a stream, a subscription until it is interrupted, anything else as
 // one call.
 
+import { once } from 'node:events';
 import { CodexGatewayClient } from '../../shared/client/gateway-client.ts';
 import { GatewayError } from '../../shared/client/gateway-error.ts';
 import type { Methods } from '../../shared/client/methods.ts';
@@ -9,6 +10,7 @@ import { METHODS, NOTIFICATIONS } from '../../shared/protocol.ts';
 import type { EventBody } from '../../shared/turn-events.ts';
 import { type Command, UsageError } from './arguments.ts';
 import { createTextWriter, startProgress } from './output.ts';
+import { eraseParts, exportPages } from './owner.ts';
 
 export interface Streams {
   readonly stdout: NodeJS.WriteStream;
@@ -24,6 +26,8 @@ export async function run(command: Command, { stdout, stderr }: Streams, signal:
   try {
     if (method === METHODS.prompt || method === METHODS.resume) await turn();
     else if (method === METHODS.subscribe) await subscription();
+    else if (method === METHODS.ownerExport && !json) await exportAll();
+    else if (method === METHODS.ownerErase) await eraseAll();
     else answer(await client.call(method, params, options));
   } catch (error) {
     if (json && error instanceof GatewayError) line({ error: toWire(error), id: 1 });
@@ -65,6 +69,18 @@ export async function run(command: Command, { stdout, stderr }: Streams, signal:
       progress.end();
       if (!json) text.end();
     }
+  }
+
+  async function exportAll(): Promise<void> {
+    const call = (page: Command['params']) => client.call(METHODS.ownerExport, page, options);
+    for await (const text of exportPages(call, params)) {
+      if (!stdout.write(text)) await once(stdout, 'drain', { signal });
+    }
+  }
+
+  async function eraseAll(): Promise<void> {
+    const call = (part: Command['params']) => client.call(METHODS.ownerErase, part, options);
+    for await (const part of eraseParts(call, params, signal)) answer(part);
   }
 
   async function subscription(): Promise<void> {

@@ -77,6 +77,29 @@ describe('codex-gateway', () => {
     });
   });
 
+  it('exports everything of an owner to one NDJSON file, and erases it to the end', async () => {
+    const text = 'x'.repeat(700_000);
+    for (const session of ['export-0', 'export-1'])
+      expect((await cli(['prompt', '--session', session], { input: text })).code).toBe(0);
+    const { code, stdout } = await cli(['owner.export', '{"limit": 2}']);
+    expect(code).toBe(0);
+    const lines = stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    const sessions = lines.flatMap(({ type, session_id }) => (type === 'session' ? [session_id] : []));
+    expect(sessions).toEqual(expect.arrayContaining(['export-0', 'export-1']));
+    expect(lines.filter(({ type, piece }) => type === 'message' && piece === 1)).toHaveLength(4);
+    const keyId = JSON.parse((await cli(['auth.limits'])).stdout).key_id;
+    expect(await cli(['owner.erase', '{"confirm": "someone-else"}'])).toMatchObject({ code: 5 });
+    const erased = await cli(['owner.erase', JSON.stringify({ confirm: keyId })]);
+    expect({ code: erased.code, last: JSON.parse(erased.stdout.trimEnd().split('\n').at(-1) ?? '') }).toMatchObject({
+      code: 0,
+      last: { owner: keyId, done: true },
+    });
+    expect(JSON.parse((await cli(['conversation.list'])).stdout).conversations).toEqual([]);
+  });
+
   it('codex-gateway with --json prints every message, the error too', async () => {
     const { code, stdout } = await cli(['prompt', '[[chunks 3]]', '--json']);
     const lines = stdout

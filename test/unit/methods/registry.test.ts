@@ -19,6 +19,8 @@ const SCOPES = {
     'conversation.resume',
     'conversation.status',
     'conversation.update',
+    'owner.erase',
+    'owner.export',
     'proto',
   ],
   workspace: ['apply', 'exec', 'interactive.close', 'interactive.input', 'interactive.resize', 'interactive.start'],
@@ -33,8 +35,8 @@ const SCOPES = {
 /** Pinned: these are admitted, a few at a time, during an outage of the limiter's store. */
 const CHEAP = [
   ...['auth.limits', 'conversation.history', 'conversation.list', 'conversation.resume', 'conversation.status'],
-  ...['deployment.list', 'events.list', 'events.unsubscribe', 'mcp.list', 'models.list', 'rpc.discover'],
-  ...['system.health'],
+  ...['deployment.list', 'events.list', 'events.unsubscribe', 'mcp.list', 'models.list', 'owner.export'],
+  ...['rpc.discover', 'system.health'],
 ];
 
 /** The requests of the reference document, params as printed there. */
