@@ -172,6 +172,22 @@ describe('fallbacks are refused before anything is called or stored', () => {
   });
 });
 
+it('failures with the credential of a caller do not count against the model', async () => {
+  failFirst({ status: 403 });
+  const credential = { provider: 'anthropic', token: () => 'sk-of-the-caller' } as const;
+  for (let time = 0; time < 6; time++) {
+    const turn = await a.services.conversations.prompt(
+      {
+        ...{ owner: 'default', sessionId: session_id, prompt: 'hello', model: FIRST, instructions: undefined },
+        ...{ onBusy: 'queue', idempotencyKey: undefined, login: { sessionId: 'login', credential } },
+      },
+      new AbortController().signal,
+    );
+    expect((await turn.done).turn).toMatchObject({ status: 'failed' });
+  }
+  expect(a.services.conversations.models.passedOver()).toEqual([]);
+});
+
 describe('a model that failed five times in 30 s', () => {
   beforeEach(async () => {
     failFirst({ status: 529 });
