@@ -16,6 +16,7 @@ import {
   timeoutOf,
 } from './options.ts';
 import { randomId } from './random-id.ts';
+import { checkOutput, type StandardSchema, toJsonSchema } from './structured.ts';
 import {
   type Call,
   callOnce,
@@ -122,6 +123,21 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
   ): Promise<Table[Name]['result']> {
     const sent = method === METHODS.prompt ? { idempotency_key: randomId(), ...params } : params;
     return this.#callInTime(method, sent, options);
+  }
+
+  /**
+   * Sends a prompt whose answer is JSON of `schema`, and returns it with `output` as the schema returns it. Throws
+   * GatewayError, `bad_response` for an output that passes the JSON Schema but not the schema's own checks.
+   */
+  async structured<Output>(
+    schema: StandardSchema<Output>,
+    params: Prompt['params'],
+    options: CallOptions = {},
+  ): Promise<Prompt['result'] & { readonly output: Output }> {
+    const sent = { idempotency_key: randomId(), output_schema: toJsonSchema(schema), ...params };
+    // The gateway has validated the result with the schema of this type.
+    const answer = (await this.#callInTime(METHODS.prompt, sent, options)) as Prompt['result'];
+    return { ...answer, output: await checkOutput(schema, answer.output) };
   }
 
   /** Sends a prompt and yields its events as they arrive. Nothing is sent before the first one is requested. */

@@ -6,5 +6,6 @@ export { type ErrorReason, GatewayError } from './gateway-error.ts';
 export type { HistoryMessage, MessagesOptions } from './messages.ts';
 export type { Methods } from './methods.ts';
 export type { CallOptions, ClientOptions, JsonRpcResponse, MethodTable, StreamOptions } from './options.ts';
+export type { StandardSchema } from './structured.ts';
 export type { SocketConstructor, SocketLike } from './transport/connection.ts';
 export type { TurnStream } from './turns/turn-stream.ts';
