@@ -1,6 +1,7 @@
 // Blocks as callers and other instances see them, in virtual time.
 import { describe, expect, test } from 'vitest';
 import type { Limit } from '../../../shared/config/limits.ts';
+import { retryPauseMs } from '../../../shared/rate-limit/block-policy.ts';
 import { heldCalls, updateHolder } from '../../../shared/rate-limit/blocks.ts';
 import { createDocumentLimiter } from '../../../shared/rate-limit/document-limiter.ts';
 import { setRevoked, toLimitRef, toLimitState, toLimitWrite } from '../../../shared/rate-limit/limit-document.ts';
@@ -178,6 +179,25 @@ describe('a document of version 1.2.0', () => {
     expect(outcomes(seen)).toEqual(['admitted']);
     expect([world.count(MINUTE), world.count(HOUR)]).toEqual([215, 278]);
     expect(world.state()).toMatchObject({ of_another_version: { kept: true } });
+  });
+});
+
+describe('a lost commit', () => {
+  const now = NOON + 20_000;
+  const holders = (count: number) =>
+    Array.from({ length: count }, (_, index) => ({ id: `h${index}`, rate: 10, seen_ms: now - index, blocks: [] }));
+  const boundOf = (count: number, id: string, round = 0): number =>
+    retryPauseMs({ ...EMPTY_STATE, holders: holders(count) }, id, round, now);
+
+  test('of many instances is retried first by the one that has waited longest', () => {
+    const bounds = holders(100).map(({ id }) => boundOf(100, id));
+    expect(bounds).toEqual(bounds.toSorted((a, b) => b - a));
+    expect([bounds[0], bounds[99]]).toEqual([5_940, 50]);
+  });
+
+  test('of few instances is retried within 50 ms, later as more commits are lost', () => {
+    expect([boundOf(4, 'h0'), boundOf(4, 'h3')]).toEqual([50, 50]);
+    expect(boundOf(4, 'h0', 5)).toBeGreaterThan(boundOf(4, 'h0', 4));
   });
 });
 

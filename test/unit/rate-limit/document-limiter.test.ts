@@ -4,6 +4,7 @@ import { createDocumentLimiter } from '../../../shared/rate-limit/document-limit
 import { setRevoked, toLimitRef } from '../../../shared/rate-limit/limit-document.ts';
 import type { Limiter, RateDecision, TakeRequest } from '../../../shared/rate-limit/limiter.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
+import { Conflict, type Store } from '../../../shared/store/store.ts';
 import { type Counted, countOperations, createTestClock, cutOff } from '../../support/fixtures/rate-limit.ts';
 
 const MINUTE = 60_000;
@@ -155,6 +156,24 @@ describe('cost', () => {
       await call();
     }
     expect(store.total()).toBe(10);
+  });
+});
+
+describe('a commit that is lost to another instance', () => {
+  test('is retried with the calls that have arrived since', async () => {
+    let late: Promise<RateDecision> | undefined;
+    const contended: Store = {
+      ...store,
+      async commit(writes, options) {
+        if (late !== undefined) return store.commit(writes, options);
+        late = call({}, other);
+        throw new Conflict();
+      },
+    };
+    const other = createDocumentLimiter({ store: contended, clock });
+    const decisions = [await call({}, other), await late];
+    expect(decisions.map((decision) => decision?.remaining)).toEqual([99, 98]);
+    expect(store.operations).toEqual({ reads: 2, commits: 1, lost: 0, locks: 0 });
   });
 });
 
