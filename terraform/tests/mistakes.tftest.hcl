@@ -35,7 +35,6 @@ run "each_is_refused" {
     sandbox_cpu       = 3
     limits            = "100 per minute"
     retention_days    = 0.5
-    model             = "claude"
     allowed_origins   = ["https://app.example.com/path"]
     environment       = { ANTHROPIC_API_KEY = "sk-not-here" }
     subscribers = {
@@ -62,7 +61,6 @@ run "each_is_refused" {
     var.sandbox_cpu,
     var.limits,
     var.retention_days,
-    var.model,
     var.allowed_origins,
     var.environment,
     var.subscribers,
@@ -102,6 +100,22 @@ run "what_only_the_cloud_or_the_gateway_would_find_is_refused" {
     var.secret_environment,
     var.subscribers,
     var.turns,
+  ]
+}
+
+# It refers to environment and secret_environment, so it is only checked where these are right.
+run "a_model_without_a_provider" {
+  command = plan
+
+  variables {
+    project_id  = "gateway-test"
+    bundle_dir  = "tests/bundle"
+    alert_email = "ops@example.com"
+    model       = "claude"
+  }
+
+  expect_failures = [
+    var.model,
   ]
 }
 
