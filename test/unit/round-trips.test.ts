@@ -1,6 +1,6 @@
 // How many round trips to the store a call waits for, on whole gateways that share one store: a read costs none beside
 // that of the limiter, a prompt in a warm session none but the commits that count, admit and end it.
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { systemClock } from '../../shared/clock.ts';
 import { loadConfig } from '../../shared/config/load-config.ts';
 import { createServices } from '../../shared/create-services.ts';
@@ -11,6 +11,7 @@ import { createRegistry } from '../../shared/rpc/method.ts';
 import type { Services } from '../../shared/services.ts';
 import { createEmbeddedStore } from '../../shared/store/embedded/embedded.ts';
 import type { Store } from '../../shared/store/store.ts';
+import { startInProcess } from '../support/fixtures/in-process.ts';
 import { countRoundTrips, type RoundTrips } from '../support/fixtures/round-trips.ts';
 
 const KEYS = JSON.stringify({
@@ -163,5 +164,38 @@ describe('a prompt', () => {
     // At most three for a limiter that took its document for current, then the admission and the end.
     expect(await a.tripsOf('conversation.prompt', prompt)).toBeLessThanOrEqual(5);
     expect(conflicts.filter((collection) => collection === 'conversations')).toEqual([]);
+  });
+});
+
+describe('a webhook delivery', () => {
+  it('waits for three round trips: the limiter, the record and the mark that it was published', async () => {
+    const store = countRoundTrips(shared);
+    const gateway = await startInProcess({ GATEWAY_KEYS: KEYS }, { store });
+    const deliver = (version: number) =>
+      fetch(`${gateway.url}/webhook`, {
+        method: 'POST',
+        headers: { 'x-api-key': 'key-alice', 'content-type': 'application/json' },
+        body: JSON.stringify({ event: 'deployment.success', data: { service: 'a', region: 'b', version } }),
+      });
+    try {
+      await deliver(1);
+      // The subscriber of the first delivery has its own writes.
+      await vi.waitFor(() => expect(store.isIdle).toBe(true));
+      store.reset();
+      const bus = vi.spyOn(gateway.services.bus, 'publish');
+      const published: number[] = [];
+      bus.mockImplementation(async () => {
+        published.push(store.trips);
+        return { messageId: 'm1' };
+      });
+      const response = await deliver(2);
+      expect(await response.json()).toMatchObject({ status: 'accepted', message_id: 'm1' });
+      expect(response.status).toBe(200);
+      // It is published when it is recorded, and acknowledged when it is marked.
+      expect(published).toEqual([2]);
+      expect(store.trips).toBe(3);
+    } finally {
+      await gateway.close();
+    }
   });
 });
