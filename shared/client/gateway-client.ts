@@ -134,7 +134,8 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
     params: Prompt['params'],
     options: CallOptions = {},
   ): Promise<Prompt['result'] & { readonly output: Output }> {
-    const sent = { idempotency_key: randomId(), output_schema: toJsonSchema(schema), ...params };
+    const output_schema = params.output_schema ?? toJsonSchema(schema);
+    const sent = { idempotency_key: randomId(), ...params, output_schema };
     // The gateway has validated the result with the schema of this type.
     const answer = (await this.#callInTime(METHODS.prompt, sent, options)) as Prompt['result'];
     return { ...answer, output: await checkOutput(schema, answer.output) };
