@@ -67,11 +67,15 @@ async function tryFork(deps: ForkDeps, params: ForkParams, signal: AbortSignal) 
     return undefined;
   }
   const fork = toFork(deps, params, source, bytes);
-  const isSourceSame = async (): Promise<boolean> => {
+  /** The write that requires the source as it is: no fork is stored after its source was deleted. */
+  const requireSource = async (): Promise<Write | undefined> => {
     const [now] = await store.get([sourceRef]);
-    return hasMessagesOf(cache.read(now), { ...source, branch: whole.branch });
+    const current = cache.read(now);
+    const isSame = hasMessagesOf(current, { ...source, branch: whole.branch });
+    if (!isSame || current === undefined || !now?.version) return undefined;
+    return Conversations.write(sourceRef, current, { if: { version: now.version } });
   };
-  const isForked = await copy(deps, { ref, fork, source, isSourceSame, signal });
+  const isForked = await copy(deps, { ref, fork, source, requireSource, signal });
   if (!isForked) return undefined;
   cache.set(ref, undefined);
   ledger.add(owner, NO_USAGE, bytes);
@@ -82,12 +86,13 @@ interface Copy {
   readonly ref: Ref;
   readonly fork: ConversationDocument;
   readonly source: ConversationDocument;
-  readonly isSourceSame: () => Promise<boolean>;
+  /** Undefined if the copied messages have been dropped or erased. */
+  readonly requireSource: () => Promise<Write | undefined>;
   readonly signal: AbortSignal;
 }
 
 /** False if the source has changed, or another call has created or erased the new session. */
-async function copy(deps: ForkDeps, { ref, fork, source, isSourceSame, signal }: Copy): Promise<boolean> {
+async function copy(deps: ForkDeps, { ref, fork, source, requireSource, signal }: Copy): Promise<boolean> {
   const { store, history } = deps;
   const steps = history.copy(source, fork.conversation_id);
   let claimed: Snapshot['version'] | undefined;
@@ -102,9 +107,10 @@ async function copy(deps: ForkDeps, { ref, fork, source, isSourceSame, signal }:
       }
       held = step;
     }
-    if (!(await isSourceSame())) return false;
+    const required = await requireSource();
+    if (required === undefined) return false;
     const condition = claimed ? { version: claimed } : ('absent' as const);
-    await store.commit([Conversations.write(ref, fork, { if: condition }), ...held]);
+    await store.commit([Conversations.write(ref, fork, { if: condition }), required, ...held]);
     isForked = true;
     return true;
   } catch (error) {

@@ -179,6 +179,29 @@ export function forkCases(name: string, openFixture: () => Promise<Fixture>): vo
       expect(await b.call(conversationFork, { session_id, new_session_id })).toMatchObject({ message_count: 12 });
     }, 60_000);
 
+    it('stores no fork of a session that is deleted, or edited, just before the commit', async () => {
+      for (const isDeleted of [true, false]) {
+        const session_id = fresh();
+        for (const prompt of ['p1;', 'p2;']) await a.prompt(prompt, { session_id });
+        const victim = await fixture.instance();
+        const { commit } = victim.line;
+        let isFirst = true;
+        Object.assign(victim.line, {
+          commit: async (...args: Parameters<typeof commit>) => {
+            if (isFirst) {
+              isFirst = false;
+              if (isDeleted) await b.call(conversationDelete, { session_id });
+              else await b.prompt('p3;', { session_id, after_seq: 2 });
+            }
+            return commit(...args);
+          },
+        });
+        const forked = victim.call(conversationFork, { session_id });
+        if (isDeleted) expect(await failure(forked)).toMatchObject({ reason: 'not_found' });
+        else expect(await read((await forked).session_id)).toEqual(await read(session_id));
+      }
+    });
+
     it('refuses a fork beyond the storage of the owner', async () => {
       const session_id = fresh();
       const small = await fixture.instance({ GATEWAY_STORAGE_MB: '1' });
