@@ -16,8 +16,10 @@ import { startSandboxService } from '../../support/fixtures/sandbox-service.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const PROVIDER_KEY = `sk-canary-${freshMark()}`;
+const SERVER_KEY = `server-canary-${freshMark()}`;
 const GATEWAY_KEY = `key-canary-${freshMark()}`;
 const HEADER = `header-canary-${freshMark()}`;
+const SECRETS = [PROVIDER_KEY, SERVER_KEY, GATEWAY_KEY, HEADER];
 const PROMPT = 'the word of this conversation is xylophone-4711';
 const MCP_SERVER = `
   hello='{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}'
@@ -37,7 +39,9 @@ describeWith('codex', 'the sandbox service with a turn, a command, a terminal an
     const service = await startSandboxService({ dataDir, env: { CODEX_BIN: codexProgram() } });
     const own = { SANDBOX_URL: service.url, SANDBOX_TOKEN: TOKEN, ENGINE: 'codex', GATEWAY_API_KEY: GATEWAY_KEY };
     const backends = { BFF_BASE_URL: api.url, OPENAI_API_KEY: PROVIDER_KEY, OPENAI_BASE_URL: api.url };
-    const gateway = await startLocalGateway({ env: { ...own, ...backends } });
+    const server = { base_url: api.url, wire: 'chat', api_key: SERVER_KEY, headers: { 'x-key': SERVER_KEY } };
+    const MODEL_PROVIDERS = JSON.stringify({ own: server });
+    const gateway = await startLocalGateway({ env: { ...own, ...backends, MODEL_PROVIDERS } });
     const call = async (method: string, params: object): Promise<Message> => {
       const response = await fetch(`${gateway.url}/jsonrpc`, {
         method: 'POST',
@@ -67,11 +71,11 @@ describeWith('codex', 'the sandbox service with a turn, a command, a terminal an
       expect(appServers().filter((pid) => pids.includes(pid))).toHaveLength(1);
       const held = pids.flatMap(placesOf);
       const found = (text: string): string[] => held.flatMap(([place, bytes]) => (bytes.includes(text) ? [place] : []));
-      for (const secret of [PROVIDER_KEY, GATEWAY_KEY, HEADER]) expect(found(secret)).toEqual([]);
+      for (const secret of SECRETS) expect(found(secret)).toEqual([]);
       // The search finds what is there.
       expect(found(PROMPT)).not.toEqual([]);
       const files = filesBelow(dataDir).map((file) => readFileSync(file));
-      for (const secret of [PROVIDER_KEY, GATEWAY_KEY, HEADER]) {
+      for (const secret of SECRETS) {
         expect(files.filter((bytes) => bytes.includes(secret))).toEqual([]);
       }
       open();
