@@ -2,12 +2,12 @@
 import { z } from 'zod';
 import { hasMetadata } from '../conversations/records/session-fields.ts';
 import { createPage } from '../rpc/page.ts';
-import { decodeCursor, encodeCursor } from '../store/cursor.ts';
+import { DocumentId, decodeCursor, encodeCursor } from '../store/cursor.ts';
 import { defineMethod } from './define-method.ts';
 import { Cursor, UsageResult } from './schemas/schemas.ts';
 import { Metadata, SessionResult, toSession } from './schemas/session-schemas.ts';
 
-const Position = z.tuple([z.string().max(64), z.string().max(128)]);
+const Position = z.tuple([z.string().max(64), DocumentId]);
 
 /** Documents read at a time; each contains the newest messages of its session. */
 const STEP = 20;

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { Conversations } from '../conversations/records/documents.ts';
 import { Limits, toLimitRef } from '../rate-limit/limit-document.ts';
 import type { Services } from '../services.ts';
-import { badCursor, decodeCursor } from '../store/cursor.ts';
+import { badCursor, DocumentId, decodeCursor } from '../store/cursor.ts';
 import type { Snapshot } from '../store/store.ts';
 import { splitText } from '../text.ts';
 import { exportSession, SessionPlace } from './export-session.ts';
@@ -22,7 +22,7 @@ const Position = z.object({
   collection: z.string().max(64),
   /** The field of the order, and the id of the document. */
   value: z.union([z.string().max(256), z.number()]),
-  id: z.string().max(128),
+  id: DocumentId,
   /** Within a session. */
   place: SessionPlace,
   /** Pieces of the object that are done; 0: all of them. */

@@ -1,7 +1,11 @@
 // Opaque cursors of lists: base64url of a JSON tuple with the position at which a page of an ordered query ended.
 // Decoding validates them.
-import type { z } from 'zod';
+import { z } from 'zod';
 import { RpcError } from '../errors.ts';
+import { ID } from './document.ts';
+
+/** The id of a document in a position. A store throws for a text that can be none. */
+export const DocumentId = z.string().regex(ID);
 
 export function encodeCursor(position: readonly (string | number)[]): string {
   return Buffer.from(JSON.stringify(position)).toString('base64url');

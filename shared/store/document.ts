@@ -13,7 +13,7 @@ export const DOCUMENT_BYTES_MAX = 1_000_000;
 export const DEPTH_MAX = 19;
 
 const COLLECTION = /^[A-Za-z][A-Za-z0-9_-]{0,63}$/;
-const ID = /^[A-Za-z0-9_-]{1,128}$/;
+export const ID = /^[A-Za-z0-9_-]{1,128}$/;
 /** Names of fields in queries, which become part of an index expression. */
 const QUERY_FIELD = /^[A-Za-z][A-Za-z0-9_]{0,63}$/;
 const FIELD_BYTES_MAX = 1500;

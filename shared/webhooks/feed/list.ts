@@ -1,7 +1,7 @@
 // Reads recorded events and deployments page by page. A page is bounded by its number of entries and by `fits`. Cursors
 // are opaque, and are validated.
 import { z } from 'zod';
-import { badCursor, decodeCursor, encodeCursor } from '../../store/cursor.ts';
+import { badCursor, DocumentId, decodeCursor, encodeCursor } from '../../store/cursor.ts';
 import type { CallOptions, Store } from '../../store/store.ts';
 import { type DeploymentDocument, Deployments } from '../deployments.ts';
 import { type EventDocument, Events, resolveEventCursor } from '../documents.ts';
@@ -45,8 +45,8 @@ export interface Page<T> {
   readonly nextCursor?: string;
 }
 
-const EventCursor = z.tuple([z.enum(['newest', 'oldest']), z.number(), z.string().max(128)]);
-const DeploymentCursor = z.tuple([z.literal('service'), z.string().max(128), z.string().max(128)]);
+const EventCursor = z.tuple([z.enum(['newest', 'oldest']), z.number(), DocumentId]);
+const DeploymentCursor = z.tuple([z.literal('service'), z.string().max(128), DocumentId]);
 
 /** Lists recorded events by arrival. Throws RpcError `invalid_params` for an invalid cursor, `unavailable`. */
 export async function listEvents(
