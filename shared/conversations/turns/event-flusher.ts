@@ -40,7 +40,7 @@ function flushDelayMs(ageMs: number): number {
 
 /** `onLost` is called when the record shows that another instance has ended or erased the turn. */
 export function createEventFlusher(
-  { store, clock, log: logger }: TurnDeps,
+  { store, clock, log: logger }: Pick<TurnDeps, 'store' | 'clock' | 'log'>,
   log: EventLog,
   record: TurnRecord,
   onLost: () => void,
@@ -49,6 +49,7 @@ export function createEventFlusher(
   let flushing: Promise<void> | undefined;
   let finished = false;
   let lost = false;
+  let failed = false;
   let armedAtMs = 0;
   let followedUntilMs = Number.NEGATIVE_INFINITY;
   let unwrittenChars = 0;
@@ -72,7 +73,8 @@ export function createEventFlusher(
   };
   const lastSeq = (): number => log.events.at(-1)?.seq ?? 0;
   const delayMs = (nowMs: number): number => {
-    const isUrgent = nowMs < followedUntilMs || unwrittenChars >= UNWRITTEN_CHARS_MAX;
+    // After a failed write, events have waited for a whole delay already.
+    const isUrgent = failed || nowMs < followedUntilMs || unwrittenChars >= UNWRITTEN_CHARS_MAX;
     return isUrgent ? FOLLOWED_FLUSH_MS : flushDelayMs(nowMs - startMs);
   };
   const arm = (): void => {
@@ -82,7 +84,7 @@ export function createEventFlusher(
   };
   /** The delay of the events that wait may have become shorter. */
   const hurry = (): void => {
-    if (timer === undefined) return;
+    if (timer === undefined || finished) return;
     clearTimeout(timer);
     const nowMs = clock.monotonic();
     startIn(Math.max(0, armedAtMs + delayMs(nowMs) - nowMs));
@@ -91,7 +93,15 @@ export function createEventFlusher(
     timer = setTimeout(() => {
       timer = undefined;
       flushing = flush()
-        .catch((error: unknown) => logger.warn('turn events not flushed yet', errorFields(error)))
+        .then(
+          () => {
+            failed = false;
+          },
+          (error: unknown) => {
+            failed = true;
+            logger.warn('turn events not flushed yet', errorFields(error));
+          },
+        )
         .finally(() => {
           flushing = undefined;
           arm();
