@@ -54,7 +54,7 @@ export function createBlockKeeper({ clock, timers, outage, run }: KeeperDeps): B
 
   function proceed(entry: Entry): void {
     const time = now();
-    if (mayRun(entry, time.atMs) && !isIdle(entry) && isDue(entry, time)) refill(entry, time);
+    if (!outage.open && mayRun(entry, time.atMs) && !isIdle(entry) && isDue(entry, time)) refill(entry, time);
     keepTicking(entry);
   }
 
@@ -74,10 +74,10 @@ export function createBlockKeeper({ clock, timers, outage, run }: KeeperDeps): B
     if (isIdle(entry)) held.surrender();
     if (upkeep.failures >= FAILURES_MAX) held.forget();
     if (mayRun(entry, time.atMs) && !held.isEmpty) {
-      if (isIdle(entry)) run(entry, false);
-      else if (isDue(entry, time)) refill(entry, time);
-      else if (held.left === 0) run(entry, false);
-      else if (time.atMs - upkeep.freshAtMs > REREAD_MS) run(entry, true);
+      if (isIdle(entry)) begin(entry, false);
+      else if (!outage.open && isDue(entry, time)) refill(entry, time);
+      else if (held.left === 0) begin(entry, false);
+      else if (time.atMs - upkeep.freshAtMs > REREAD_MS) begin(entry, true);
     }
     keepTicking(entry);
   }
@@ -87,8 +87,13 @@ export function createBlockKeeper({ clock, timers, outage, run }: KeeperDeps): B
     run(entry, false);
   }
 
+  /** During an outage it is one of the probes: without another call, nothing else would notice its end. */
+  function begin(entry: Entry, mustRead: boolean): void {
+    if (outage.mayTry(clock.monotonic())) run(entry, mustRead);
+  }
+
   function mayRun({ busy, upkeep }: Entry, atMs: number): boolean {
-    return !busy && !outage.open && atMs >= upkeep.pausedUntilMs;
+    return !busy && atMs >= upkeep.pausedUntilMs;
   }
 
   function isDue({ held, demand, upkeep }: Entry, time: Moment): boolean {

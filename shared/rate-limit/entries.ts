@@ -60,7 +60,7 @@ const COMMIT_MS = 30;
 export interface Entries {
   /** Finds or creates the entry of a key id. */
   entryOf(keyId: string): Entry;
-  /** The key ids of which this instance holds blocks. */
+  /** The key ids of which this instance holds blocks, or may take one in the transaction under way. */
   withBlocks(): readonly string[];
 }
 
@@ -103,7 +103,10 @@ export function createEntries(keysMax: number, random: () => number): Entries {
 
   return {
     entryOf,
-    withBlocks: () => [...entries].filter(([, { held }]) => !held.isEmpty).map(([keyId]) => keyId),
+    withBlocks: () =>
+      [...entries]
+        .filter(([, { held, busy, upkeep }]) => upkeep.limits.length > 0 && (busy || !held.isEmpty))
+        .map(([keyId]) => keyId),
   };
 }
 

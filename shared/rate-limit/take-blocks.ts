@@ -70,7 +70,7 @@ export function takeBlocks(
   const { nowMs, atMs } = time;
   const edgeMs = nextEdgeMs(limits, nowMs);
   const blocks: HeldBlock[] = [];
-  let holders = 1;
+  let holders = upkeep.holders;
   let after = state;
 
   const take = (blockId: string, fromMs: number, left: number, useMs: (lifeMs: number) => number): void => {

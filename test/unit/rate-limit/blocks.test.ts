@@ -4,8 +4,10 @@ import type { Limit } from '../../../shared/config/limits.ts';
 import { retryPauseMs } from '../../../shared/rate-limit/block-policy.ts';
 import { heldCalls, updateHolder } from '../../../shared/rate-limit/blocks.ts';
 import { createDocumentLimiter } from '../../../shared/rate-limit/document-limiter.ts';
+import { createEntries } from '../../../shared/rate-limit/entries.ts';
 import { setRevoked, toLimitRef, toLimitState, toLimitWrite } from '../../../shared/rate-limit/limit-document.ts';
 import type { RateDecision } from '../../../shared/rate-limit/limiter.ts';
+import { takeBlocks } from '../../../shared/rate-limit/take-blocks.ts';
 import { addCalls, charge, EMPTY_STATE, type LimitState, report } from '../../../shared/rate-limit/windows.ts';
 import { createReleasedLimiter } from '../../support/fixtures/released-limiter.ts';
 import { createVirtualStore, type Fault } from '../../support/fixtures/virtual-store.ts';
@@ -150,6 +152,36 @@ describe('an instance that ends', () => {
     await world.time.run(world.time.nowMs + 200);
     expect(heldCalls(world.state(), world.time.nowMs)).toBe(0);
     expect(world.count(HOUR)).toBe(200);
+  });
+
+  test('gives back the block that it is taking at that moment', async () => {
+    const world = createWorld();
+    const instance = world.instance();
+    let calls = 0;
+    // Until its first block is stored: the response is still on its way, and no call waits.
+    for (let ms = 0; world.state().holders === undefined; ms++) {
+      if (ms % 100 === 0) void instance.call().then(() => calls++);
+      await world.time.run(world.time.nowMs + 1);
+    }
+    const end = { isClosed: false };
+    void instance.close()?.then(() => Object.assign(end, { isClosed: true }));
+    while (!end.isClosed) await world.time.run(world.time.nowMs + 1);
+    expect(heldCalls(world.state(), world.time.nowMs)).toBe(0);
+    expect(world.count(HOUR)).toBe(calls);
+  });
+});
+
+describe('an instance whose store fails', () => {
+  test('gives back when the store answers again, also without another call', async () => {
+    const world = createWorld();
+    const instance = world.instance();
+    await world.traffic(instance, 50, 2_000);
+    expect(heldCalls(world.state(), world.time.nowMs)).toBeGreaterThan(0);
+    // Two open the breaker of the limiter.
+    world.faults.push('lost', 'lost', 'lost');
+    await world.time.run(world.time.nowMs + 15_000);
+    expect(world.faults).toEqual([]);
+    expect(world.count(HOUR)).toBe(100);
   });
 });
 
@@ -302,6 +334,17 @@ describe('a block', () => {
     expect(report(next, today, NOON + MINUTE).map(({ remaining }) => remaining)).toEqual([979, 3_984]);
     // A slower clock counts in the window that has begun, as without blocks.
     expect(report(next, today, now)[0]?.remaining).toBe(979);
+  });
+
+  test('that is not taken leaves the number of instances that count in blocks as it was', () => {
+    const { entryOf } = createEntries(1, () => 0);
+    const { held, upkeep } = entryOf(KEY);
+    upkeep.holders = 30;
+    const windows = [{ window_ms: MINUTE, start_ms: NOON }];
+    held.add({ id: 'a', left: 500, limits, windows, fromMs: NOON, toMs: NOON + MINUTE, endsAtMs: 1_000 });
+    const taker = { id: 'me', held, upkeep, ids: { now: 'b', next: 'c' } };
+    const { taken } = takeBlocks(EMPTY_STATE, { limits, rate: 10 }, taker, { nowMs: NOON + 10_000, atMs: 0 });
+    expect(taken).toEqual({ blocks: [], holders: 30 });
   });
 
   test('whose commit had an unknown outcome is lost until its windows end, and used by no call', async () => {
