@@ -48,7 +48,7 @@ run "upgrade" {
     condition = concat(
       [for account in google_service_account.function : account.id],
       [for function in google_cloudfunctions2_function.function : function.id],
-      [for name, secret in google_secret_manager_secret.environment : secret.id if name != "MCP_SERVERS"],
+      [for name, secret in google_secret_manager_secret.environment : secret.id if !contains(["MCP_SERVERS", "MODEL_PROVIDERS"], name)],
       [for subscription in google_pubsub_subscription.subscription : subscription.id],
       [
         google_service_account.companion.id,
@@ -70,7 +70,7 @@ run "upgrade" {
   assert {
     condition = concat(
       [for function in google_cloudfunctions2_function.function : function.name],
-      [for name, secret in google_secret_manager_secret.environment : secret.secret_id if name != "MCP_SERVERS"],
+      [for name, secret in google_secret_manager_secret.environment : secret.secret_id if !contains(["MCP_SERVERS", "MODEL_PROVIDERS"], name)],
       [for subscription in google_pubsub_subscription.subscription : subscription.name],
       [
         google_service_account.companion.account_id,
