@@ -2,7 +2,7 @@
 import { createContext, runInContext } from 'node:vm';
 import { z } from 'zod';
 import type { Issue } from './errors.ts';
-import { formProblem } from './schema-form.ts';
+import { endlessReference, formProblem } from './schema-form.ts';
 
 export type OutputSchema = Readonly<Record<string, unknown>>;
 
@@ -21,6 +21,8 @@ export function schemaProblem(schema: OutputSchema): string | undefined {
   if (JSON.stringify(schema).length > SCHEMA_CHARS_MAX) return 'must be at most 64 KiB of JSON';
   const problem = formProblem(schema);
   if (problem !== undefined) return `is not a JSON Schema: ${problem}`;
+  const endless = endlessReference(schema);
+  if (endless !== undefined) return `is not a JSON Schema that can be checked: ${endless} refers to itself without end`;
   if (isWrapped(schema) && /"\$ref":"#"/.test(JSON.stringify(schema)))
     return 'must have "type": "object" at its root, because it refers to its root ("$ref": "#")';
   try {
@@ -57,15 +59,20 @@ export function toSentSchema(schema: OutputSchema): OutputSchema {
 }
 
 /** The JSON in an answer, checked against its schema. */
-export function readOutput(
+export async function readOutput(
   schema: OutputSchema,
   content: string,
-): { readonly output: unknown } | { readonly issues: readonly Issue[] } {
-  const found = findJson(content);
+): Promise<{ readonly output: unknown } | { readonly issues: readonly Issue[] }> {
+  const found = withinTime(() => findJson(content));
   if (found === undefined) return { issues: [{ path: 'output', message: 'is not JSON' }] };
   const { output } = found;
-  const issues = withinTime(() => toValidator(schema).safeParse(output).error?.issues ?? []);
-  if (issues === undefined) return { issues: [{ path: 'output', message: 'takes too long to check' }] };
+  // Not needed before the first answer, so not loaded at start.
+  const { CfWorkerJsonSchemaValidator } = await import('@modelcontextprotocol/client/validators/cf-worker');
+  const isValid = (value: unknown) =>
+    new CfWorkerJsonSchemaValidator({ draft: '2020-12' }).getValidator(copyOf(schema))(value).valid;
+  const issues = withinTime(() => issuesOf(schema, withoutPrototypes(output), isValid));
+  if (issues === undefined)
+    return { issues: [{ path: 'output', message: 'takes too long, or is too deep, to check' }] };
   if (issues.length === 0) return { output };
   return {
     issues: issues.slice(0, ISSUES_MAX).map(({ path, message }) => ({
@@ -94,11 +101,41 @@ export function findJson(content: string): { readonly output: unknown } | undefi
   return undefined;
 }
 
-function toValidator(schema: OutputSchema): z.ZodType {
-  return z.fromJSONSchema(JSON.parse(JSON.stringify(schema)));
+/**
+ * What does not match. Zod describes it well, but ignores keywords beside which there is no `type`, and compares
+ * objects of `const` and `enum` by identity, so another validator decides.
+ */
+function issuesOf(schema: OutputSchema, output: unknown, isValid: (output: unknown) => boolean) {
+  const described = toValidator(schema).safeParse(output).error?.issues ?? [];
+  try {
+    if (isValid(output)) return [];
+  } catch (error) {
+    if (error instanceof RangeError) throw error;
+    // It requires patterns that are valid with the flag `u`; zod does not.
+    return described;
+  }
+  return described.length > 0 ? described : [{ path: [], message: 'does not match the schema' }];
 }
 
-/** Undefined if the work takes longer than a check may: the watchdog of `vm` also ends a regular expression. */
+function toValidator(schema: OutputSchema): z.ZodType {
+  return z.fromJSONSchema(copyOf(schema));
+}
+
+/** Validators add members to the schema. */
+function copyOf(schema: OutputSchema): Record<string, unknown> {
+  return JSON.parse(JSON.stringify(schema));
+}
+
+/** A copy in which a name such as `constructor` is no member that an object has by itself. */
+function withoutPrototypes(output: unknown): unknown {
+  return JSON.parse(JSON.stringify(output), (_, value: unknown) =>
+    typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? Object.assign(Object.create(null), value)
+      : value,
+  );
+}
+
+/** Undefined if the work takes longer, or is deeper, than a check may: `vm` also ends a regular expression. */
 function withinTime<R>(work: () => R): R | undefined {
   let result: R | undefined;
   const run = (): void => {
@@ -110,6 +147,7 @@ function withinTime<R>(work: () => R): R | undefined {
   } catch (error) {
     // The error of another context is no instance of this one's Error.
     if (Reflect.get(Object(error), 'code') === 'ERR_SCRIPT_EXECUTION_TIMEOUT') return undefined;
+    if (error instanceof RangeError) return undefined;
     throw error;
   }
 }

@@ -28,7 +28,10 @@ describe('a schema of an answer', () => {
 
   it.each<[OutputSchema, RegExp]>([
     [{ type: 'array', items: { $ref: '#' } }, /^must have "type": "object" at its root, because/],
-    [{ type: 'object', properties: { a: { type: 'strin' } } }, /^is not a JSON Schema: properties.a.type must be of/],
+    [
+      { type: 'object', properties: { a: { type: 'strin' } } },
+      /^is not a JSON Schema: properties.a.type must be string, number, /,
+    ],
     [{ type: 'object', properties: 5 }, /^is not a JSON Schema: properties must be an object$/],
     [{ type: 'object', properties: { a: 5 } }, /: properties.a must be an object$/],
     [{ type: 'object', required: 'a' }, /: required must be a list of strings$/],
@@ -36,10 +39,24 @@ describe('a schema of an answer', () => {
     [{ type: 'object', properties: { a: { maxLength: -1 } } }, /maxLength must be an integer of at least 0$/],
     [{ type: 'object', properties: { a: { enum: 'x' } } }, /: properties.a.enum must be a list of values$/],
     [{ type: 'object', properties: { a: { anyOf: {} } } }, /: properties.a.anyOf must be a list of schemas$/],
-    [{ type: 'array', items: [{ type: 'x' }] }, /: items.0.type must be of/],
+    [{ type: 'array', items: [{ type: 'x' }] }, /: items.0.type must be string/],
     [{ type: 'object', additionalProperties: 3 }, /: additionalProperties must be an object$/],
     [{ type: 'object', title: 3 }, /: title must be a string$/],
-    [{ type: 'object', properties: { a: { type: 'string', pattern: '(' } } }, /^is not a JSON Schema .*expression/],
+    [
+      { type: 'object', properties: { a: { type: 'string', pattern: '(' } } },
+      /: properties.a.pattern must be a regular expression$/,
+    ],
+    [{ pattern: '(' }, /: pattern must be a regular expression$/],
+    [{ type: 'number', multipleOf: 0 }, /: multipleOf must be a number greater than 0$/],
+    [{ type: 'number', exclusiveMinimum: '5' }, /: exclusiveMinimum must be a number$/],
+    [{ type: 'array', contains: {}, minContains: -1 }, /: minContains must be an integer of at least 0$/],
+    [{ $schema: 5 }, /: \$schema must be a string$/],
+    [{ $ref: '#/$defs/a', $defs: { a: { $ref: '#/$defs/a' } } }, /checked: #\/\$defs\/a refers to itself without end$/],
+    [
+      { type: 'object', properties: { b: { $ref: '#/$defs/b' } }, $defs: { b: { anyOf: [{ $ref: '#/$defs/b' }] } } },
+      /checked: #\/\$defs\/b refers to itself without end$/,
+    ],
+    [{ type: 'object', allOf: [{ $ref: '#' }] }, /checked: # refers to itself without end$/],
     [{ type: 'object', properties: { a: { $ref: '#/$defs/no' } } }, /Reference not found/],
     [{ type: 'object', properties: { a: { $ref: 'https://example.com/a' } } }, /External \$ref/],
     [{ type: 'object', not: { required: ['a'] } }, /not is not supported$/],
@@ -54,8 +71,8 @@ describe('an answer', () => {
     ['{"city":"Rome","people":3}'],
     ['\n```json\n{"city":"Rome","people":3}\n```\n'],
     ['Let me look {that} up.\n\n{"city":"Rome","people":3}'],
-  ])('is the JSON in it: %j', (content) => {
-    expect(readOutput(CITY, content)).toEqual({ output: { city: 'Rome', people: 3 } });
+  ])('is the JSON in it: %j', async (content) => {
+    expect(await readOutput(CITY, content)).toEqual({ output: { city: 'Rome', people: 3 } });
     expect(findJson(content)).toEqual({ output: { city: 'Rome', people: 3 } });
   });
 
@@ -67,14 +84,49 @@ describe('an answer', () => {
     ['{"city":1}', 'output.city', /expected string/],
     ['{"city":"Rome","people":-1}', 'output.people', /0/],
     ['{"city":"Rome","x":1}', 'output', /x/],
-  ])('that does not match is described: %j', (content, path, message) => {
-    expect(readOutput(CITY, content)).toEqual({ issues: [{ path, message: expect.stringMatching(message) }] });
+  ])('that does not match is described: %j', async (content, path, message) => {
+    expect(await readOutput(CITY, content)).toEqual({ issues: [{ path, message: expect.stringMatching(message) }] });
   });
 
-  it('cannot occupy the process with a pattern that takes exponential time', () => {
+  it.each<[OutputSchema, unknown]>([
+    [{ const: { a: [1] } }, { a: [1] }],
+    [{ type: 'object', properties: { k: { enum: [{ a: 1 }, 'b'] } } }, { k: { a: 1 } }],
+    [{ minLength: 5 }, 1],
+    [{ type: 'object', properties: { constructor: { type: 'string' } } }, {}],
+    [{ type: 'string', pattern: '^a\\-b$' }, 'a-b'],
+    [{ $ref: '#/$defs/a', $defs: { a: { type: 'array', items: { $ref: '#/$defs/a' } } } }, [[], [[]]]],
+  ])('of the schema %j is %j', async (schema, output) => {
+    expect(schemaProblem(schema)).toBeUndefined();
+    expect(await readOutput(schema, JSON.stringify(output))).toEqual({ output });
+  });
+
+  it.each<[OutputSchema, unknown]>([
+    [{ const: { a: 1 } }, { a: 2 }],
+    [{ properties: { a: { type: 'string' } }, required: ['a'] }, { a: 5 }],
+    [{ properties: { a: { type: 'string' } }, required: ['a'] }, {}],
+    [{ type: 'object', required: ['a'] }, {}],
+    [{ type: 'object', properties: { b: { type: 'string' } }, required: ['a'] }, { b: 'x' }],
+    [{ type: 'object', anyOf: [{ required: ['a'] }, { required: ['b'] }] }, { c: 1 }],
+    [{ type: 'object', required: ['constructor'] }, {}],
+    [{ minLength: 5 }, 'a'],
+    [{ pattern: '^a' }, 'b'],
+    [{ items: { type: 'string' } }, [1]],
+    [{ type: 'string', pattern: '^a\\-b$' }, 'b'],
+  ])('of the schema %j is not %j', async (schema, output) => {
+    expect(schemaProblem(schema)).toBeUndefined();
+    expect(await readOutput(schema, JSON.stringify(output))).toHaveProperty('issues');
+  });
+
+  it('cannot occupy the process with a pattern that takes exponential time', async () => {
     const schema: OutputSchema = { type: 'object', properties: { a: { type: 'string', pattern: '^(\\w+\\s?)+$' } } };
     expect(schemaProblem(schema)).toBeUndefined();
-    const { issues } = { issues: [], ...readOutput(schema, JSON.stringify({ a: `${'a'.repeat(64)}!` })) };
-    expect(issues).toEqual([{ path: 'output', message: 'takes too long to check' }]);
+    const { issues } = { issues: [], ...(await readOutput(schema, JSON.stringify({ a: `${'a'.repeat(64)}!` }))) };
+    expect(issues).toEqual([{ path: 'output', message: 'takes too long, or is too deep, to check' }]);
+  });
+
+  it('that is too deep to check is described', async () => {
+    const content = `${'{"a":'.repeat(20_000)}1${'}'.repeat(20_000)}`;
+    const schema: OutputSchema = { type: 'object', additionalProperties: { $ref: '#' } };
+    expect(await readOutput(schema, content)).toHaveProperty('issues');
   });
 });

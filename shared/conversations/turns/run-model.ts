@@ -102,9 +102,12 @@ function isOfAnswer(event: EngineEvent): boolean {
 }
 
 /** Throws `upstream_error` with the issues if the answer is not JSON of the caller's schema. */
-export function checkOutput({ outputSchema, lease }: AdmittedTurn, { content, finishReason }: Outcome): void {
+export async function checkOutput(
+  { outputSchema, lease }: AdmittedTurn,
+  { content, finishReason }: Outcome,
+): Promise<void> {
   if (outputSchema === undefined) return;
-  const read = readOutput(outputSchema, content);
+  const read = await readOutput(outputSchema, content);
   if ('output' in read) return;
   const cut = finishReason === undefined || finishReason === 'stop' ? '' : `, which was cut (${finishReason}),`;
   throw new RpcError('upstream_error', {

@@ -79,7 +79,7 @@ it('an answer that does not match its schema is an error with the issues; its te
 it('a schema that cannot be checked is refused before the prompt is charged', () => {
   const checked = checkParams(conversationPrompt.params, { prompt: 'hi', output_schema: { type: 'list' } });
   const message =
-    'output_schema is not a JSON Schema: type must be of string, number, integer, boolean, object, array, null';
+    'output_schema is not a JSON Schema: type must be string, number, integer, boolean, object, array or null';
   expect(checked).toEqual({ issues: [{ path: 'output_schema', message }] });
 });
 
