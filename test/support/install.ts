@@ -11,7 +11,7 @@ const LOCKFILE = join(DIRECTORY, 'package-lock.json');
 const INSTALLED = join(DIRECTORY, 'node_modules/.installed-lock.json');
 
 if (read(INSTALLED) !== read(LOCKFILE)) {
-  process.stdout.write('installing the packages of test/package.json (about 600 MB, once)\n');
+  process.stdout.write('installing the packages of test/package.json (about 660 MB, once)\n');
   // `npm` is a script of the shell on every platform, so it needs one.
   const { status } = spawnSync('npm ci --no-audit --no-fund --loglevel=error', {
     cwd: DIRECTORY,
