@@ -39,6 +39,9 @@ const NAMES: Readonly<Record<SettingName, Names>> = {
 };
 const REFUSED =
   /unsupported|not supported|does not support|unknown|unrecognized|unexpected|not allowed|not permitted|cannot|invalid/i;
+/** How they refuse a value that is not in the range of the model. */
+const OUT_OF_RANGE =
+  /deprecated|too (?:large|small|high|low|long|many)|range|supported values?|at (?:most|least)|must be|m(?:ax|in)imum/i;
 
 /** How providers name the format of an answer in a refusal. */
 const FORMAT =
@@ -46,6 +49,8 @@ const FORMAT =
 
 /** The settings of one turn: what is still sent of them, and the warnings so far, one per setting. */
 export interface Settings {
+  /** The settings that are still sent. */
+  readonly current: TurnSettings;
   toOptions(): CallSettings;
   /** The caller's instructions, with the schema of the answer if it cannot be sent otherwise. */
   toInstructions(given: string | undefined): string | undefined;
@@ -66,6 +71,9 @@ export function createSettings(
   let format = outputSchema && toFormat(outputSchema);
   const addWarning = (warning: SettingWarning): void => void warnings.set(warning.setting, warning);
   return {
+    get current() {
+      return sent;
+    },
     toOptions: () => ({ ...toCallSettings(sent), ...(format !== undefined && { responseFormat: format }) }),
     toInstructions(instructions) {
       if (outputSchema === undefined || format !== undefined) return instructions;
@@ -130,7 +138,7 @@ function toWarnings(
 
 /** The setting that a provider refuses with this message (HTTP 400); undefined if it refuses something else. */
 function refusedSetting(sent: TurnSettings, message: string): SettingName | undefined {
-  if (!REFUSED.test(message)) return undefined;
+  if (!REFUSED.test(message) && !OUT_OF_RANGE.test(message)) return undefined;
   return namesOf(sent).find((name) => NAMES[name].refused.test(message));
 }
 

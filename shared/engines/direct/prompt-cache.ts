@@ -27,7 +27,8 @@ export function createPromptCache(
     },
     mark: (prompt) => (isAsked && wire === 'anthropic' ? withMarks(prompt) : prompt),
     leaveOut({ data, message }) {
-      if (!isAsked || data.status !== 400 || !REFUSED.test(message)) return false;
+      if (!isAsked || !REFUSED.test(message)) return false;
+      if (data.status !== 400 && data.status !== 422) return false;
       isAsked = false;
       return true;
     },

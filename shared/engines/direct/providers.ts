@@ -23,8 +23,8 @@ export interface Models {
    * not configured.
    */
   get(provider: string, modelId: string, credential?: Credential): Promise<LanguageModelV4>;
-  /** Leaves out what a server of the operator refuses with this error; false if it refuses something else. */
-  leaveOut(provider: string, error: RpcError): boolean;
+  /** See ChatExtras, for a server of the operator. */
+  leaveOut(provider: string, error: RpcError, leftOut: Set<string>): boolean;
   /** Opens a connection to a provider that was called before, if none is idle. */
   openAhead(provider: string): void;
 }
@@ -69,7 +69,7 @@ export function createModels(providers: Config['providers'], options: ModelsOpti
   };
   return {
     get: async (provider, modelId, credential) => (await load(provider))(modelId, credential),
-    leaveOut: (provider, error) => extras.get(provider)?.leaveOut(error) ?? false,
+    leaveOut: (provider, error, leftOut) => extras.get(provider)?.leaveOut(error, leftOut) ?? false,
     openAhead: (provider) => fetches.get(provider)?.openAhead(),
   };
 }

@@ -59,6 +59,7 @@ export async function* runTurn(
   // What a provider has signed for the account of a login is of no use to another account.
   const keep = turn.credential === undefined ? record : (part: MessagePart) => record?.(withoutMetadata(part));
   const settings = createSettings(turn, labelOf(provider));
+  const leftOut = new Set<string>();
   const cache = createPromptCache({ provider, wire }, turn.conversationId);
   const outcome = yield* runRounds(provider, toolset, { callModel, signal, record: keep });
   return { ...outcome, ...(settings.warnings.length > 0 && { warnings: settings.warnings }) };
@@ -107,7 +108,7 @@ export async function* runTurn(
   async function openStream(prompt: LanguageModelV4Prompt, guard: CallGuard) {
     const loading = models.get(provider, modelId, turn.credential).catch(maskAsInternal);
     const model = await Promise.race([loading, guard.aborted]);
-    const byWire = callOptions({ provider, wire }, { ...turn, cacheKey: cache.key });
+    const byWire = callOptions({ provider, wire }, { ...turn, settings: settings.current, cacheKey: cache.key });
     const request = { ...byWire, ...tools, ...settings.toOptions(), prompt, abortSignal: guard.signal };
     return await Promise.race([model.doStream(request), guard.aborted]);
   }
@@ -122,7 +123,7 @@ export async function* runTurn(
 
   /** Leaves out a part of the request that the provider refuses with this error; false if it refuses something else. */
   function leaveOut(error: RpcError): boolean {
-    return models.leaveOut(provider, error) || settings.leaveOut(error) || cache.leaveOut(error);
+    return models.leaveOut(provider, error, leftOut) || settings.leaveOut(error) || cache.leaveOut(error);
   }
 }
 

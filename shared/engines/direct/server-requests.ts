@@ -12,8 +12,11 @@ const REFUSED =
 export interface ChatExtras {
   /** The request without what the server has refused. */
   fit(body: Record<string, unknown>): Record<string, unknown>;
-  /** Leaves out what the server refuses with this error; false if it refuses something else. */
-  leaveOut(error: RpcError): boolean;
+  /**
+   * Leaves out what the server refuses with this error; false if it refuses something else. `leftOut`: what was left out
+   * because of earlier errors of the turn. Another turn may have left it out since the request was made.
+   */
+  leaveOut(error: RpcError, leftOut: Set<string>): boolean;
 }
 
 export function createChatExtras(): ChatExtras {
@@ -27,11 +30,13 @@ export function createChatExtras(): ChatExtras {
         messages: messages.map((one) => (isJson(one) ? without(one, refused) : one)),
       };
     },
-    leaveOut({ data, message }) {
+    leaveOut({ data, message }, leftOut) {
       if ((data.status !== 400 && data.status !== 422) || !REFUSED.test(message)) return false;
-      const extra = EXTRAS.find((name) => message.includes(name) && !refused.has(name));
-      if (extra !== undefined) refused.add(extra);
-      return extra !== undefined;
+      const extra = EXTRAS.find((name) => message.includes(name) && !leftOut.has(name));
+      if (extra === undefined) return false;
+      refused.add(extra);
+      leftOut.add(extra);
+      return true;
     },
   };
 }

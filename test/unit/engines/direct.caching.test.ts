@@ -76,10 +76,10 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
     expect([...keys]).toEqual([name === 'openai' ? 'conv_1' : undefined]);
   });
 
-  it('is asked no more where the server refuses it', async () => {
+  it.each([400, 422])('is asked no more where the server refuses it (%s)', async (status) => {
     provider.behave(({ body }) =>
       /cache_control|prompt_cache_key/.test(JSON.stringify(body))
-        ? { status: 400, message: 'Extra inputs are not permitted: cache_control, prompt_cache_key' }
+        ? { status, message: 'Extra inputs are not permitted: cache_control, prompt_cache_key' }
         : { text: 'fine' },
     );
     const { outcome } = await runTurn(createTestEngine(provider), { model });

@@ -11,7 +11,7 @@ import type { Message, Toolset } from '../../../shared/engines/engine.ts';
 import { createEngines } from '../../../shared/engines/engines.ts';
 import { errorFields } from '../../../shared/log.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { createTestEngine, failTurn, runTurn } from '../../support/fixtures/engines.ts';
+import { createTestEngine, failTurn, KEY, runTurn } from '../../support/fixtures/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {
@@ -77,6 +77,29 @@ describe.each(['chat', 'responses'] as const)('a server of the operator with the
     const shown = JSON.stringify([error.toWire('r'), errorFields(error)]);
     expect(error.message).toMatch(/^own refused the request \(400\): no: /);
     expect(shown).not.toMatch(/qwertyuiop|asdfghjkl/);
+  });
+
+  it('has a credential removed without its scheme, and one of its address', async () => {
+    provider.behave(({ path }) => ({ status: 400, message: `asdfghjkl is wrong at ${path}` }));
+    const entry = {
+      wire,
+      base_url: `${provider.url}?code=qwertyuiop&v=1`,
+      headers: { authorization: 'Bearer asdfghjkl' },
+    };
+    const { engine, model } = enginesWith(entry).resolve(undefined);
+    const { error } = await failTurn(engine, { model });
+    expect(error.message).toMatch(/ \[redacted\] is wrong at .*code=\[redacted\]&v=1$/);
+    expect(JSON.stringify([error.toWire('r'), errorFields(error)])).not.toMatch(/qwertyuiop|asdfghjkl/);
+  });
+
+  it('with a word as its key has that word in messages, and its overflows are recognised', async () => {
+    provider.behave(({ body }) =>
+      JSON.stringify(body).includes('one') ? { status: 400, message: 'context size exceeded' } : { text: 'fine' },
+    );
+    const { engine, model } = enginesWith({ wire, api_key: 'x' }).resolve(undefined);
+    expect((await runTurn(engine, { model, messages: CONVERSATION })).outcome.content).toBe('fine');
+    provider.behave(() => ({ status: 400, message: 'an extra text' }));
+    expect((await failTurn(engine, { model })).error.message).toMatch(/: an extra text$/);
   });
 
   it('is called through the proxy of the environment', async () => {
@@ -299,6 +322,26 @@ it.each([
     expect(outcome).not.toHaveProperty('warnings');
   }
   expect(provider.calls - from).toBe(3);
+});
+
+it('turns that run at the same time all leave out what a server does not know', async () => {
+  provider.behave(({ body }) =>
+    JSON.stringify(body).includes('stream_options')
+      ? { status: 400, message: 'Unknown field: stream_options', delayMs: 50 }
+      : { text: 'fine' },
+  );
+  const engine = createTestEngine(provider);
+  const turns = await Promise.all(Array.from({ length: 4 }, () => runTurn(engine, { model: 'groq/m' })));
+  expect(turns.map(({ outcome }) => outcome.content)).toEqual(Array.from({ length: 4 }, () => 'fine'));
+});
+
+it('the type of an error event is bounded in the log, and without the key', async () => {
+  const type = `Failed ${KEY} ${'x'.repeat(100_000)}`;
+  provider.behave(() => ({ body: event({ error: { message: 'It broke.', type } }) }));
+  const { error } = await failTurn(createTestEngine(provider), { model: 'groq/m' });
+  const logged = JSON.stringify(errorFields(error));
+  expect(logged).not.toContain(KEY);
+  expect(logged.length).toBeLessThan(10_000);
 });
 
 it('a server that lacks one of them is not repeated without it', async () => {

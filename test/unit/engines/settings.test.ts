@@ -132,6 +132,40 @@ describe('the settings of a turn', () => {
     expect(provider.calls - from).toBe(2);
   });
 
+  it.each([
+    ['max_output_tokens', 'max_tokens: 90000 > 64000, which is the maximum allowed number of output tokens'],
+    ['max_output_tokens', 'max_tokens is too large: 90000. This model supports at most 16384 completion tokens'],
+    ['max_output_tokens', 'it has a maxOutputTokens value of 90000 but the supported range is from 1 to 8193'],
+    ['max_output_tokens', '`max_tokens` must be less than or equal to `32768`'],
+    ['temperature', '`temperature` is deprecated for this model.'],
+    ['temperature', 'temperature: range: 0..1'],
+  ] as const)('are left out where a value of %s is refused: %s', async (setting, message) => {
+    provider.behave(({ body }) =>
+      /temperature|"max_tokens":90000\b/.test(JSON.stringify(body)) ? { status: 400, message } : { text: 'fine' },
+    );
+    const settings = { [setting]: setting === 'temperature' ? 0.5 : 90_000 };
+    const { outcome } = await runTurn(createTestEngine(provider), { model: 'groq/llama', settings });
+    expect(outcome).toMatchObject({
+      content: 'fine',
+      warnings: [{ setting, message: expect.stringContaining(message) }],
+    });
+  });
+
+  // The SDK requests the signed reasoning of each model of OpenAI that reasons.
+  it.each(CASES.filter(({ provider }) => provider !== 'openai'))(
+    'that $provider refuses leave nothing that belongs to them: reasoning',
+    async ({ model }) => {
+      const REASONING = /thinking|reasoning/i;
+      provider.behave(({ body }) =>
+        REASONING.test(JSON.stringify(body))
+          ? { status: 400, message: 'thinking (reasoning) is not supported by this model' }
+          : { text: 'fine' },
+      );
+      const { outcome } = await runTurn(createTestEngine(provider), { model, settings: { reasoning: 'low' } });
+      expect(outcome).toMatchObject({ content: 'fine', warnings: [{ setting: 'reasoning' }] });
+    },
+  );
+
   it.each(CASES)('are not blamed for another refusal of $provider', async ({ model }) => {
     provider.behave(() => ({ status: 400, message: 'messages: the text is not allowed' }));
     const from = provider.calls;
