@@ -33,7 +33,8 @@ export interface InspectedError {
  */
 export function inspectError(thrown: unknown, secrets: readonly string[]): InspectedError {
   const members = toRecord(thrown);
-  const name = thrown instanceof Error ? thrown.name : typeof members.type === 'string' ? members.type : typeof thrown;
+  const type = typeof members.type === 'string' ? clean(members.type, secrets) : typeof thrown;
+  const name = thrown instanceof Error ? thrown.name : type;
   const causes = causesOf(thrown);
   // The error of a stream of chat completions, which the SDK passes on as it came.
   const isEvent = !(thrown instanceof Error) && typeof members.message === 'string';

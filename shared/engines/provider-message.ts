@@ -3,6 +3,8 @@
 import { isJson } from './direct/stream-repair.ts';
 
 const CHARS_MAX = 300;
+/** A shorter value is a word, such as the `x` of servers that ignore keys, and is part of other words. */
+const SECRET_CHARS_MIN = 8;
 /** Keys and tokens in the formats of providers, and values after words such as `api_key`. */
 const SECRETS =
   /\b(?:sk-|AIza|ya29\.|gh[pousr]_|Bearer |Basic )[\w.*~+/=-]*|((?:api[_-]?key|token|password)["']?\s*[=:]\s*["']?)[\w.*-]{8,}/gi;
@@ -30,7 +32,7 @@ export function readProviderMessage(body: string, secrets: readonly string[] = [
 /** One bounded line of a provider's text. */
 export function clean(text: string, secrets: readonly string[] = []): string {
   let known = text;
-  for (const secret of secrets) if (secret !== '') known = known.replaceAll(secret, '[redacted]');
+  for (const secret of secrets) if (secret.length >= SECRET_CHARS_MIN) known = known.replaceAll(secret, '[redacted]');
   const line = known
     .replace(/[\s\p{Cc}]+/gu, ' ')
     .replace(SECRETS, '$1[redacted]')

@@ -47,7 +47,8 @@ export function createConnections(
   let seen = { wallMs: clock.now(), atMs: clock.monotonic() };
 
   agent.createConnection = (wanted, callback) => {
-    last = wanted;
+    // The headers of the request contain its credential, which is not kept.
+    last = { ...wanted, headers: undefined };
     const opened = ahead;
     if (opened === undefined || opened.origin !== originOf(wanted)) return connect(wanted, callback);
     ahead = undefined;

@@ -3,6 +3,7 @@
 import { type Clock, systemClock } from '../../clock.ts';
 import type { Config } from '../../config/config.ts';
 import { RpcError } from '../../errors.ts';
+import { splitQuery } from '../../net/base-url.ts';
 import type { Engine } from '../engine.ts';
 import type { Deadlines } from './call-guard.ts';
 import { createGuardedFetch } from './provider-fetch.ts';
@@ -20,8 +21,8 @@ const REPAIRS = {
   google: createGoogleRepair,
   chat: createChatRepair,
 };
-/** Shorter values of headers are not removed from messages: they are words. */
-const SECRET_CHARS_MIN = 8;
+/** Names of the members of an address whose values are credentials. */
+const SECRET_NAME = /key|token|secret|sig|code|password/i;
 
 export interface DirectOptions {
   /** Default: 60 s to the first byte, 120 s of silence, 10 min in all. */
@@ -55,10 +56,13 @@ export function createDirectEngine(
   });
   const secretsOf = (provider: string): string[] => {
     const { openai, anthropic } = providers;
-    const own = { openai: openai?.apiKey, anthropic: anthropic?.apiKey }[provider];
-    const { apiKey = own, headers = {} } = options.modelProviders?.get(provider) ?? {};
-    const words = Object.values(headers).filter((value) => value.length >= SECRET_CHARS_MIN);
-    return apiKey === undefined ? words : [apiKey, ...words];
+    const own = provider === 'openai' ? openai : provider === 'anthropic' ? anthropic : undefined;
+    const server = options.modelProviders?.get(provider);
+    const { apiKey = '', baseUrl = '' } = server ?? own ?? {};
+    // Of `Bearer x`, a provider may repeat only the credential.
+    const words = Object.values(server?.headers ?? {}).flatMap((value) => [value, ...value.split(' ')]);
+    const members = [...new URLSearchParams(splitQuery(baseUrl).query)];
+    return [apiKey, ...words, ...members.flatMap(([name, value]) => (SECRET_NAME.test(name) ? [value] : []))];
   };
 
   const parts: EngineParts = {

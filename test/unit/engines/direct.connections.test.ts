@@ -154,6 +154,22 @@ describe('a connection ahead of a prompt', () => {
     expect(sockets).toHaveLength(2);
   });
 
+  it('is opened without the credential of the prompt before', async () => {
+    const connect = vi.spyOn(http.Agent.prototype, 'createConnection');
+    const { url, sockets } = await start(http.createServer());
+    const { request, agent, openAhead } = createConnections('http:');
+    const headers = { authorization: 'Bearer secret' };
+    await new Promise((resolve) =>
+      request(url, { agent, headers }, (message) => message.resume().on('end', resolve)).end(),
+    );
+    sockets[0]?.destroy();
+    await vi.waitFor(() => expect(Object.keys(agent.freeSockets)).toEqual([]));
+    openAhead();
+    await vi.waitFor(() => expect(sockets).toHaveLength(2));
+    expect(connect.mock.lastCall?.[0]).toMatchObject({ host: 'localhost' });
+    expect(connect.mock.lastCall?.[0].headers).toBeUndefined();
+  });
+
   it('resumes the TLS session of the one before', async () => {
     const certificate = makeCertificate('localhost');
     const trusted = tls.getCACertificates('default');
