@@ -188,12 +188,18 @@ function beginEarly<Context>(
   const admitted = decision.then((refused) => {
     if (refused !== undefined) throw refused;
   });
+  const limiter = { isDecided: false, isRefused: false };
+  void decision.then((refused) => Object.assign(limiter, { isDecided: true, isRefused: refused !== undefined }));
   const run = async (): Promise<unknown> => {
     if (method.isBulky === true) {
       holdPage(memory);
       await memory.place();
+      if (limiter.isRefused) throw new RpcError('cancelled');
     }
-    return method.handle(params, hooks.context(method, call, false, { memory, details, admitted }));
+    const result = await method.handle(params, hooks.context(method, call, false, { memory, details, admitted }));
+    // A limiter that is slow for one owner must not keep the slots from the calls of others.
+    if (!limiter.isDecided) memory.leave();
+    return result;
   };
   const result = run();
   // Handled when the call is answered; a refused call has no result.

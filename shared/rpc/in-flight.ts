@@ -66,13 +66,15 @@ export interface CallMemory {
   place(): Promise<void>;
 }
 
-/** `isPlaced`: the call builds a large response. `release` subtracts the counted bytes and frees the slot. */
+/**
+ * `isPlaced`: the call builds a large response. `leave` frees its slot, `release` subtracts the counted bytes too.
+ */
 export function createCallMemory(
   hold: (bytes: number) => boolean,
   place: (() => Promise<() => void>) | undefined,
-): CallMemory & { readonly isPlaced: boolean; release(): void } {
+): CallMemory & { readonly isPlaced: boolean; leave(): void; release(): void } {
   let heldBytes = 0;
-  let leave: (() => void) | undefined;
+  let free: (() => void) | undefined;
   const memory = {
     isPlaced: false,
     hold(bytes: number) {
@@ -81,14 +83,17 @@ export function createCallMemory(
       return true;
     },
     async place() {
-      leave ??= await place?.();
+      free ??= await place?.();
       memory.isPlaced = true;
+    },
+    leave() {
+      free?.();
+      free = undefined;
     },
     release() {
       if (heldBytes !== 0) hold(-heldBytes);
       heldBytes = 0;
-      leave?.();
-      leave = undefined;
+      memory.leave();
     },
   };
   return memory;

@@ -76,6 +76,7 @@ async function send(
         trace.push(`authorize ${method.name}`);
         hooks.authorize?.(method);
       },
+      ...(hooks.place && { place: hooks.place }),
       context: () => ({ trace }),
       audit: (record) => audit.push(record),
     },
@@ -139,6 +140,58 @@ describe('a call of a method that starts early', () => {
     expect(invalid.reply).toMatchObject({ payload: { error: { code: -32602 } } });
     const refused = await send(bodyOf(call('early')), limited, methods);
     expect(refused.trace).toEqual(['limit 1 early']);
+  });
+
+  const bulky = (trace: string[]) =>
+    createRegistry<Trace>([
+      {
+        ...method('bulky', async ({ text }) => {
+          trace.push('handle');
+          return { text };
+        }),
+        startsEarly: true,
+        isBulky: true,
+      },
+    ]);
+
+  it('frees its slot among the large responses before a slow limiter has decided', async () => {
+    const seen: string[] = [];
+    const freed = Promise.withResolvers<void>();
+    const hooks: Partial<RequestHooks<Trace>> = {
+      async limit() {
+        await freed.promise;
+        seen.push('decided');
+        return undefined;
+      },
+      async place() {
+        seen.push('slot');
+        return () => {
+          seen.push('free');
+          freed.resolve();
+        };
+      },
+    };
+    const { reply } = await send(bodyOf(call('bulky')), hooks, bulky(seen));
+    expect(seen).toEqual(['slot', 'handle', 'free', 'decided']);
+    expect(reply).toMatchObject({ status: 200, payload: { result: { text: 'hi' } } });
+  });
+
+  it('does not run when it gets its slot after its refusal, and frees it', async () => {
+    const seen: string[] = [];
+    const slot = Promise.withResolvers<void>();
+    const freed = Promise.withResolvers<void>();
+    const hooks: Partial<RequestHooks<Trace>> = {
+      ...limit(new RpcError('rate_limited')),
+      async place() {
+        await slot.promise;
+        return freed.resolve;
+      },
+    };
+    const { reply } = await send(bodyOf(call('bulky')), hooks, bulky(seen));
+    expect(reply).toMatchObject({ status: 429 });
+    slot.resolve();
+    await freed.promise;
+    expect(seen).toEqual([]);
   });
 });
 
