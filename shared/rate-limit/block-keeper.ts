@@ -87,7 +87,7 @@ export function createBlockKeeper({ clock, timers, outage, run }: KeeperDeps): B
     run(entry, false);
   }
 
-  /** During an outage it is one of the probes: without another call, nothing else would notice its end. */
+  /** During an outage it is one of the probes: without another call, nothing else would find that the store is back. */
   function begin(entry: Entry, mustRead: boolean): void {
     if (outage.mayTry(clock.monotonic())) run(entry, mustRead);
   }

@@ -38,7 +38,10 @@ const SEEN_MS = 12_000;
 const LIFE_MS_MAX = 20_000;
 /** Most holders of a document; one more instance takes no blocks. */
 export const HOLDERS_MAX = 512;
-/** Most blocks of instances that did not return; of more, those that ended first are lost until their windows end. */
+/**
+ * Most records of blocks that have ended and were not given back. Of more, the records of those that ended first are
+ * dropped: their calls stay counted until their windows end.
+ */
 const LOST_MAX = 64;
 
 /** Whether a block is still in use as far as the clock at `nowMs` can show. */

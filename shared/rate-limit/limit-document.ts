@@ -96,8 +96,7 @@ export function erasureWrite(
 /**
  * Sets or clears the revoke flag of a key. It takes effect at the next call on every instance: the document's version
  * changes, so an instance with a cached copy conflicts, reads again and finds the flag. An instance that holds a block
- * of the key finds it within 2 s. The counts are kept. The PATCH
- * request in terraform/README.md does the same.
+ * of the key finds it within 2 s. The counts are kept. The PATCH request in terraform/README.md does the same.
  */
 export async function setRevoked(store: Store, keyId: string, revoked: boolean): Promise<void> {
   const ref = toLimitRef(keyId);

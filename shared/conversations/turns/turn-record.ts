@@ -1,5 +1,5 @@
-// A turn in the store: its document and its chunks of events, written at most once a second while it runs and once when
-// it ends.
+// A turn in the store: its document and its chunks of events, written while it runs (event-flusher.ts) and once when it
+// ends.
 
 import type { DocumentWrite } from '../../store/define-document.ts';
 import type { Precondition, Ref, Store, Version, Write } from '../../store/store.ts';

@@ -8,7 +8,7 @@ import { type Clock, systemClock } from '../../clock.ts';
 
 /** Most connections of one process to one provider; further prompts wait within their deadline. */
 const SOCKETS_MAX = 1_024;
-/** An idle connection is closed after this time in any case. A provider that says how long it keeps one is believed. */
+/** An idle connection is closed after this time, or earlier if the provider's `Keep-Alive` header names a shorter one. */
 export const IDLE_MS_MAX = 600_000;
 /** A connection that was opened ahead of a prompt is closed after this time if nothing has used it. */
 const AHEAD_MS = 10_000;
@@ -63,7 +63,7 @@ export function createConnections(
   };
   const check = (): void => {
     const now = { wallMs: clock.now(), atMs: clock.monotonic() };
-    // While a machine sleeps, only its wall clock goes on.
+    // While a machine sleeps, only its wall clock continues.
     const lateMs = Math.max(now.wallMs - seen.wallMs, now.atMs - seen.atMs);
     if (ticking !== undefined && lateMs > STOPPED_MS) closeIdle();
     seen = now;
