@@ -3,6 +3,7 @@
 import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from '@bufbuild/protobuf';
 import type { PromptAnswer } from '../conversations/turns/answer.ts';
 import { RpcError } from '../errors.ts';
+import { parseJson } from '../rpc/parse.ts';
 import { OnBusy, type Reply, ReplySchema, type Settings, type Submission, SubmissionSchema } from './gateway_pb.ts';
 
 /** Params of `conversation.prompt`, wire names. */
@@ -59,11 +60,13 @@ export function toPromptParams(streamId: string, submission: Submission): Prompt
   };
 }
 
+/** By the rules for JSON in a request. */
 function parseSchema(json: string): unknown {
   try {
-    return JSON.parse(json);
-  } catch {
-    throw wrong('data.output_schema', 'is not JSON');
+    return parseJson(Buffer.from(json));
+  } catch (error) {
+    const detail = error instanceof RpcError && error.reason === 'invalid_request' ? error.data.detail : undefined;
+    throw wrong('data.output_schema', typeof detail === 'string' ? `is not accepted: ${detail}` : 'is not JSON');
   }
 }
 

@@ -87,6 +87,17 @@ describe('proto', () => {
     expect(fromBinary(ReplySchema, encodeReply(answer)).outputJson).toBe('{"a":1}');
   });
 
+  it.each([
+    [`${'{"items":'.repeat(6_000)}{}${'}'.repeat(6_000)}`, /^is not accepted: /],
+    ['{"type":"string","type":"object"}', /^is not accepted: /],
+    ['{"type":"object","properties":{"__proto__":{}}}', /^is not accepted: /],
+    ['{"description":"\\ud800"}', /^is not accepted: /],
+  ])('refuses a schema by the rules for JSON in a request: %#', async (outputSchemaJson, message) => {
+    const { error } = await call('proto', { stream_id: 's', data: submit({ prompt: 'Hello', outputSchemaJson }) });
+    expect(error.code).toBe(-32602);
+    expect(error.data.issues).toEqual([{ path: 'data.output_schema', message: expect.stringMatching(message) }]);
+  });
+
   it('runs the same turn as conversation.prompt, reproducible byte for byte', async () => {
     const prompt = { prompt: 'Same turn', session_id: 'bytes', idempotency_key: 'one' };
     const { result } = await call('conversation.prompt', prompt);
