@@ -1,6 +1,6 @@
-// How long a refusal is valid, and when its caller should return. No I/O and no clock. A give-back lowers the count of a
-// window, but the count without the calls in blocks only grows, whatever happens to a block. So a refusal that does not
-// depend on blocks is valid until its window ends, and any other one for a second.
+// How long a refusal is valid, and when its caller should return. No I/O and no clock. A give-back lowers the count of
+// a window, but the count without the calls in blocks only grows, whatever happens to a block. So a refusal that does
+// not depend on blocks is valid until its window ends, and any other one for a second.
 import type { Limit } from '../config/limits.ts';
 import { withoutBlocks } from './blocks.ts';
 import type { Entry } from './entries.ts';

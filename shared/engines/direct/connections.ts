@@ -8,7 +8,9 @@ import { type Clock, systemClock } from '../../clock.ts';
 
 /** Most connections of one process to one provider; further prompts wait within their deadline. */
 const SOCKETS_MAX = 1_024;
-/** An idle connection is closed after this time, or earlier if the provider's `Keep-Alive` header names a shorter one. */
+/**
+ * An idle connection is closed after this time, or earlier if the provider's `Keep-Alive` header names a shorter one.
+ */
 export const IDLE_MS_MAX = 600_000;
 /** A connection that was opened ahead of a prompt is closed after this time if nothing has used it. */
 const AHEAD_MS = 10_000;

@@ -13,8 +13,8 @@ export interface ChatExtras {
   /** The request without what the server has refused. */
   fit(body: Record<string, unknown>): Record<string, unknown>;
   /**
-   * Leaves out what the server refuses with this error; false if it refuses something else. `leftOut`: what was left out
-   * because of earlier errors of the turn. Another turn may have left it out since the request was made.
+   * Leaves out what the server refuses with this error; false if it refuses something else. `leftOut`: what was left
+   * out because of earlier errors of the turn. Another turn may have left it out since the request was made.
    */
   leaveOut(error: RpcError, leftOut: Set<string>): boolean;
 }
