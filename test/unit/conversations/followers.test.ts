@@ -98,6 +98,42 @@ it('the watch ends with the last reader, and a later reader begins anew', async 
   expect(watches).toMatchObject({ opened: 2, open: new Set() });
 });
 
+it('a reader that arrives while the last one leaves or the turn ends misses and repeats no event', async () => {
+  const { running, finish } = await startTurn();
+  const readers: ReturnType<typeof follow>[] = [];
+  for (let ticks = 0; ticks < 40; ticks++) {
+    const leaving = new AbortController();
+    const reader = follow(leaving.signal);
+    await reader.begun;
+    leaving.abort(new Error('the client has gone'));
+    for (let tick = 0; tick < ticks; tick++) await undefined;
+    const next = new AbortController();
+    const following = follow(next.signal);
+    await following.begun;
+    next.abort(new Error('the client has gone'));
+    readers.push(reader, following);
+    await Promise.allSettled([reader.ended, following.ended]);
+  }
+  expect(watches.open.size).toBe(0);
+  const last = follow();
+  await last.begun;
+  finish();
+  const late = [last];
+  const isEnded = running.answer.then(() => true);
+  for (let isOver = false; !isOver; ) {
+    late.push(follow());
+    isOver = await Promise.race([isEnded, new Promise<false>((resolve) => setImmediate(resolve, false))]);
+  }
+  late.push(follow());
+  const expected = running.events.map(({ seq }) => seq);
+  for (const { ended, seqs } of late) {
+    expect(await ended).toMatchObject({ status: 'completed' });
+    expect(seqs).toEqual(expected);
+  }
+  for (const { seqs } of readers) expect(seqs).toEqual(expected.slice(0, seqs.length));
+  expect(watches.open.size).toBe(0);
+});
+
 it('the readers of a session that is deleted all get not_found', async () => {
   const { running } = await startTurn();
   const readers = [follow(), follow()];
