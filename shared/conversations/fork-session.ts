@@ -185,7 +185,7 @@ function hasMessagesOf(
 
 function taken(sessionId: string): RpcError {
   return new RpcError('conflict', {
-    message: 'Conflict: a session with the name new_session_id exists',
+    message: 'Conflict: a session with this name exists; choose another new_session_id',
     data: { session_id: sessionId },
     retryable: false,
   });

@@ -8,6 +8,7 @@ import { nearest } from './nearest.ts';
 const ISSUES_MAX = 20;
 const PATH_CHARS_MAX = 200;
 const MESSAGE_CHARS_MAX = 400;
+const REQUIRED = 'is required';
 /**
  * Form of a param name. An unknown name of another form may be a misplaced secret (`{"sk-...": ...}`), so the error
  * does not repeat it.
@@ -52,13 +53,26 @@ function toIssues(issue: Found, above: Path, declared: ReadonlyMap<unknown, read
     });
   }
   if (issue.code === 'invalid_union') {
+    const types = typesOf(issue.errors);
+    if (types.length > 1) return [toIssue(path, `must be ${oneOf(types)}`)];
     const meant = closestForm(issue.errors);
     if (meant !== undefined) return meant.flatMap((inner) => toIssues(inner, path, declared));
   }
   if (issue.code === 'invalid_key' && issue.issues[0] !== undefined) {
+    if (path.at(-1) === '') return [toIssue(path.slice(0, -1), 'must not have an empty name')];
     return [toIssue(path, `cannot be a name here: it ${issue.issues[0].message}`)];
   }
   return [toIssue(path, issue.message)];
+}
+
+/** The types of the members of a union, in words, if the value has none of them. */
+function typesOf(forms: readonly (readonly Found[])[]): readonly string[] {
+  const types = forms.map(([first]) =>
+    first?.code === 'invalid_type' && first.path.length === 0 && first.message !== REQUIRED
+      ? TYPES[first.expected]
+      : undefined,
+  );
+  return types.includes(undefined) ? [] : [...new Set(types)].filter((type) => type !== undefined);
 }
 
 /** The issues of the member of a union that the caller most probably meant: the one with the fewest issues. */
@@ -87,9 +101,9 @@ function toText(path: Path): string {
 function toPhrase(issue: Raw): string {
   switch (issue.code) {
     case 'invalid_type':
-      return issue.input === undefined ? 'is required' : `must be ${TYPES[issue.expected] ?? issue.expected}`;
+      return issue.input === undefined ? REQUIRED : `must be ${TYPES[issue.expected] ?? issue.expected}`;
     case 'invalid_value':
-      if (issue.input === undefined) return 'is required';
+      if (issue.input === undefined) return REQUIRED;
       return `must be ${oneOf(issue.values.map((value) => JSON.stringify(value) ?? String(value)))}`;
     case 'too_small':
       return tooSmall(issue.origin, issue.minimum, issue.inclusive !== false);
@@ -100,7 +114,7 @@ function toPhrase(issue: Raw): string {
     case 'not_multiple_of':
       return `must be a multiple of ${issue.divisor}`;
     case 'invalid_union':
-      return issue.input === undefined ? 'is required' : 'has none of the accepted forms';
+      return issue.input === undefined ? REQUIRED : 'has none of the accepted forms';
     default:
       return 'is not valid';
   }

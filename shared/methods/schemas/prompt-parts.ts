@@ -39,7 +39,7 @@ const PromptPart = z.discriminatedUnion(
   [z.strictObject({ type: z.literal('text'), text: z.string() }), Image],
   {
     error: (issue) =>
-      issue.code === 'invalid_union' ? 'must be of type text or image; files are not supported yet' : undefined,
+      issue.code === 'invalid_union' ? 'must be "text" or "image"; files are not supported yet' : undefined,
   },
 );
 

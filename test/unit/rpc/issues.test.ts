@@ -28,6 +28,7 @@ describe('an issue', () => {
     server: z
       .union([z.strictObject({ name: z.string(), command: z.string() }), z.strictObject({ url: z.string() })])
       .optional(),
+    either: z.union([z.string().min(1), z.array(z.string())]).optional(),
   });
 
   it.each<readonly [unknown, string]>([
@@ -46,9 +47,13 @@ describe('an issue', () => {
     [{ list: ['a', 5] }, 'list.1 must be a string'],
     [{ map: [] }, 'map must be an object'],
     [{ map: { b: 'x' } }, 'map.b cannot be a name here: it must begin with a'],
+    [{ map: { '': 'x' } }, 'map must not have an empty name'],
     [{ data: '*' }, 'data must be base64'],
     [{ own: 'no' }, 'own must not be no'],
     [{ server: 5 }, 'server must be an object'],
+    [{ either: 5 }, 'either must be a string or a list'],
+    [{ either: '' }, 'either must not be empty'],
+    [{ either: [5] }, 'either.0 must be a string'],
     [{ server: { name: 'a', comand: 'b' } }, 'server.command is required'],
     [{ server: { name: 'a', command: 5 } }, 'server.command must be a string'],
     [{ txt: 'abc' }, 'txt is not known, did you mean text?'],
