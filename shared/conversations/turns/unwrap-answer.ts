@@ -4,7 +4,9 @@ import { WRAPPED } from '../../output-schema.ts';
 
 const BEGINNING = new RegExp(`\\{\\s*"${WRAPPED}"\\s*:\\s*`);
 /** What may follow the answer: the end of the object, and of a code block around it. */
-const END = /[\s}`]*$/;
+const OF_END = /[\s}`]/;
+/** Some models write white space until their output ends, so it is not read again with each delta. */
+const PART_CHARS_MAX = 1_024;
 
 export interface Unwrapper {
   /** Returns the part of the answer that is certain by now. */
@@ -16,22 +18,23 @@ export interface Unwrapper {
 export function createUnwrapper(): Unwrapper {
   let isInside = false;
   let held = '';
+  /** `before`: what may be the end, unless `text` continues the answer. */
+  const pass = (text: string, before: string): string => {
+    let end = text.length;
+    while (end > 0 && OF_END.test(text.charAt(end - 1))) end--;
+    held = end === 0 ? before + text : text.slice(end);
+    return end === 0 ? '' : before + text.slice(0, end);
+  };
   return {
     add(text) {
+      if (isInside) return pass(text, held);
       held += text;
-      let out = '';
-      if (!isInside) {
-        const found = BEGINNING.exec(held);
-        const from = found?.index ?? partAt(held);
-        out = held.slice(0, from);
-        held = held.slice(from + (found?.[0].length ?? 0));
-        isInside = found !== null;
-        if (!isInside) return out;
-      }
-      const end = END.exec(held)?.index ?? held.length;
-      out += held.slice(0, end);
-      held = held.slice(end);
-      return out;
+      const found = BEGINNING.exec(held);
+      const from = found?.index ?? partAt(held);
+      const out = held.slice(0, from);
+      held = held.slice(from + (found?.[0].length ?? 0));
+      isInside = found !== null;
+      return isInside ? out + pass(held, '') : out;
     },
     end() {
       const at = held.lastIndexOf('}');
@@ -45,6 +48,9 @@ export function createUnwrapper(): Unwrapper {
 /** Where a beginning starts that is not complete yet; the length of the text if none does. */
 function partAt(text: string): number {
   const from = text.lastIndexOf('{');
-  const isPart = from !== -1 && `{"${WRAPPED}":`.startsWith(text.slice(from).replaceAll(/\s/g, ''));
+  const isPart =
+    from !== -1 &&
+    text.length - from <= PART_CHARS_MAX &&
+    `{"${WRAPPED}":`.startsWith(text.slice(from).replaceAll(/\s/g, ''));
   return isPart ? from : text.length;
 }

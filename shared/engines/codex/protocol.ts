@@ -100,7 +100,16 @@ export const RESULTS = {
   'thread/inject_items': Nothing,
   'turn/start': z.object({ turn: z.object({ id: z.string() }) }),
   'turn/interrupt': Nothing,
-  'model/list': z.object({ data: z.array(z.object({ model: z.string(), defaultReasoningEffort: z.string() })) }),
+  'model/list': z.object({
+    data: z.array(
+      z.object({
+        model: z.string(),
+        defaultReasoningEffort: z.string(),
+        /** Lowest first. */
+        supportedReasoningEfforts: z.array(z.object({ reasoningEffort: z.string() })).default([]),
+      }),
+    ),
+  }),
   'thread/backgroundTerminals/clean': Nothing,
 } as const satisfies Record<ClientMethod, z.ZodType>;
 

@@ -2,7 +2,7 @@
 // and saves the thread.
 import { deadline } from '../../async.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
-import { ignoredSettings, type TurnSettings } from '../../turn-settings.ts';
+import { ignoredSettings, type SettingWarning, type TurnSettings } from '../../turn-settings.ts';
 import type { Message, Outcome, RunOptions, TurnInput } from '../engine.ts';
 import { toAccount } from './account.ts';
 import type { AppServer } from './app-servers.ts';
@@ -12,7 +12,7 @@ import { toTurnInputParts } from './history-items.ts';
 import { createInbox, type Inbox } from './inbox.ts';
 import { addModel, type KnownThread, type LoadedThread, toModelId } from './known-thread.ts';
 import { createPartRecorder } from './parts.ts';
-import { type ClientRequests, JsonObject, type ToolAnswer, type ToolCall } from './protocol.ts';
+import { JsonObject, type ToolAnswer, type ToolCall } from './protocol.ts';
 import { hashMessage } from './rollout.ts';
 import { saveThread, type ThreadDeps } from './threads.ts';
 import { createToolRunner } from './tools.ts';
@@ -52,7 +52,8 @@ export async function* runTurn(
   const recordPart = createPartRecorder(record);
   let translation: TurnTranslation | undefined;
   try {
-    translation = createTranslation(await start(appServer, thread, turn));
+    const { turnId, warnings } = await start(appServer, thread, turn);
+    translation = createTranslation(turnId);
     started.resolve(translation.turnId);
     while (translation.ended === undefined) {
       const item = await inbox.next(signal);
@@ -62,7 +63,7 @@ export async function* runTurn(
       }
       if (translation.chars > ANSWER_CHARS_MAX) throw answerTooLong();
     }
-    return toOutcome(translation, turn, running.usage);
+    return toOutcome(translation, turn, running.usage, warnings);
   } finally {
     over.abort();
     started.resolve('');
@@ -74,12 +75,17 @@ export async function* runTurn(
   }
 }
 
-/** Returns the turn's id. Not bound to the signal: a turn whose id is not known could not be interrupted. */
+interface StartedTurn {
+  readonly turnId: string;
+  readonly warnings: readonly SettingWarning[];
+}
+
+/** Not bound to the signal: a turn whose id is not known could not be interrupted. */
 async function start(
   appServer: AppServer,
   { known, modelId: threadModelId }: LoadedThread,
   { messages, model, conversationId, settings, outputSchema }: TurnInput,
-): Promise<string> {
+): Promise<StartedTurn> {
   const { client, threads } = appServer;
   const { threadId, models } = known;
   const modelId = toModelId(model);
@@ -89,15 +95,15 @@ async function start(
   if (isSwitched && loaded !== undefined) {
     threads.set(conversationId, { ...loaded, known: { ...loaded.known, models }, modelId: undefined });
   }
-  const effort = await toEffort(appServer, modelId, settings, known);
+  const { effort, warnings = [] } = await toEffort(appServer, modelId, settings, known);
   const { turn } = await client.request('turn/start', {
     threadId,
     input: toTurnInputParts(messages.at(-1) ?? NO_PROMPT),
     ...(isSwitched && { model: modelId }),
-    ...effort,
+    ...(effort !== undefined && { effort }),
     ...(outputSchema !== undefined && { outputSchema: JsonObject.parse(outputSchema) }),
   });
-  return turn.id;
+  return { turnId: turn.id, warnings };
 }
 
 /** The effort stays with the thread: a turn without one sets the default of the model again. */
@@ -106,11 +112,19 @@ async function toEffort(
   modelId: string,
   { reasoning }: TurnSettings = {},
   { hasEffort }: KnownThread,
-): Promise<Pick<ClientRequests['turn/start'], 'effort'>> {
-  if (reasoning !== undefined) return { effort: reasoning === 'off' ? 'none' : reasoning };
-  if (hasEffort !== true) return {};
-  const { data } = await client.request('model/list', { includeHidden: true }, deadline(INTERRUPT_MS));
-  return { effort: data.find(({ model }) => model === modelId)?.defaultReasoningEffort ?? USUAL_EFFORT };
+): Promise<{ readonly effort?: string; readonly warnings?: readonly SettingWarning[] }> {
+  if (reasoning === undefined && hasEffort !== true) return {};
+  const model = await client.request('model/list', { includeHidden: true }, deadline(INTERRUPT_MS)).then(
+    ({ data }) => data.find((each) => each.model === modelId),
+    () => undefined,
+  );
+  if (reasoning === undefined) return { effort: model?.defaultReasoningEffort ?? USUAL_EFFORT };
+  const effort = reasoning === 'off' ? 'none' : reasoning;
+  const [lowest, ...others] = (model?.supportedReasoningEfforts ?? []).map(({ reasoningEffort }) => reasoningEffort);
+  if (lowest === undefined || [lowest, ...others].includes(effort)) return { effort };
+  // The provider refuses an effort that the model does not have.
+  const message = `Codex does not support ${reasoning} for ${modelId}: the effort is ${lowest}`;
+  return { effort: lowest, warnings: [{ setting: 'reasoning', message }] };
 }
 
 /** `counted` is by the provider: the greater one counts, because what Codex reports cannot be relied upon. */
@@ -118,12 +132,13 @@ function toOutcome(
   { ended, content, usage }: TurnTranslation,
   { model, settings }: TurnInput,
   counted: Usage,
+  changed: readonly SettingWarning[],
 ): Outcome {
   if (ended?.status === 'failed') throw toError(ended.failure, toModelId(model));
   if (ended?.status !== 'completed') throw turnInterrupted();
   if (content === '') throw emptyAnswer();
   const greater = counted.total_tokens > usage.total_tokens ? counted : usage;
-  const warnings = ignoredSettings(settings, 'Codex', ['reasoning']);
+  const warnings = [...changed, ...ignoredSettings(settings, 'Codex', ['reasoning'])];
   return { content, usage: greater, model, finishReason: 'stop', ...(warnings.length > 0 && { warnings }) };
 }
 

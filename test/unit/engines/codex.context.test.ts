@@ -179,6 +179,15 @@ describeCodex('the context of a codex turn', (place) => {
     expect(efforts[3]).toBe(efforts[0]);
   });
 
+  it('has an effort that its model has, with a warning where another one was given', async () => {
+    fixture.api.behave(byPrompt);
+    const { outcome } = await startConversation().prompt(engine, 'hello', { settings: { reasoning: 'off' } });
+    expect(fixture.api.requests.at(-1)?.effort).toBe('low');
+    expect(outcome.warnings).toEqual([
+      { setting: 'reasoning', message: expect.stringMatching(/does not support off for .*: the effort is low$/) },
+    ]);
+  });
+
   it('has the schema of its answer', async () => {
     fixture.api.behave(byPrompt);
     const outputSchema = { type: 'object', properties: { a: { type: 'integer' } } } as const;
