@@ -352,8 +352,11 @@ variable "environment" {
     error_message = "environment takes no secrets: use secret_environment."
   }
   validation {
-    condition     = !can(regex("api_key|headers", lookup(var.environment, "MODEL_PROVIDERS", "")))
-    error_message = "MODEL_PROVIDERS with keys or headers is a secret: use secret_environment."
+    condition = !can(regex(
+      "api_key|headers|[?&][^\"=]*(key|token|secret|sig|code|password)[^\"=]*=",
+      lower(lookup(var.environment, "MODEL_PROVIDERS", ""))
+    ))
+    error_message = "MODEL_PROVIDERS with keys, headers or a key in an address is a secret: use secret_environment."
   }
   validation {
     condition = length(

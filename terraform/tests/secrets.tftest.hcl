@@ -94,3 +94,28 @@ run "keys_of_providers_stay_out_of_the_plan" {
     var.models,
   ]
 }
+
+run "keys_in_addresses_of_providers_stay_out_of_the_plan" {
+  command = plan
+
+  variables {
+    environment = { MODEL_PROVIDERS = "{\"azure\": {\"base_url\": \"https://models.example.com/v1?api-version=1&Code=abc\", \"wire\": \"chat\"}}" }
+  }
+
+  expect_failures = [
+    var.environment,
+  ]
+}
+
+run "servers_without_keys_are_no_secret" {
+  command = plan
+
+  variables {
+    environment = { MODEL_PROVIDERS = "{\"keyless\": {\"base_url\": \"https://models.example.com/v1?api-version=1\", \"wire\": \"chat\"}}" }
+  }
+
+  assert {
+    condition     = length(google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables.MODEL_PROVIDERS) > 0
+    error_message = "A server without a key is named in the environment."
+  }
+}
