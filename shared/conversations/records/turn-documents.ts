@@ -32,8 +32,8 @@ export const Turns = defineDocument({
     first_seq: z.number(),
     events: z.string(),
     /**
-     * The terminal event when another instance than the owner ended the turn; its seq leaves room for events that
-     * the owner never stored.
+     * The terminal event when another instance than the owner ended the turn, numbered after the last stored event. A
+     * reader that has received later ones gets it under another number (syntheticTerminalEvent).
      */
     last_event: z.object({ seq: z.number(), event: z.custom<TurnEvent>(isEvent) }).nullable(),
     idempotency_id: z.string().nullable(),
