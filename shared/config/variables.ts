@@ -62,7 +62,12 @@ export const Variables = z.object({
     .min(1)
     .max(1 << 30)
     .default(1_024),
-  GATEWAY_RETENTION_DAYS: z.coerce.number({ error: 'must be a number of days' }).int().min(1).max(3_650).optional(),
+  GATEWAY_RETENTION_DAYS: z.coerce
+    .number({ error: 'must be a whole number of days, 1 to 3650' })
+    .int()
+    .min(1)
+    .max(3_650)
+    .optional(),
   GATEWAY_LEASE_MS: milliseconds.default(30_000),
   GATEWAY_HEARTBEAT_MS: milliseconds.default(10_000),
   GATEWAY_TURN_TIMEOUT_MS: milliseconds.default(600_000),

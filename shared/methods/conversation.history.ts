@@ -31,7 +31,7 @@ const HistoryPart = z
       is_error: z.boolean(),
     }),
   ])
-  .describe('A part of an answer, in the order in which it happened');
+  .describe('A part of a message, in the order in which it happened');
 
 const HistoryMessage = z.object({
   seq: z.int().describe('From 1, without gaps'),
@@ -39,11 +39,11 @@ const HistoryMessage = z.object({
   content: z.string(),
   created_at: z.string(),
   turn_id: z.string(),
-  model: z.string().optional().describe('Of an answer: the requested model'),
+  model: z.string().optional().describe('Of an answer: the model that answered'),
   parts: z
     .array(HistoryPart)
     .optional()
-    .describe('The whole answer if it is more than text: text, reasoning, tool calls and their results'),
+    .describe('The whole message if it is more than text: texts, images, reasoning, tool calls and their results'),
   usage: UsageResult.optional(),
   finish_reason: z.enum(['length', 'content_filter', 'other']).optional().describe('Of an answer that was cut: why'),
   error: TurnError.optional().describe('Of the last message of a turn that failed: the error of its prompt'),

@@ -47,7 +47,7 @@ const StoredMessage = z.object({
   tokens: z.number().exactOptional(),
   /** Tool calls, results and reasoning, JSON text (message-detail.ts); absent in a message of text only. */
   detail: z.string().exactOptional(),
-  /** Of an answer: the requested model. Absent in answers of older versions. */
+  /** Of an answer: the model that answered. Absent in answers of older versions. */
   model: z.string().exactOptional(),
   /** Of an answer: the usage of its turn. */
   usage: StoredUsage.exactOptional(),

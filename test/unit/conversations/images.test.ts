@@ -32,7 +32,7 @@ describe('a prompt of parts', () => {
     [[], 'prompt', expect.stringMatching(/^prompt must/)],
     [[text(' \n')], 'prompt', 'prompt must contain more than white space'],
     [[{ type: 'text' }], 'prompt.0.text', 'prompt.0.text is required'],
-    [[{ type: 'file', file_id: 'f' }], 'prompt.0', /text or image; files are not supported yet$/],
+    [[{ type: 'file', file_id: 'f' }], 'prompt.0', /must be "text" or "image"; files are not supported yet$/],
     [[{ ...IMAGE, data: 'a b' }], 'prompt.0.data', 'prompt.0.data must be base64'],
     [[{ ...IMAGE, media_type: 'image/jpeg' }], 'prompt.0.data', 'prompt.0.data is not of type image/jpeg'],
     [[{ ...IMAGE, media_type: 'image/tiff' }], 'prompt.0.media_type', expect.stringContaining('image/webp')],
