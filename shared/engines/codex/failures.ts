@@ -20,15 +20,15 @@ const NO_CREDIT = /insufficient[ _]?(?:quota|funds|balance|credits?)|billing|pay
 
 /**
  * An error is a name (`modelNotFound`), or a name with the provider's status (`{httpConnectionFailed:
- * {httpStatusCode}}`).
+ * {httpStatusCode}}`). `secrets` are removed from the provider's message.
  */
-export function toError(failure: TurnFailure | null, model: string): RpcError {
+export function toError(failure: TurnFailure | null, model: string, secrets: readonly string[] = []): RpcError {
   const report = failure?.message ?? '';
   const { kind, status: reported = statusIn(report) } = inspect(failure?.codexErrorInfo);
   const isUnreachable = reported === UNREACHABLE || reported === LOST;
   const isNoStream = reported === NOT_A_STREAM;
   const status = isUnreachable ? undefined : isNoStream ? 200 : (reported ?? STATUS_OF_KIND.get(kind));
-  const providerMessage = providerMessageOf(report);
+  const providerMessage = providerMessageOf(report, secrets);
   const data = { provider: 'codex', model: `codex/${model}`, ...(status === undefined ? {} : { status }) };
   const cause = new Error(`codex: ${kind}${status === undefined ? '' : ` ${status}`}`);
   const fail = (what: string, retryable: boolean, more = {}): RpcError =>
@@ -110,10 +110,10 @@ const CUT = /^(?:stream closed|idle timeout|response\.failed|failed to parse|inc
  * `unexpected status 402 Payment Required: MESSAGE, url: http://127.0.0.1:1/...`,
  * `stream disconnected before completion: MESSAGE`.
  */
-function providerMessageOf(report: string): string {
+function providerMessageOf(report: string, secrets: readonly string[]): string {
   if (report.startsWith('exceeded retry limit')) return '';
   const [, reason] = /^stream disconnected[^:]*(?:: (.*))?$/s.exec(report) ?? [undefined, undefined];
   if (report.startsWith('stream disconnected') && (reason === undefined || CUT.test(reason))) return '';
   const [, framed = reason] = /^unexpected status \d{3}[^:]*: (.*)$/s.exec(report) ?? [];
-  return readProviderMessage((framed ?? report).replace(/,? (?:url|request id|cf-ray): \S+/g, '')).text;
+  return readProviderMessage((framed ?? report).replace(/,? (?:url|request id|cf-ray): \S+/g, ''), secrets).text;
 }

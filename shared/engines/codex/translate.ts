@@ -25,7 +25,8 @@ export interface TurnTranslation {
     | undefined;
 }
 
-export function createTranslation(turnId: string): TurnTranslation {
+/** `secrets`: see toError. */
+export function createTranslation(turnId: string, secrets: readonly string[]): TurnTranslation {
   const answer = createAnswerText();
   const reasoning = createReasoningText();
   const outputs = createCommandOutputs();
@@ -60,7 +61,7 @@ export function createTranslation(turnId: string): TurnTranslation {
         case 'error':
           // An error that ends the turn is repeated in the notification of its end.
           if (!params.willRetry) return [];
-          return [{ StreamError: { message: toError(params.error, '').message, attempt: ++attempts } }];
+          return [{ StreamError: { message: toError(params.error, '', secrets).message, attempt: ++attempts } }];
         case 'item/agentMessage/delta':
           return answer.add(params.itemId, params.delta);
         case 'item/reasoning/summaryTextDelta':

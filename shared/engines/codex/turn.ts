@@ -45,6 +45,7 @@ export async function* runTurn(
   const unlisten = client.listen(threadId, { notified: inbox.push, called });
   void client.closed.then((closed) => inbox.fail(appServerEnded(closed)));
   const account = toAccount(turn, deps.apiKey);
+  const secrets = [turn.credential?.token(), deps.apiKey].filter((secret) => secret !== undefined);
   const models = addModel(given.known.models, toModelId(turn.model));
   const hasEffort = given.known.hasEffort === true || turn.settings?.reasoning !== undefined;
   const thread = { ...given, known: { ...given.known, models, ...(hasEffort && { hasEffort }) } };
@@ -53,7 +54,7 @@ export async function* runTurn(
   let translation: TurnTranslation | undefined;
   try {
     const { turnId, warnings } = await start(appServer, thread, turn);
-    translation = createTranslation(turnId);
+    translation = createTranslation(turnId, secrets);
     started.resolve(translation.turnId);
     while (translation.ended === undefined) {
       const item = await inbox.next(signal);
@@ -63,6 +64,7 @@ export async function* runTurn(
       }
       if (translation.chars > ANSWER_CHARS_MAX) throw answerTooLong();
     }
+    if (translation.ended.status === 'failed') throw toError(translation.ended.failure, toModelId(turn.model), secrets);
     return toOutcome(translation, turn, running.usage, warnings);
   } finally {
     over.abort();
@@ -134,7 +136,6 @@ function toOutcome(
   counted: Usage,
   changed: readonly SettingWarning[],
 ): Outcome {
-  if (ended?.status === 'failed') throw toError(ended.failure, toModelId(model));
   if (ended?.status !== 'completed') throw turnInterrupted();
   if (content === '') throw emptyAnswer();
   const greater = counted.total_tokens > usage.total_tokens ? counted : usage;

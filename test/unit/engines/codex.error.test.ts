@@ -59,6 +59,16 @@ describeCodex('a codex turn that does not complete', (place) => {
     expect(JSON.stringify([error.message, error.data])).not.toMatch(/127\.0\.0\.1|sk-leaked/);
   });
 
+  it('has the key removed from the message of the provider, whatever its form', async () => {
+    const apiKey = 'a-key-of-no-known-form';
+    const own = fixture.machine({ apiKey });
+    fixture.api.behave(() => ({ status: 400, message: `wrong: ${apiKey}` }));
+    const error = await startConversation('key-own').fail(own, 'hello');
+    expect(error.message).toBe('OpenAI refused the request: wrong: [redacted]');
+    fixture.api.behave(byPrompt);
+    await own.close();
+  });
+
   it('refuses a provider that cannot be reached, and keeps the session usable', async () => {
     const away = fixture.machine({ baseUrls: { gateway: 'http://127.0.0.1:9/v1', chatgpt: 'http://127.0.0.1:9' } });
     const error = await startConversation('key-away').fail(away, 'hello');
