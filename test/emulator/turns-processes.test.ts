@@ -100,7 +100,8 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
       const prompt = '[[chunks 500 every 40]]';
       running = follow(victim.url, 'conversation.prompt', { prompt, session_id });
       const other = follow(victim.url, 'conversation.prompt', { prompt, session_id: queuedSession });
-      await Promise.all([running.until(40), other.until(40)]);
+      // Events are stored every 2 s at first.
+      await Promise.all([running.until(110), other.until(40)]);
       const params = { prompt: 'after you', session_id: queuedSession, on_busy: 'queue' };
       waiting = rpc(b.url, 'conversation.prompt', params);
       await until(
@@ -112,7 +113,7 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
     });
 
     it('B settles the turn, replays its events from the cursor, and continues', async () => {
-      // What a client had seen is stored at most a second later; this one left a while before the end.
+      // What a client had seen is stored at most 2 s later; this one left a while before the end.
       const lastSeen = running.events[9];
       const resumed = follow(b.url, 'conversation.resume', { session_id }, { 'last-event-id': lastSeen?.id ?? '' });
       const { result } = (await resumed.answer) ?? {};
