@@ -81,7 +81,7 @@ function headerProblems(headers: Readonly<Record<string, string>>, hasKey: boole
     const lower = name.toLowerCase();
     const isTwice = seen.has(lower);
     seen.add(lower);
-    if (!HEADER_NAME.test(name)) return [`${quote(name)} is not the name of a header`];
+    if (!HEADER_NAME.test(name)) return [`a name is not valid: ${toShown(name)}`];
     if (isTwice) return [`${name} is there twice`];
     if (OWN_HEADERS.has(lower)) return [`${name} is set by the gateway`];
     return hasKey && lower === 'authorization' ? [`${name} is set from api_key; remove one of the two`] : [];
@@ -89,7 +89,13 @@ function headerProblems(headers: Readonly<Record<string, string>>, hasKey: boole
 }
 
 function toPlace({ path }: z.core.$ZodIssue): string {
-  return path.map((step) => `.${String(step)}`).join('');
+  return path.map((step) => `.${toShown(String(step))}`).join('');
+}
+
+/** Of the name of a header that is none only the beginning: its value may follow. */
+function toShown(name: string): string {
+  const [beginning = ''] = name.split(/[^\w-]/);
+  return HEADER_NAME.test(name) ? name : `${beginning.slice(0, 64)}…`;
 }
 
 function toMessage(issue: z.core.$ZodIssue, entry: unknown): string {

@@ -83,10 +83,16 @@ it.each<readonly [string, unknown, readonly string[]]>([
     { groq: { ...GOOD, headers: { a: 'b\r\nc: d' } } },
     ['groq.headers.a: must be visible ASCII'],
   ],
+  ['a header that is none', { groq: { ...GOOD, headers: { 'a b': 'c' } } }, ['groq.headers: a name is not valid: a…']],
   [
-    'a header that is none',
-    { groq: { ...GOOD, headers: { 'a b': 'c' } } },
-    ['groq.headers: "a b" is not the name of a header'],
+    'a header with its value in its name, which is a credential',
+    { groq: { ...GOOD, headers: { 'Authorization: Bearer hunter22': 'x' } } },
+    ['groq.headers: a name is not valid: Authorization…'],
+  ],
+  [
+    'the same with an empty value',
+    { groq: { ...GOOD, headers: { 'Authorization: Bearer hunter22': '' } } },
+    ['groq.headers.Authorization…: must be'],
   ],
   [
     'a header of the exchange',
