@@ -93,7 +93,8 @@ describeWith('bubblewrap', 'MCP over the wire', async () => {
       const { result: resumed } = await rpc('alice', 'conversation.resume', { session_id });
       expect(JSON.stringify(resumed)).toContain('McpToolCallEnd');
 
-      const elsewhere = await client.call('conversation.prompt', { prompt, session_id: 'without-tools', model });
+      const without = `without-tools-${model.slice(0, 6)}`;
+      const elsewhere = await client.call('conversation.prompt', { prompt, session_id: without, model });
       expect(elsewhere.result?.content ?? elsewhere.error?.data.reason).not.toBe('The tool said: 42');
       expect(provider.requests.at(-1)?.body).not.toHaveProperty('tools');
       client.socket.close();
