@@ -73,6 +73,6 @@ it('passes the compiler, the linter and the tests that loop over the registry', 
   const files = ['shared/methods/hello.world.ts'];
   writeFileSync(join(copy, 'method.json'), JSON.stringify({ extends: './tsconfig.json', files, include: [] }));
   run('node_modules/typescript/bin/tsc', '-p', 'method.json');
-  run('node_modules/@biomejs/biome/bin/biome', 'check', '--vcs-enabled=false', 'shared/methods');
+  run('test/node_modules/@biomejs/biome/bin/biome', 'check', '--vcs-enabled=false', 'shared/methods');
   run('node_modules/vitest/vitest.mjs', 'run', REGISTRY_TESTS);
 }, 60_000);
