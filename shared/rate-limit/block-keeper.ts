@@ -42,6 +42,8 @@ export interface BlockKeeper {
 }
 
 export interface KeeperDeps {
+  /** False: no key is counted in blocks. */
+  readonly hasBlocks: boolean;
   readonly clock: Clock;
   readonly timers: Timers;
   readonly outage: Outage;
@@ -49,7 +51,7 @@ export interface KeeperDeps {
   readonly run: (entry: Entry, mustRead: boolean) => void;
 }
 
-export function createBlockKeeper({ clock, timers, outage, run }: KeeperDeps): BlockKeeper {
+export function createBlockKeeper({ hasBlocks, clock, timers, outage, run }: KeeperDeps): BlockKeeper {
   const now = (): Moment => ({ nowMs: clock.now(), atMs: clock.monotonic() });
 
   function proceed(entry: Entry): void {
@@ -123,7 +125,7 @@ export function createBlockKeeper({ clock, timers, outage, run }: KeeperDeps): B
       return { outcome: 'admitted', degraded: false, limit, remaining: left, resetAtMs };
     },
     observe(entry, { limits, cost }, atMs) {
-      if (!areBlocksAllowed(limits)) return;
+      if (!hasBlocks || !areBlocksAllowed(limits)) return;
       addDemand(entry.demand, atMs, cost);
       Object.assign(entry.upkeep, { limits, lastCallAtMs: atMs });
     },

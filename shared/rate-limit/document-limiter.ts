@@ -24,6 +24,11 @@ export interface DocumentLimiterOptions {
   readonly store: Store;
   readonly clock: Clock;
   readonly log?: Logger;
+  /**
+   * Whether calls of busy keys may be counted ahead. It saves nothing where the store is in this process: calls that
+   * arrive together share a commit of less than a millisecond.
+   */
+  readonly hasBlocks?: boolean;
   /** Of the blocks. */
   readonly ids?: Ids;
   readonly timers?: Timers;
@@ -45,7 +50,7 @@ export interface DocumentLimiterOptions {
  * the decision, and with RangeError when `limits` is empty or `cost` is invalid; every other outcome is a RateDecision.
  */
 export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter {
-  const { store, clock, log, ids = randomIds, timers = systemTimers } = options;
+  const { store, clock, log, hasBlocks = true, ids = randomIds, timers = systemTimers } = options;
   const { keysMax = 10_000, waitingPerKeyMax = 10_000, waitingMax = 20_000 } = options;
   const { optimisticMs = 400, timeoutMs = 2_000, lockTimeoutMs = 6_000 } = options;
   const { entryOf, withBlocks } = createEntries(keysMax, timers.random);
@@ -55,7 +60,8 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     holderId: ids.next('holder'),
     nextBlockId: () => ids.next('block'),
   });
-  const keeper = createBlockKeeper({ clock, timers, outage, run: (entry, mustRead) => start(entry, mustRead) });
+  const run = (entry: Entry, mustRead: boolean): void => start(entry, mustRead);
+  const keeper = createBlockKeeper({ hasBlocks, clock, timers, outage, run });
   let waitingCount = 0;
   let isClosing = false;
 
