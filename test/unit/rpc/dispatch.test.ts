@@ -176,6 +176,24 @@ describe('a call of a method that starts early', () => {
     expect(reply).toMatchObject({ status: 200, payload: { result: { text: 'hi' } } });
   });
 
+  it('begins before the decision only beside one other', async () => {
+    const seen: string[] = [];
+    const decided = Promise.withResolvers<void>();
+    const hooks: Partial<RequestHooks<Trace>> = {
+      async limit() {
+        await decided.promise;
+        seen.push('decided');
+        return undefined;
+      },
+    };
+    const calls = ['a', 'b', 'c'].map(() => send(bodyOf(call('bulky')), hooks, bulky(seen)));
+    await expect.poll(() => seen).toEqual(['handle', 'handle']);
+    decided.resolve();
+    for (const { reply } of await Promise.all(calls)) expect(reply).toMatchObject({ status: 200 });
+    expect(seen.filter((step) => step === 'handle')).toHaveLength(3);
+    expect(seen.indexOf('decided')).toBe(2);
+  });
+
   it('does not run when it gets its slot after its refusal, and frees it', async () => {
     const seen: string[] = [];
     const slot = Promise.withResolvers<void>();
