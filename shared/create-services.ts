@@ -58,8 +58,7 @@ export async function createServices(config: Config, overrides: Overrides = {}):
     overrides.erasures ?? createErasures({ store, clock, log, sandbox: ports, place: placeOfSandbox(config) });
   const wrongCredentials =
     overrides.wrongCredentials ?? createWrongCredentials({ clock, log, isBehindFrontEnd: config.deployed });
-  const limiter =
-    overrides.limiter ?? createDocumentLimiter({ store, clock, log, hasBlocks: config.store === 'firestore' });
+  const limiter = overrides.limiter ?? createDocumentLimiter({ store, clock, log, hasBlocks: store.isRemote });
   return {
     config,
     log,

@@ -97,6 +97,7 @@ export function createExchanges({ services, registry, admit, nextTurn }: Exchang
       answerBytesMax,
     };
     const hooks: Hooks = {
+      isStoreRemote: services.store.isRemote,
       async limit(cost, methods) {
         if (request.charged === true) return undefined;
         const startMs = performance.now();

@@ -1,19 +1,18 @@
 // Bytes in, response out: parse -> envelope -> limit -> per call lookup -> scope -> params -> handle -> result. The one
 // code path of every transport; the gateway passes limits, scopes and audit log as RequestHooks.
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { type Issue, RpcError, toRpcError } from '../errors.ts';
+import { RpcError, toRpcError } from '../errors.ts';
+import { admit, type Begun, charge, holdAll, holdPage } from './admit.ts';
 import { type Answers, createAnswers, failureText, HTTP_ANSWER_BYTES_MAX, noRoom } from './answers.ts';
 import { type BadCall, type Call, type Envelope, type Id, isBad, readEnvelope } from './envelope.ts';
-import type { CallDetails, CallState, Exchange, Reply, RequestHooks } from './exchange.ts';
+import type { CallState, Exchange, Reply, RequestHooks } from './exchange.ts';
 import { createCallMemory, overloaded } from './in-flight.ts';
-import { checkParams } from './issues.ts';
 import { type AnyMethod, isReadOnly, type Registry } from './method.ts';
-import { PAGE_BYTES_MAX } from './page.ts';
 import { measureHeavy, parseRequest } from './parse.ts';
+import { readParams } from './read-params.ts';
 
 /** Most calls of one batch that run at a time; bounds the memory that they use. */
 export const BATCH_RUNNING_MAX = 8;
-const UNSAFE_NUMBER = 'is a number that would lose digits (integers are exact up to 2^53): send it as a string';
 /** Of a call that is begun when it is charged. */
 const ADMITTED = Promise.resolve();
 const NO_CONTENT: Reply = { status: 204, text: undefined };
@@ -123,107 +122,6 @@ function toList(texts: readonly string[]): string {
   return [...texts.flatMap((text, index) => [index === 0 ? '[' : ',', text]), ']'].join('');
 }
 
-async function charge<Context>(
-  hooks: RequestHooks<Context>,
-  cost: number,
-  methods: readonly (AnyMethod<Context> | undefined)[],
-): Promise<RpcError | undefined> {
-  try {
-    return await hooks.limit(cost, methods);
-  } catch (error) {
-    return toRpcError(error);
-  }
-}
-
-/**
- * Charges the calls of a request. A single call of a method that `startsEarly` begins meanwhile, if its scope and its
- * params are valid: its first reads and the commit of the limiter then take one round trip instead of two. What a
- * refused call has begun is dropped.
- */
-async function admit<Context>(
-  single: Call | BadCall | undefined,
-  methods: readonly (AnyMethod<Context> | undefined)[],
-  exchange: Omit<Exchange<Context>, 'body'>,
-): Promise<{ readonly refused: RpcError | undefined; readonly begun?: Begun | undefined }> {
-  const { hooks } = exchange;
-  const decision = charge(hooks, Math.max(1, methods.length), methods);
-  const [method] = methods;
-  if (single === undefined || isBad(single) || method?.startsEarly !== true) return { refused: await decision };
-  // A limiter that decides from memory has done so before the next iteration of the event loop; nothing is begun then.
-  const decided = await Promise.race([decision.then((refused) => ({ refused })), nextTurn()]);
-  if (decided !== undefined) return decided;
-  const pages = method.isBulky === true ? 1 : 0;
-  if (earlyPages + pages > EARLY_PAGES_MAX) return { refused: await decision };
-  earlyPages += pages;
-  const begun = beginEarly(single, method, exchange, decision);
-  const refused = await decision;
-  earlyPages -= pages;
-  if (refused !== undefined) begun?.drop();
-  return { refused, begun };
-}
-
-/**
- * Most calls for a page, of up to 1 MiB, that begin before the limiter has decided. 20 at once made `/health` wait for
- * 320 to 630 ms, because none of them waited for its slot; with this limit it is 124 ms.
- */
-const EARLY_PAGES_MAX = 2;
-let earlyPages = 0;
-
-/** The run of a call, whose result is not awaited yet. */
-interface Begun {
-  readonly memory: OwnMemory;
-  readonly details: CallDetails;
-  readonly result: Promise<unknown>;
-  /** Ignores the result, and frees the memory of the call when its run has ended. */
-  drop(): void;
-}
-
-type OwnMemory = ReturnType<typeof createCallMemory>;
-
-/** Undefined if the call is not valid: it is refused when it is charged, in the usual order of the checks. */
-function beginEarly<Context>(
-  call: Call,
-  method: AnyMethod<Context>,
-  { hooks, hold = holdAll }: Omit<Exchange<Context>, 'body'>,
-  decision: Promise<RpcError | undefined>,
-): Begun | undefined {
-  let params: Record<string, unknown>;
-  try {
-    hooks.authorize(method);
-    params = readParams(method, call);
-  } catch {
-    return undefined;
-  }
-  const memory = createCallMemory(hold, hooks.place);
-  const details: CallDetails = {};
-  const admitted = decision.then((refused) => {
-    if (refused !== undefined) throw refused;
-  });
-  const limiter = { isDecided: false, isRefused: false };
-  void decision.then((refused) => Object.assign(limiter, { isDecided: true, isRefused: refused !== undefined }));
-  const run = async (): Promise<unknown> => {
-    if (method.isBulky === true) {
-      holdPage(memory);
-      await memory.place();
-      if (limiter.isRefused) throw new RpcError('cancelled');
-    }
-    const result = await method.handle(params, hooks.context(method, call, false, { memory, details, admitted }));
-    // A limiter that is slow for one owner must not keep the slots from the calls of others.
-    if (!limiter.isDecided) memory.leave();
-    return result;
-  };
-  const result = run();
-  // Handled when the call is answered; a refused call has no result.
-  result.catch(() => {});
-  admitted.catch(() => {});
-  return {
-    memory,
-    details,
-    result,
-    drop: () => void result.catch(() => {}).finally(memory.release),
-  };
-}
-
 async function answer<Context, Message>(
   call: Call | BadCall,
   method: AnyMethod<Context> | undefined,
@@ -265,11 +163,6 @@ async function answer<Context, Message>(
   }
 }
 
-/** The size of a page is not known yet, so a full page is counted before the handler reads anything. */
-function holdPage(memory: OwnMemory): void {
-  if (!memory.hold(PAGE_BYTES_MAX)) throw overloaded();
-}
-
 async function run<Context>(
   call: Call,
   method: AnyMethod<Context> | undefined,
@@ -292,30 +185,7 @@ function toResult<Context>(method: AnyMethod<Context> | undefined, result: unkno
   throw new RpcError('internal', { cause: parsed?.error });
 }
 
-function readParams<Context>(
-  method: AnyMethod<Context>,
-  { params, unsafeNumbers = [] }: Call,
-): Record<string, unknown> {
-  if (unsafeNumbers.length > 0) {
-    const issues = unsafeNumbers.map((path) => ({ path: path.slice(0, 200), message: UNSAFE_NUMBER }));
-    throw new RpcError('invalid_params', { data: { issues } });
-  }
-  // An empty array is equal to absent params. A longer array is invalid, because params have no defined order.
-  const isList = Array.isArray(params);
-  if (isList && params.length > 0) {
-    const message = 'params must be given by name, in an object';
-    throw new RpcError('invalid_params', { data: { issues: [{ path: '', message } satisfies Issue] } });
-  }
-  const checked = checkParams(method.params, isList ? {} : (params ?? {}));
-  if ('params' in checked) return checked.params;
-  throw new RpcError('invalid_params', { data: { issues: checked.issues } });
-}
-
 function refusal<Context>(error: RpcError, requestId: string, hooks: RequestHooks<Context>, id: Id = null): Reply {
   hooks.audit({ method: 'request', outcome: error.reason, durationMs: 0, error, details: {} });
   return { status: error.callStatus, text: failureText(id, error, requestId) };
-}
-
-function holdAll(): boolean {
-  return true;
 }

@@ -32,6 +32,8 @@ export interface CallState {
 
 /** Limits, scopes, audit log and context of one request, bound to its caller by the gateway. */
 export interface RequestHooks<Context> {
+  /** Default false: a read of a store in this process takes no round trip that could run beside the limiter's. */
+  readonly isStoreRemote?: boolean;
   /**
    * Charges `cost` calls, all or none, and returns the refusal (`rate_limited`, `unavailable`, `unauthorized` for a
    * revoked key), or undefined when the calls may run. Rejects when the request is aborted before the decision.

@@ -92,6 +92,8 @@ export interface CallOptions {
  * have been applied; only a read can show that.
  */
 export interface Store {
+  /** An operation takes a round trip over the network. */
+  readonly isRemote: boolean;
   get(refs: readonly Ref[], options?: CallOptions): Promise<Snapshot[]>;
   /**
    * All writes (1..500, each to another document) or none. Resolves to the new version of each write in order (null for

@@ -66,6 +66,7 @@ export function createEmbeddedStore({ path, clock, steadyMs = STEADY_MS }: Embed
   }
 
   return {
+    isRemote: false,
     async get(refs: readonly Ref[], options: CallOptions = {}): Promise<Snapshot[]> {
       for (const ref of refs) checkRef(ref);
       const work = () => refs.map((ref) => documents.read(ref));

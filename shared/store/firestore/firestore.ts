@@ -52,6 +52,7 @@ export function createFirestoreStore(options: FirestoreStoreOptions): Store {
   }
 
   return {
+    isRemote: true,
     async get(refs: readonly Ref[], call: CallOptions = {}): Promise<Snapshot[]> {
       for (const ref of refs) checkRef(ref);
       return run(call, toReadError, (client, bounds) => readDocuments(client, refs, nowMs, bounds));

@@ -68,6 +68,7 @@ async function send(
     body: typeof body === 'string' ? Buffer.from(body) : body,
     requestId: 'req_1',
     hooks: {
+      isStoreRemote: hooks.isStoreRemote ?? true,
       async limit(cost, methods) {
         trace.push(`limit ${cost} ${methods.map((known) => known?.name ?? '?').join()}`.trim());
         return hooks.limit?.(cost, methods);
@@ -140,6 +141,23 @@ describe('a call of a method that starts early', () => {
     expect(invalid.reply).toMatchObject({ payload: { error: { code: -32602 } } });
     const refused = await send(bodyOf(call('early')), limited, methods);
     expect(refused.trace).toEqual(['limit 1 early']);
+  });
+
+  it('is handled after the limiter where the store is in this process: nothing would be gained', async () => {
+    const seen: string[] = [];
+    const methods = early(async ({ text }) => {
+      seen.push('handle');
+      return { text };
+    });
+    const counted = {
+      async limit() {
+        await limit().limit();
+        seen.push('decided');
+        return undefined;
+      },
+    };
+    await send(bodyOf(call('early')), { ...counted, isStoreRemote: false }, methods);
+    expect(seen).toEqual(['decided', 'handle']);
   });
 
   const bulky = (trace: string[]) =>
