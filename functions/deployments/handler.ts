@@ -16,7 +16,7 @@ import type { Services } from '../../shared/services.ts';
 import { inTrace } from '../../shared/trace.ts';
 import { fromMessage, traceOf } from '../../shared/webhooks/bus/cloud-event.ts';
 import { applyDeploymentEvent } from '../../shared/webhooks/deployments.ts';
-import { sweep } from '../../shared/webhooks/sweep.ts';
+import { type SweepResult, sweep } from '../../shared/webhooks/sweep.ts';
 import { type HttpHandler, pathOf, readBody, requestIdOf, sendError, sendJson, sendNothing } from '../server/http.ts';
 
 /** Maximum size of a push request: the largest event in Base64, and its envelope. */
@@ -87,8 +87,7 @@ export function createDeploymentsHandler(services: Services, options: OidcOption
       if (req.method !== 'POST') throw new RpcError('method_not_allowed', { data: { allow: 'POST' } });
       await authenticate(req, isSweep ? sweepers : pushers);
       if (isSweep) {
-        const [outbox, expired] = await Promise.all([sweep(services), services.conversations.eraseExpired()]);
-        const result = { ...outbox, expired };
+        const result = await sweepAll(services);
         audit('swept', { ...result });
         return sendJson(res, 200, result);
       }
@@ -109,6 +108,18 @@ export function createDeploymentsHandler(services: Services, options: OidcOption
       sendError(res, error, requestId);
     }
   };
+}
+
+/** Both parts run to their end: after a response the platform may take the CPU away. */
+async function sweepAll(services: Services): Promise<SweepResult & { readonly expired: number }> {
+  const [outbox, expiry] = await Promise.allSettled([sweep(services), services.conversations.eraseExpired()]);
+  if (outbox.status === 'rejected') throw outbox.reason;
+  if (expiry.status === 'fulfilled') return { ...outbox.value, expired: expiry.value };
+  const { reason: error } = expiry;
+  // The outbox could use the database. The index of expired sessions is not built yet, so this is no outage.
+  if (!(error instanceof RpcError) || error.reason !== 'unavailable') throw error;
+  services.log.warn('expired sessions are not erased yet', errorFields(error));
+  return { ...outbox.value, expired: 0 };
 }
 
 function unwrap(body: Uint8Array): z.output<typeof Envelope>['message'] {

@@ -17,6 +17,8 @@ const UNIMPLEMENTED = 12;
 const LOST: ReadonlySet<number> = new Set([FAILED_PRECONDITION, ALREADY_EXISTS, NOT_FOUND, ABORTED]);
 /** Every retry would fail: a defect of the gateway, or a missing index. */
 const OURS: ReadonlySet<number> = new Set([INVALID_ARGUMENT, FAILED_PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED]);
+/** In the message of a query whose index Firestore is still building, minutes after its creation. */
+const INDEX_IN_BUILD = /\bindex is (?:currently building|not ready)/;
 
 /** The error of a commit; `conditional`: the commit had a precondition or a transaction. */
 export function toCommitError(error: unknown, conditional: boolean): unknown {
@@ -25,10 +27,11 @@ export function toCommitError(error: unknown, conditional: boolean): unknown {
   return toReadError(error);
 }
 
-/** The error of a read or of the begin of a transaction. */
+/** The error of a read or of the begin of a transaction. A query works once its index is built. */
 export function toReadError(error: unknown): unknown {
   const status = statusOf(error);
-  return status === undefined || OURS.has(status) ? error : new RpcError('unavailable', { cause: error });
+  const isDefect = status === undefined || (OURS.has(status) && !INDEX_IN_BUILD.test(String(error)));
+  return isDefect ? error : new RpcError('unavailable', { cause: error });
 }
 
 /** Whether Firestore has aborted a transaction because of another one. */

@@ -1,12 +1,17 @@
 import fc from 'fast-check';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { randomIds } from '../../../shared/clock.ts';
+import { RpcError } from '../../../shared/errors.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
+import { acceptDelivery } from '../../../shared/webhooks/accept.ts';
 import { toMessage } from '../../../shared/webhooks/bus/cloud-event.ts';
 import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';
 import type { GatewayEvent } from '../../../shared/webhooks/event.ts';
 import { listDeployments } from '../../../shared/webhooks/feed/list.ts';
-import { createFixture, type Fixture, REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
+import { createFixture, deliveryOf, type Fixture, REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
+
+/** A clock that has been steady for this long is trusted, and expired sessions are erased. */
+const STEADY_MS = 600_000;
 
 let fixture: Fixture;
 beforeEach(async () => {
@@ -205,5 +210,28 @@ describe('POST /deployments', () => {
     fixture = await createFixture({ K_SERVICE: 'deployments', GATEWAY_API_KEY: randomIds.next('key') });
     expect((await push(await fixture.listen(), wrapped(eventOf()))).status).toBe(401);
     expect(await all()).toEqual([]);
+  });
+});
+
+describe('POST /deployments/sweep', () => {
+  const isBuilding = new RpcError('unavailable', { cause: new Error('That index is currently building.') });
+  test.each([
+    ['succeeds while the index of expired sessions is being built', isBuilding, 200],
+    ['fails when the index is missing', new Error('The query requires an index.'), 500],
+  ])('%s, and publishes queued events', async (_, error, status) => {
+    fixture.wire.up = false;
+    await acceptDelivery(fixture.services, deliveryOf(REFERENCE_EVENT));
+    fixture.wire.up = true;
+    fixture.clock.advance(STEADY_MS);
+    const { query } = fixture.store;
+    vi.spyOn(fixture.store, 'query').mockImplementation(async (sent, options) => {
+      if (sent.collection === 'conversations') throw error;
+      return query(sent, options);
+    });
+    const received: string[] = [];
+    fixture.local.subscribe('test', async ({ type }) => void received.push(type));
+    const response = await fetch(`${await fixture.listen()}/deployments/sweep`, { method: 'POST' });
+    expect([response.status, received]).toEqual([status, ['deployment.success']]);
+    if (status === 200) expect(await response.json()).toEqual({ published: 1, failed: 0, lost: 0, expired: 0 });
   });
 });
