@@ -65,6 +65,8 @@ async function metered(turn: TurnHandle, { timings, details }: MethodContext): P
     details.provider = providerOf(model) || undefined;
     details.input_tokens = usage.input_tokens;
     details.output_tokens = usage.output_tokens;
+    details.cached_input_tokens = usage.cached_input_tokens;
+    details.reasoning_tokens = usage.reasoning_tokens;
     details.fallback_from = failedModels(ended.events);
     return ended;
   } finally {

@@ -64,6 +64,21 @@ it('logs the error below a failure of the network with the call, and does not se
   expect(JSON.stringify(reply)).not.toContain(String(call?.cause));
 });
 
+it('logs the cached tokens and those of the reasoning with the call', async () => {
+  fixture.provider.behave(() => ({ text: 'yes', cachedTokens: 40, reasoningTokens: 30 }));
+  const gateway = createGateway(a.services, createRegistry(Object.values(methods)));
+  const params = { prompt: 'word '.repeat(40), session_id: 's' };
+  await gateway.handle({
+    caller: await gateway.authenticate({ 'x-api-key': LOCAL_KEY }),
+    body: Buffer.from(JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'conversation.prompt', params })),
+    requestId: 'req_9',
+    transport: 'http',
+    signal: new AbortController().signal,
+  });
+  const call = lines().find(({ message }) => message === 'call');
+  expect(call).toMatchObject({ input_tokens: 50, cached_input_tokens: 40, output_tokens: 31, reasoning_tokens: 30 });
+});
+
 it('calls a failure after the prompt had left repeatable only where an idempotency key makes it so', async () => {
   const cut = '[[chunks 4]] [[cut]]';
   expect(await failure(a.prompt(cut))).toMatchObject({
