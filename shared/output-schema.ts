@@ -26,10 +26,10 @@ export function schemaProblem(schema: OutputSchema): string | undefined {
   if (isWrapped(schema) && /"\$ref":"#"/.test(JSON.stringify(schema)))
     return 'must have "type": "object" at its root, because it refers to its root ("$ref": "#")';
   try {
-    toValidator(schema);
+    toDescriber(schema);
     return undefined;
   } catch (error) {
-    const reason = error instanceof Error ? error.message.replace(/ in Zod\b.*/, '') : '';
+    const reason = error instanceof Error ? error.message : '';
     return `is not a JSON Schema that can be checked: ${reason.slice(0, MESSAGE_CHARS_MAX)}`;
   }
 }
@@ -68,9 +68,9 @@ export async function readOutput(
   const { output } = found;
   // Not needed before the first answer, so not loaded at start.
   const { CfWorkerJsonSchemaValidator } = await import('@modelcontextprotocol/client/validators/cf-worker');
-  const isValid = (value: unknown) =>
-    new CfWorkerJsonSchemaValidator({ draft: '2020-12' }).getValidator(copyOf(schema))(value).valid;
-  const issues = withinTime(() => issuesOf(schema, withoutPrototypes(output), isValid));
+  const check: Check = (value) =>
+    new CfWorkerJsonSchemaValidator({ draft: '2020-12' }).getValidator(copyOf(schema))(value).errorMessage;
+  const issues = withinTime(() => issuesOf(schema, withoutPrototypes(output), check));
   if (issues === undefined)
     return { issues: [{ path: 'output', message: 'takes too long, or is too deep, to check' }] };
   if (issues.length === 0) return { output };
@@ -101,24 +101,39 @@ export function findJson(content: string): { readonly output: unknown } | undefi
   return undefined;
 }
 
+/** Returns what does not match; undefined if all does. Throws for a pattern that is not valid with the flag `u`. */
+type Check = (output: unknown) => string | undefined;
+
 /**
  * What does not match. Zod describes it well, but ignores keywords beside which there is no `type`, and compares
  * objects of `const` and `enum` by identity, so another validator decides.
  */
-function issuesOf(schema: OutputSchema, output: unknown, isValid: (output: unknown) => boolean) {
-  const described = toValidator(schema).safeParse(output).error?.issues ?? [];
+function issuesOf(schema: OutputSchema, output: unknown, check: Check) {
+  const described = toDescriber(schema)?.safeParse(output).error?.issues ?? [];
   try {
-    if (isValid(output)) return [];
+    const message = check(output);
+    if (message === undefined) return [];
+    return described.length > 0 ? described : [{ path: [], message: `does not match the schema: ${message}` }];
   } catch (error) {
     if (error instanceof RangeError) throw error;
-    // It requires patterns that are valid with the flag `u`; zod does not.
+    // Such a pattern is accepted only in a schema that zod can check.
     return described;
   }
-  return described.length > 0 ? described : [{ path: [], message: 'does not match the schema' }];
 }
 
-function toValidator(schema: OutputSchema): z.ZodType {
-  return z.fromJSONSchema(copyOf(schema));
+/** Keywords that zod does not support, as its error names them. */
+const UNDESCRIBED = /^(?:not|unevaluated\w+|Conditional schemas|dependentSchemas)\b.* not supported/;
+
+/** Undefined for a schema that only the other validator can check. Throws for one that neither can. */
+function toDescriber(schema: OutputSchema): z.ZodType | undefined {
+  try {
+    return z.fromJSONSchema(copyOf(schema));
+  } catch (error) {
+    if (!(error instanceof Error) || !UNDESCRIBED.test(error.message)) throw error;
+    const problem = formProblem(schema, 'u');
+    if (problem !== undefined) throw new Error(`${problem} that is valid with the flag "u"`);
+    return undefined;
+  }
 }
 
 /** Validators add members to the schema. */

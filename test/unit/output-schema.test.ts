@@ -9,6 +9,16 @@ const CITY: OutputSchema = {
   additionalProperties: false,
 };
 
+const CONDITIONAL: OutputSchema = {
+  type: 'object',
+  properties: { kind: { type: 'string' }, door: { $ref: '#/$defs/door' } },
+  if: { properties: { kind: { const: 'shop' } } },
+  // `await` takes an object with a literal `then` for a promise.
+  ...Object.fromEntries([['then', { required: ['door'] }]]),
+  else: { not: { required: ['door'] } },
+  $defs: { door: { type: 'string' } },
+};
+
 describe('a schema of an answer', () => {
   it.each<[string, OutputSchema]>([
     ['an object', CITY],
@@ -46,6 +56,7 @@ describe('a schema of an answer', () => {
       { type: 'object', properties: { a: { type: 'string', pattern: '(' } } },
       /: properties.a.pattern must be a regular expression$/,
     ],
+    [{ patternProperties: { '(': {} } }, /: patternProperties.\( must be a regular expression$/],
     [{ pattern: '(' }, /: pattern must be a regular expression$/],
     [{ type: 'number', multipleOf: 0 }, /: multipleOf must be a number greater than 0$/],
     [{ type: 'number', exclusiveMinimum: '5' }, /: exclusiveMinimum must be a number$/],
@@ -57,9 +68,25 @@ describe('a schema of an answer', () => {
       /checked: #\/\$defs\/b refers to itself without end$/,
     ],
     [{ type: 'object', allOf: [{ $ref: '#' }] }, /checked: # refers to itself without end$/],
-    [{ type: 'object', properties: { a: { $ref: '#/$defs/no' } } }, /Reference not found/],
-    [{ type: 'object', properties: { a: { $ref: 'https://example.com/a' } } }, /External \$ref/],
-    [{ type: 'object', not: { required: ['a'] } }, /not is not supported$/],
+    [
+      { type: 'object', properties: { a: { $ref: '#/$defs/no' } } },
+      /: properties.a.\$ref must refer to a member of \$defs/,
+    ],
+    [{ type: 'object', properties: { a: { $ref: 'https://example.com/a' } } }, /: properties.a.\$ref must refer to a /],
+    [
+      { type: 'object', not: { $ref: '#/$defs/no' } },
+      /: not.\$ref must refer to a member of \$defs in the same schema$/,
+    ],
+    [{ type: 'object', not: 5 }, /: not must be an object$/],
+    [{ type: 'object', if: { properties: { a: { type: 'strin' } } } }, /: if.properties.a.type must be string/],
+    [{ type: 'object', dependentRequired: { a: 'b' } }, /: dependentRequired.a must be a list of strings$/],
+    [{ type: 'object', dependentSchemas: { a: 5 } }, /: dependentSchemas.a must be an object$/],
+    [
+      { type: 'object', not: { pattern: '^a\\-b$' } },
+      /not.pattern must be a regular expression that is valid with .*"u"$/,
+    ],
+    [{ type: 'object', if: { not: { $ref: '#' } } }, /checked: # refers to itself without end$/],
+    [{ type: 'object', dependentSchemas: { a: { $ref: '#' } } }, /checked: # refers to itself without end$/],
     [{ type: 'object', description: 'x'.repeat(70_000) }, /at most 64 KiB/],
   ])('is refused in plain words: %j', (schema, problem) => {
     expect(schemaProblem(schema)).toMatch(problem);
@@ -95,6 +122,14 @@ describe('an answer', () => {
     [{ type: 'object', properties: { constructor: { type: 'string' } } }, {}],
     [{ type: 'string', pattern: '^a\\-b$' }, 'a-b'],
     [{ $ref: '#/$defs/a', $defs: { a: { type: 'array', items: { $ref: '#/$defs/a' } } } }, [[], [[]]]],
+    [{ type: 'object', not: { required: ['a'] } }, { b: 1 }],
+    [CONDITIONAL, { kind: 'shop', door: 'x' }],
+    [CONDITIONAL, { kind: 'home' }],
+    [
+      { type: 'object', dependentRequired: { a: ['b'] } },
+      { a: 1, b: 1 },
+    ],
+    [{ type: 'object', properties: { a: {} }, unevaluatedProperties: false }, { a: 1 }],
   ])('of the schema %j is %j', async (schema, output) => {
     expect(schemaProblem(schema)).toBeUndefined();
     expect(await readOutput(schema, JSON.stringify(output))).toEqual({ output });
@@ -112,9 +147,21 @@ describe('an answer', () => {
     [{ pattern: '^a' }, 'b'],
     [{ items: { type: 'string' } }, [1]],
     [{ type: 'string', pattern: '^a\\-b$' }, 'b'],
+    [{ type: 'object', not: { required: ['a'] } }, { a: 1 }],
+    [CONDITIONAL, { kind: 'shop' }],
+    [CONDITIONAL, { kind: 'home', door: 'x' }],
+    [{ type: 'object', dependentRequired: { a: ['b'] } }, { a: 1 }],
+    [{ type: 'object', dependentSchemas: { a: { required: ['b'] } } }, { a: 1 }],
+    [{ type: 'object', properties: { a: {} }, unevaluatedProperties: false }, { b: 1 }],
   ])('of the schema %j is not %j', async (schema, output) => {
     expect(schemaProblem(schema)).toBeUndefined();
     expect(await readOutput(schema, JSON.stringify(output))).toHaveProperty('issues');
+  });
+
+  it('that does not match what only one validator checks is described', async () => {
+    const schema: OutputSchema = { type: 'object', properties: { a: { type: 'string', not: { const: 'x' } } } };
+    const { issues } = { issues: [], ...(await readOutput(schema, '{"a":"x"}')) };
+    expect(issues).toEqual([{ path: 'output', message: expect.stringMatching(/^does not match the schema: .*"not"/) }]);
   });
 
   it('cannot occupy the process with a pattern that takes exponential time', async () => {
