@@ -98,7 +98,7 @@ function banner({ codexProgram, dataDir, keys, store }: Config, engines: Engines
 /** A model without credentials is not a mistake, because callers may use their own (`auth.login`). */
 function remarkOn({ defaultModel, resolve }: Engines): string {
   if (defaultModel === OFFLINE_MODEL)
-    return ' (echoes prompts; set ANTHROPIC_API_KEY or OPENAI_API_KEY for a real model)';
+    return ' (echoes prompts; set ANTHROPIC_API_KEY or OPENAI_API_KEY, or MODEL, for a real model)';
   try {
     resolve(undefined);
     return '';

@@ -31,6 +31,20 @@ it.each(DOCUMENTS)('%s: every link inside the repository leads to a file and a h
   expect(broken).toEqual([]);
 });
 
+it('functions/README.md lists every event of a turn', () => {
+  const source = readFileSync(join(ROOT, 'shared/turn-events.ts'), 'utf8');
+  const events = Array.from(source.matchAll(/^ {2}readonly ([A-Z]\w+):/gm), ([, name]) => name);
+  expect(events.length).toBeGreaterThan(15);
+  expect(events.filter((name) => !readDocument('functions/README.md').includes(`\`${name}\``))).toEqual([]);
+});
+
+it('terraform/README.md names tests that exist', () => {
+  const names = readDocument('terraform/README.md').matchAll(/`([\w./-]+\.(?:test\.ts|tftest\.hcl))`/g);
+  const paths = Array.from(names, ([, name = '']) => (name.includes('/') ? name : `terraform/tests/${name}`));
+  expect(paths.length).toBeGreaterThan(10);
+  expect(paths.filter((path) => !existsSync(join(ROOT, path)))).toEqual([]);
+});
+
 function isThere(from: string, target: string): boolean {
   const [file = '', anchor] = target.split('#');
   const path = file === '' ? from : join(dirname(from), file);
