@@ -1,4 +1,4 @@
-// The console for everybody: no serious finding of axe-core on any page, light and dark, wide and on a phone; the
+// The accessibility of the console: no serious finding of axe-core on any page, light and dark, wide and on a phone; the
 // keyboard reaches all.
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';

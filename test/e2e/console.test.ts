@@ -1,4 +1,4 @@
-// The console in a real browser: what it promises about conversations, keys, events and forms.
+// The console in a real browser: conversations, keys, events and forms.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,7 +21,7 @@ const NAUGHTY = [
 
 const DAY_MS = 86_400_000;
 
-/** Someone else with the same key uses up what it may call. */
+/** Another client uses up the calls of the key. */
 async function useUp(url: string): Promise<void> {
   for (let status = 200; status !== 429; ) {
     const call = { jsonrpc: '2.0', method: 'conversation.list', params: {}, id: 1 };
@@ -30,7 +30,7 @@ async function useUp(url: string): Promise<void> {
   }
 }
 
-/** Lets the model's chunks out one by one. */
+/** A model that sends its second chunk when the test releases it. */
 function createGate() {
   const opened = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   return {
@@ -297,6 +297,7 @@ describeWith('chromium', 'the console', () => {
     await page.getByLabel('Params').fill('{"session_id": 5}');
     await page.getByRole('button', { name: 'Call', exact: true }).click();
     await page.getByRole('alert').getByText('invalid_params').waitFor();
+    expect(await page.getByRole('alert').getByText('session_id must be a string').count()).toBe(1);
     await takeScreenshot(page, 'methods');
   });
 

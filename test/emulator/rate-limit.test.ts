@@ -25,7 +25,7 @@ beforeAll(async () => {
 afterAll(() => Promise.all(processes.map((process) => process.stop())));
 
 describeWith('emulators', 'limiter: several processes on one key', () => {
-  test('4 processes x 300 calls at once on a limit of 100: exactly 100 admitted, everybody answered', async () => {
+  test('4 processes x 300 calls at once on a limit of 100: exactly 100 admitted, every call answered', async () => {
     const keyId = newKey();
     const reports = await Promise.all(processes.map((process) => process.run({ keyId, limits: DAY, calls: 300 })));
     expect(total(reports, 'admitted')).toBe(100);

@@ -302,7 +302,7 @@ describe('models', () => {
 
 describe('a mistake', () => {
   it.each<readonly [string, Environment, string]>([
-    ['a model of nobody', { MODEL: 'nobody/nothing' }, 'MODEL'],
+    ['an unknown model', { MODEL: 'nobody/nothing' }, 'MODEL'],
     ['a model whose path climbs', { MODEL: 'openai/../admin' }, 'MODEL: '],
     ['a model with white space', { MODEL: 'openai/gpt 5' }, 'MODEL: '],
     ['facts that are not JSON', { MODELS: '{' }, 'MODELS: is not '],

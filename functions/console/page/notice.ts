@@ -8,7 +8,8 @@ import { el, toSpan, useNow, useValue } from './view.ts';
 export function FailureNotice(props: { failure: GatewayError; onRetry?: (() => void) | undefined }): VNode {
   const { failure, onRetry } = props;
   const { reason, message, requestId, data } = failure;
-  const issues = toIssues(data.issues);
+  // The message of a failure with one issue is that issue.
+  const issues = toIssues(data.issues).filter((issue) => issue.message !== message);
   const hint = typeof data.hint === 'string' ? data.hint : toHint(failure);
   return el(
     'div',

@@ -41,7 +41,7 @@ describe('a token whose signature Cloud Run has removed', () => {
     await expect(verify({ 'x-serverless-authorization': [stripped()] }, true)).resolves.toBeUndefined();
   });
 
-  it('is refused where everybody may invoke the service', async () => {
+  it('is refused where allUsers may invoke the service', async () => {
     await expect(verify({ authorization: [stripped()] }, false)).rejects.toMatchObject(refused);
     await expect(verify({ 'x-serverless-authorization': [stripped()] }, false)).rejects.toMatchObject(refused);
   });
@@ -115,7 +115,7 @@ describe('the deployments function', () => {
     }
   });
 
-  it('answers uptime checks with the state of the database, and nobody else', async () => {
+  it('answers uptime checks with the state of the database, and refuses other accounts', async () => {
     const fixture = await createFixture({ ...env, PUSH_INVOKER_CHECK: 'iam' });
     try {
       const url = await fixture.listen({ certificatesUrl });

@@ -293,7 +293,7 @@ describe('malformed payloads', () => {
     expect(fake.calls.access).toBe(5);
   });
 
-  it('of a secret without any enabled version refuses everybody', async () => {
+  it('of a secret without any enabled version refuses every caller', async () => {
     const { fake, outcomeOf, logged } = await start();
     fake.setState(fake.add('a-key'), 'DESTROYED');
     expect(await outcomeOf('a-key')).toBe('refused');

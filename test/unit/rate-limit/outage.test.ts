@@ -104,7 +104,7 @@ describe('while the store is down', () => {
 });
 
 describe('when the store is back', () => {
-  test('the first probe ends the outage for everybody, and the calls counted before still count', async () => {
+  test('the first probe ends the outage for every key, and the calls counted before still count', async () => {
     await Promise.all(Array.from({ length: 60 }, () => costly()));
     await breakDown();
     clock.advance(2_000);
