@@ -5,6 +5,7 @@
 import { messageBytes, storedBytes } from '../storage.ts';
 import type { ConversationDocument } from './documents.ts';
 import { type ChangedMessages, tokensOf } from './messages.ts';
+import { titlingPrompt } from './session-fields.ts';
 import { textDeletes } from './texts.ts';
 
 /** `turnId`: the turn whose prompt follows message `seq`; it names the branch of the history from now on. */
@@ -17,8 +18,7 @@ export function dropMessages(conversation: ConversationDocument, seq: number, tu
     conversation: {
       ...others,
       conversation_id,
-      // The default title is the start of the first prompt.
-      ...(default_title !== undefined && seq > 0 && { default_title }),
+      ...(default_title !== undefined && seq >= (titlingPrompt({ recent })?.seq ?? 1) && { default_title }),
       message_count: seq,
       recent: recent.filter((message) => message.seq <= seq),
       chunks: seq + 1 < firstRecent ? sealChunks(chunks, seq + 1) : chunks,

@@ -3,7 +3,7 @@
 // one index finds the sessions of any key.
 import { z } from 'zod';
 import { truncateText } from '../../text.ts';
-import { type ConversationDocument, hashId } from './documents.ts';
+import { type ConversationDocument, hashId, type StoredMessage } from './documents.ts';
 import { HEAD_CHARS } from './messages.ts';
 
 /** UTF-16 units. */
@@ -64,22 +64,32 @@ export function titleOf({ title, default_title }: ConversationDocument): string 
 }
 
 /**
- * Sets the default title before the message of `prompt` is added. A session of an older version gets it from its first
- * message while that is in the document.
+ * Sets the default title before the message of `prompt` is added. A session without one, of an older version or begun
+ * with images only, gets it from its first text while all messages before that are in the document.
  */
 export function withDefaultTitle(conversation: ConversationDocument, prompt: string): ConversationDocument {
   const { default_title, message_count, recent } = conversation;
   if (default_title !== undefined) return conversation;
-  const [oldest] = recent;
-  const first = oldest?.seq === 1 && oldest.role === 'user' ? (oldest.head ?? oldest.content) : '';
-  const title = toTitle(message_count === 0 ? prompt : first);
+  const isComplete = message_count === 0 || recent[0]?.seq === 1;
+  const first = titlingPrompt(conversation);
+  const title = toTitle(first === undefined ? (isComplete ? prompt : '') : startOf(first));
   return title === '' ? conversation : { ...conversation, default_title: title };
+}
+
+/** The first prompt with a text; undefined if the document does not contain the messages from the first one on. */
+export function titlingPrompt({ recent }: Pick<ConversationDocument, 'recent'>): StoredMessage | undefined {
+  if (recent[0]?.seq !== 1) return undefined;
+  return recent.find((message) => message.role === 'user' && startOf(message) !== '');
 }
 
 /** The start of the newest message. */
 export function previewOf({ recent }: ConversationDocument): string | undefined {
-  const { head, content = '' } = recent.at(-1) ?? {};
-  return (head ?? truncateText(content, HEAD_CHARS)) || undefined;
+  const newest = recent.at(-1);
+  return (newest && truncateText(startOf(newest), HEAD_CHARS)) || undefined;
+}
+
+function startOf({ head, content }: StoredMessage): string {
+  return head ?? content;
 }
 
 function toTitle(prompt: string): string {

@@ -77,6 +77,18 @@ describe('an image', () => {
     expect(sent()[0].content).toMatchObject([SOURCE]);
   });
 
+  it('as the whole first prompt leaves the title to the next prompt, also after an edit', async () => {
+    const title = async () => Object(await b.call(conversationStatus, { session_id: 's' })).metadata.title;
+    await a.call(conversationPrompt, { prompt: [IMAGE], session_id: 's' });
+    expect(await title()).toBeUndefined();
+    await a.call(conversationPrompt, { prompt: 'what is this?', session_id: 's' });
+    expect(await title()).toBe('what is this?');
+    await b.call(conversationPrompt, { prompt: 'and its colour?', session_id: 's', after_seq: 4 });
+    expect(await title()).toBe('what is this?');
+    await b.call(conversationPrompt, { prompt: 'who made it?', session_id: 's', after_seq: 2 });
+    expect(await title()).toBe('who made it?');
+  });
+
   it.each([{ model: 'offline/echo' }, { model: BLIND }, { fallbacks: [BLIND] }])(
     'is refused where a model takes none, before anything is stored: %j',
     async (params) => {
