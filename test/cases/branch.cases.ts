@@ -7,6 +7,7 @@ import { conversationHistory } from '../../shared/methods/conversation.history.t
 import { conversationResume } from '../../shared/methods/conversation.resume.ts';
 import { conversationStatus } from '../../shared/methods/conversation.status.ts';
 import { type Fixture, failure, type Instance, isDelta } from '../support/fixtures/conversations.ts';
+import { readHistory, sentStarts } from '../support/fixtures/histories.ts';
 import { createRandom } from '../support/random.ts';
 
 export function branchCases(name: string, openFixture: () => Promise<Fixture>): void {
@@ -25,20 +26,9 @@ export function branchCases(name: string, openFixture: () => Promise<Fixture>): 
     });
     afterAll(() => fixture.close());
 
-    const read = async (session_id: string, order: 'oldest' | 'newest' = 'oldest') => {
-      const messages = [];
-      let cursor: string | undefined;
-      do {
-        const page = await b.call(conversationHistory, { session_id, order, limit: 200, cursor });
-        messages.push(...page.messages);
-        cursor = page.next_cursor;
-      } while (cursor !== undefined);
-      return messages;
-    };
+    const read = (session_id: string, order?: 'newest') => readHistory(b, session_id, order && { order });
     const contents = async (session_id: string) => (await read(session_id)).map(({ content }) => content);
-    /** The texts of the messages that the model got last. */
-    const sent = (): string[] =>
-      Array.from(JSON.stringify(fixture.provider.requests.at(-1)?.body).matchAll(/[pa]\d+;/g), ([text]) => text);
+    const sent = (): string[] => sentStarts(fixture);
 
     it('drops the later messages, keeps the numbers, the tokens, old turns and answered keys', async () => {
       const session_id = fresh();

@@ -4,11 +4,11 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { StorageTotals, storageRef } from '../../shared/conversations/storage.ts';
 import { conversationDelete } from '../../shared/methods/conversation.delete.ts';
 import { conversationFork } from '../../shared/methods/conversation.fork.ts';
-import { conversationHistory } from '../../shared/methods/conversation.history.ts';
 import { conversationList } from '../../shared/methods/conversation.list.ts';
 import { conversationStatus } from '../../shared/methods/conversation.status.ts';
 import { conversationUpdate } from '../../shared/methods/conversation.update.ts';
 import { type Fixture, failure, type Instance, isDelta } from '../support/fixtures/conversations.ts';
+import { readHistory, sentStarts } from '../support/fixtures/histories.ts';
 
 export function forkCases(name: string, openFixture: () => Promise<Fixture>): void {
   describe(`forked sessions on ${name}`, () => {
@@ -26,18 +26,8 @@ export function forkCases(name: string, openFixture: () => Promise<Fixture>): vo
     });
     afterAll(() => fixture.close());
 
-    const read = async (session_id: string, owner = 'default') => {
-      const messages = [];
-      let cursor: string | undefined;
-      do {
-        const page = await b.call(conversationHistory, { session_id, limit: 200, cursor }, { owner });
-        messages.push(...page.messages);
-        cursor = page.next_cursor;
-      } while (cursor !== undefined);
-      return messages;
-    };
-    const sent = (): string[] =>
-      Array.from(JSON.stringify(fixture.provider.requests.at(-1)?.body).matchAll(/[pa]\d+;/g), ([text]) => text);
+    const read = (session_id: string, owner = 'default') => readHistory(b, session_id, { owner });
+    const sent = (): string[] => sentStarts(fixture);
     const firstWords = (messages: readonly { content: string }[]) =>
       messages.map(({ content }) => content.split(' ')[0]);
     const countedBytes = async (owner: string): Promise<number> => {

@@ -7,6 +7,7 @@ import { conversationList } from '../../shared/methods/conversation.list.ts';
 import { conversationStatus } from '../../shared/methods/conversation.status.ts';
 import { conversationUpdate } from '../../shared/methods/conversation.update.ts';
 import { type Fixture, failure, type Instance, isDelta } from '../support/fixtures/conversations.ts';
+import { readHistory } from '../support/fixtures/histories.ts';
 
 export function sessionCases(name: string, openFixture: () => Promise<Fixture>): void {
   describe(`sessions on ${name}`, () => {
@@ -194,19 +195,4 @@ export function sessionCases(name: string, openFixture: () => Promise<Fixture>):
       }
     });
   });
-}
-
-async function readHistory(
-  instance: Instance,
-  session_id: string,
-  page: { readonly limit: number; readonly order: 'oldest' | 'newest' },
-) {
-  const messages = [];
-  let cursor: string | undefined;
-  do {
-    const found = await instance.call(conversationHistory, { session_id, ...page, cursor });
-    messages.push(...found.messages);
-    cursor = found.next_cursor;
-  } while (cursor !== undefined);
-  return messages;
 }

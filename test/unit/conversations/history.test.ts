@@ -11,6 +11,7 @@ import { conversationResume } from '../../../shared/methods/conversation.resume.
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import { createFixture, type Fixture, failure, type Instance, MODEL } from '../../support/fixtures/conversations.ts';
+import { readHistory } from '../../support/fixtures/histories.ts';
 
 const NAUGHTY = [
   'null',
@@ -36,16 +37,7 @@ beforeEach(async () => {
 });
 afterEach(() => fixture.close());
 
-async function readAll(instance: Instance, limit: number) {
-  const messages = [];
-  let cursor: string | undefined;
-  do {
-    const page = await instance.call(conversationHistory, { session_id: 's', limit, cursor });
-    messages.push(...page.messages);
-    cursor = page.next_cursor;
-  } while (cursor !== undefined);
-  return messages;
-}
+const readAll = (instance: Instance, limit: number) => readHistory(instance, 's', { limit });
 
 describe('history', () => {
   it('holds every message in order, page by page, while the conversation document stays small', async () => {
