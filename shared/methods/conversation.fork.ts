@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
 import { SessionId } from './schemas/schemas.ts';
-import { SessionResult, toSession } from './schemas/session-schemas.ts';
+import { SESSION_EXAMPLE, SessionResult, toSession } from './schemas/session-schemas.ts';
 
 export const conversationFork = defineMethod({
   name: 'conversation.fork',
@@ -19,16 +19,10 @@ export const conversationFork = defineMethod({
   example: {
     params: { session_id: 'my-session-123', to_seq: 2, new_session_id: 'my-session-124' },
     result: {
+      ...SESSION_EXAMPLE,
       session_id: 'my-session-124',
       conversation_id: 'conv_abc124',
-      status: 'idle',
-      model: 'anthropic/claude-sonnet-5-5',
-      created_at: '2026-11-13T14:30:00.000Z',
-      updated_at: '2026-11-13T14:30:00.000Z',
-      message_count: 2,
       usage: { input_tokens: 0, output_tokens: 0, total_tokens: 0 },
-      title: 'Write a Rust function that adds two numbers',
-      preview: 'fn add(a: i32, b: i32) -> i32 {',
     },
   },
   async handle({ session_id, to_seq, new_session_id }, { services, caller, signal }) {

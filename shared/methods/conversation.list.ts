@@ -5,7 +5,7 @@ import { createPage } from '../rpc/page.ts';
 import { DocumentId, decodeCursor, encodeCursor } from '../store/cursor.ts';
 import { defineMethod } from './define-method.ts';
 import { Cursor, UsageResult } from './schemas/schemas.ts';
-import { Metadata, SessionResult, toSession } from './schemas/session-schemas.ts';
+import { Metadata, SESSION_EXAMPLE, SessionResult, toSession } from './schemas/session-schemas.ts';
 
 const Position = z.tuple([z.string().max(64), DocumentId]);
 
@@ -34,21 +34,8 @@ export const conversationList = defineMethod({
   example: {
     params: { limit: 1 },
     result: {
-      conversations: [
-        {
-          session_id: 'my-session-123',
-          conversation_id: 'conv_abc123',
-          status: 'idle',
-          model: 'anthropic/claude-sonnet-5-5',
-          created_at: '2026-11-13T14:00:00.000Z',
-          updated_at: '2026-11-13T14:20:00.000Z',
-          message_count: 2,
-          usage: { input_tokens: 14, output_tokens: 21, total_tokens: 35 },
-          title: 'Write a Rust function that adds two numbers',
-          preview: 'fn add(a: i32, b: i32) -> i32 {',
-        },
-      ],
-      usage_today: { day: '2026-11-13', input_tokens: 14, output_tokens: 21, total_tokens: 35 },
+      conversations: [SESSION_EXAMPLE],
+      usage_today: { day: '2026-11-13', ...SESSION_EXAMPLE.usage },
     },
   },
   async handle({ cursor, limit, metadata = {} }, { services, caller }) {

@@ -4,7 +4,7 @@ import { RpcError } from '../errors.ts';
 import { isBlank } from '../text.ts';
 import { defineMethod } from './define-method.ts';
 import { SessionId } from './schemas/schemas.ts';
-import { Metadata, SessionResult, toSession } from './schemas/session-schemas.ts';
+import { Metadata, SESSION_EXAMPLE, SessionResult, toSession } from './schemas/session-schemas.ts';
 
 const RETENTION_DAYS_MAX = 3_650;
 
@@ -38,19 +38,7 @@ export const conversationUpdate = defineMethod({
   errors: ['not_found'],
   example: {
     params: { session_id: 'my-session-123', title: 'Adding numbers', metadata: { user: 'u-17' } },
-    result: {
-      session_id: 'my-session-123',
-      conversation_id: 'conv_abc123',
-      status: 'idle',
-      model: 'anthropic/claude-sonnet-5-5',
-      created_at: '2026-11-13T14:00:00.000Z',
-      updated_at: '2026-11-13T14:20:00.000Z',
-      message_count: 2,
-      usage: { input_tokens: 14, output_tokens: 21, total_tokens: 35 },
-      title: 'Adding numbers',
-      metadata: { user: 'u-17' },
-      preview: 'fn add(a: i32, b: i32) -> i32 {',
-    },
+    result: { ...SESSION_EXAMPLE, title: 'Adding numbers', metadata: { user: 'u-17' } },
   },
   async handle({ session_id, title, metadata, retention_days }, { services, caller }) {
     const changes = { title, metadata, retentionDays: retention_days };

@@ -10,8 +10,8 @@ const CURSOR_MAX = 1_024;
 export const ownerExport = defineMethod({
   name: 'owner.export',
   summary:
-    'Returns everything that the gateway keeps of the caller but secrets, as NDJSON pages of at most 1 MiB; of another ' +
-    'owner: scope `admin`',
+    'Returns everything that the gateway keeps of the caller but secrets, as NDJSON pages of at most 1 MiB; of ' +
+    'another owner: scope `admin`',
   scope: 'conversation',
   cost: 'read',
   isBulky: true,
@@ -25,8 +25,8 @@ export const ownerExport = defineMethod({
     ndjson: z
       .string()
       .describe(
-        'One JSON object with a `type` per line; all pages one after the other are one NDJSON file. An object of more ' +
-          'than 128 Ki characters is split: the `json` of its lines, put together, is the object',
+        'One JSON object with a `type` per line; all pages one after the other are one NDJSON file. An object of ' +
+          'more than 128 Ki characters is split: the `json` of its lines, put together, is the object',
       ),
     lines: z.int(),
     next_cursor: z.string().optional().describe('Present if there are more'),

@@ -34,6 +34,20 @@ export const SessionResult = z.object({
   preview: z.string().optional().describe('The start of the newest message'),
 });
 
+/** For the examples of methods. */
+export const SESSION_EXAMPLE = {
+  session_id: 'my-session-123',
+  conversation_id: 'conv_abc123',
+  status: 'idle',
+  model: 'anthropic/claude-sonnet-5-5',
+  created_at: '2026-11-13T14:00:00.000Z',
+  updated_at: '2026-11-13T14:20:00.000Z',
+  message_count: 2,
+  usage: { input_tokens: 14, output_tokens: 21, total_tokens: 35 },
+  title: 'Write a Rust function that adds two numbers',
+  preview: 'fn add(a: i32, b: i32) -> i32 {',
+} as const satisfies z.input<typeof SessionResult>;
+
 export function toSession(conversation: ConversationDocument): z.input<typeof SessionResult> {
   const { session_id, conversation_id, status, model, created_at, updated_at, message_count, usage } = conversation;
   const preview = previewOf(conversation);
