@@ -1,6 +1,6 @@
 // Chooses an engine by model name. If no engine can run the model, the error names the missing setting.
 import { type Config, PROVIDER_URLS } from '../config/config.ts';
-import { modelIdIssue, OFFLINE_MODEL, OFFLINE_MODELS } from '../config/model-id.ts';
+import { modelIdIssue, OFFLINE_MODEL, OFFLINE_MODELS, providerOf } from '../config/model-id.ts';
 import { RpcError } from '../errors.ts';
 import { joinUrl, toBaseUrl } from '../net/base-url.ts';
 import { type CodexDeps, createLazyCodex } from './codex/lazy.ts';
@@ -67,7 +67,7 @@ export function createEngines(
     if (OFFLINE_MODELS.has(model) && login === undefined) return { engine: offline, model };
     const issue = modelIdIssue(model, modelProviders.keys());
     if (issue !== undefined) throw refuse(issue);
-    const provider = model.slice(0, model.indexOf('/'));
+    const provider = providerOf(model);
     if (login !== undefined && !login.providers.includes(provider)) {
       throw refuse(`a login with ${credential?.provider} is for models of ${login.providers.join(' and ')}`);
     }
@@ -96,7 +96,7 @@ export function createEngines(
     },
     close: () => codex.close(),
     warm() {
-      const provider = defaultModel.slice(0, defaultModel.indexOf('/'));
+      const provider = providerOf(defaultModel);
       if (provider === 'codex') void codex.warm();
       const isConfigured = isProviderName(provider) && config.providers[provider] !== undefined;
       if (isConfigured || modelProviders.has(provider)) direct.warm(provider);

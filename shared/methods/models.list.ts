@@ -1,5 +1,6 @@
 // `models.list`: the models that the caller can use, with what is known of each. Makes no call to a provider.
 import { z } from 'zod';
+import { providerOf } from '../config/model-id.ts';
 import { type ModelFacts, modelFacts, type Price, type Rates } from '../engines/model-facts.ts';
 import { RpcError } from '../errors.ts';
 import { defineMethod } from './define-method.ts';
@@ -67,7 +68,7 @@ export const modelsList = defineMethod({
     const { models: ids, defaultModel } = engines.usable(provider);
     const models = ids.map(async (id) => ({
       id,
-      provider: id.slice(0, id.indexOf('/')),
+      provider: providerOf(id),
       default: id === defaultModel,
       ...toWire(await modelFacts(id, config, clock.now())),
     }));

@@ -2,6 +2,7 @@
 // one per round where the model uses tools, each retried at most twice before its first token (run-turn.ts).
 import { type Clock, systemClock } from '../../clock.ts';
 import type { Config } from '../../config/config.ts';
+import { providerOf } from '../../config/model-id.ts';
 import { RpcError } from '../../errors.ts';
 import { splitQuery } from '../../net/base-url.ts';
 import type { Engine } from '../engine.ts';
@@ -78,7 +79,7 @@ export function createDirectEngine(
 
   return {
     run: (turn, runOptions) => runTurn(parts, turn, runOptions),
-    prepare: (model) => models.openAhead(model.slice(0, Math.max(0, model.indexOf('/')))),
+    prepare: (model) => models.openAhead(providerOf(model)),
     warm: (provider) => void models.get(provider, 'warm').catch(() => undefined),
   };
 }

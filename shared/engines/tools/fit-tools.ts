@@ -1,5 +1,6 @@
 // Converts the tools of a turn for the model's provider: rewrites schemas to its rules. A tool that cannot be converted
 // is omitted and reported, so that it does not fail the prompt.
+import { providerOf } from '../../config/model-id.ts';
 import type { EngineTool, Toolset } from '../engine.ts';
 import { type CleanSchema, cleanSchema, restoreNames } from './tool-schema.ts';
 import { UnusableSchema } from './tool-schema-form.ts';
@@ -64,7 +65,7 @@ function clean(schema: Schema, dialect: Dialect): CleanSchema | string {
  * are written.
  */
 function toDialect(model: string): Dialect {
-  const provider = model.slice(0, model.indexOf('/'));
+  const provider = providerOf(model);
   return provider === 'anthropic' || provider === 'google' || provider === 'codex' ? provider : 'openai';
 }
 
