@@ -43,7 +43,9 @@ export async function* followTurn(
   request: TurnRequest,
 ): AsyncGenerator<TurnEvent, unknown, void> {
   const { signal } = deadline;
-  const { session_id: sessionId } = request.params;
+  const { session_id: sessionId, after_seq: afterSeq = 0 } = request.params;
+  // Of a prompt it is the number of a message.
+  const fromSeq = request.method === METHODS.resume ? afterSeq : 0;
   let last: TurnEvent | undefined;
   for (let attempt = 0; ; attempt++) {
     const before = last;
@@ -64,7 +66,7 @@ export async function* followTurn(
         // A shared connection also receives the events of other turns.
         if (event === undefined || (sessionId !== undefined && event.session_id !== sessionId)) continue;
         if (last !== undefined && event.turn_id !== last.turn_id) continue;
-        if (event.seq <= (last?.seq ?? request.params.after_seq ?? 0)) continue;
+        if (event.seq <= (last?.seq ?? fromSeq)) continue;
         last = event;
         yield event;
       }

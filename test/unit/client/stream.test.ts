@@ -50,6 +50,17 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
     expect(await turn.answer()).toMatchObject({ type: 'ai_response', content: 'one two', session_id: session('text') });
   });
 
+  it('brings every event of a prompt that follows a message, whatever its number', async () => {
+    const prompt = { prompt: 'hello', session_id: session('edited') };
+    for (const _ of [1, 2, 3]) await fixture.client().call('conversation.prompt', prompt);
+    const turn = fixture.client({ streaming }).stream({ ...prompt, after_seq: 4 });
+    const events: TurnEvent[] = [];
+    for await (const event of turn) events.push(event);
+    expect(events[0]).toMatchObject({ seq: 1, event: { TaskStarted: {} } });
+    const { content } = await turn.answer();
+    expect(textOf(events)).toBe(content);
+  });
+
   it('cut again and again, brings every event once and in order, and the very answer of its one model call', async () => {
     const { client, provider, proxy } = fixture;
     const before = provider.calls;
