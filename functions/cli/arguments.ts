@@ -5,7 +5,7 @@ import { LOCAL_KEY, LOCAL_URL, METHODS } from '../../shared/protocol.ts';
 import { isBlank } from '../../shared/text.ts';
 
 export const USAGE = `usage: codex-gateway [options] <method> ['<params as JSON>' | @file | -]
-       codex-gateway [options] prompt [--session ID] [--model MODEL] [--fallback MODEL] ['text' | @file | -]
+       codex-gateway [options] prompt ['text' | @file | -]
 
   codex-gateway prompt 'Write a haiku' --session demo
   codex-gateway conversation.status '{"session_id": "demo"}'
@@ -17,10 +17,13 @@ The text of a prompt's answer is written to stdout as it arrives; of any other m
 of owner.export all pages, as NDJSON. owner.erase is called until it is done.
 Ctrl-C cancels the turn.
 
-options
-  --session ID     session of a prompt; default: a new one
-  --model MODEL    model of a prompt
+options of a prompt
+  --session ID     its session; default: a new one
+  --after SEQ      it follows message SEQ of the session; later messages are dropped
+  --model MODEL    its model
   --fallback MODEL the model to call if the one before fails; up to 3 times
+
+options
   --json           what the gateway sends, one JSON-RPC message a line
   --ws             stream over WebSocket instead of Server-Sent Events; needs Node 22
   --timeout MS     give up after this time; a prompt is cancelled
@@ -70,9 +73,9 @@ export async function readCommand(
   if (name === undefined) throw new UsageError('which method? see --help');
   if (rest.length > 0) throw new UsageError('too many arguments: quote the text or the JSON');
   const isPrompt = name === 'prompt';
-  const isForPrompt = [values.session, values.model, values.fallback].some((value) => value !== undefined);
-  if (!isPrompt && isForPrompt) {
-    const names = '--session, --model and --fallback';
+  const { session, after, model, fallback } = values;
+  if (!isPrompt && [session, after, model, fallback].some((value) => value !== undefined)) {
+    const names = '--session, --after, --model and --fallback';
     throw new UsageError(`${names} go with prompt; other methods take them in their params`);
   }
   const url = values.url ?? nonEmpty(env.GATEWAY_URL) ?? LOCAL_URL;
@@ -93,9 +96,10 @@ export async function readCommand(
   if (isBlank(prompt)) throw new UsageError('the prompt is empty');
   const params = {
     prompt,
-    ...(values.session !== undefined && { session_id: values.session }),
-    ...(values.model !== undefined && { model: values.model }),
-    ...(values.fallback !== undefined && { fallbacks: values.fallback }),
+    ...(session !== undefined && { session_id: session }),
+    ...(after !== undefined && { after_seq: toSeq(after) }),
+    ...(model !== undefined && { model }),
+    ...(fallback !== undefined && { fallbacks: fallback }),
   };
   return { ...common, method: METHODS.prompt, params };
 }
@@ -107,6 +111,7 @@ function parse(argv: readonly string[]) {
       allowPositionals: true,
       options: {
         session: { type: 'string' },
+        after: { type: 'string' },
         model: { type: 'string' },
         fallback: { type: 'string', multiple: true },
         json: { type: 'boolean' },
@@ -153,6 +158,11 @@ function toParams(text: string): Record<string, unknown> {
     throw new UsageError('the params must be a JSON object');
   }
   return { ...params };
+}
+
+function toSeq(text: string): number {
+  if (!/^\d{1,15}$/.test(text)) throw new UsageError('--after takes the number of a message');
+  return Number(text);
 }
 
 function toMs(text: string): number {

@@ -60,6 +60,16 @@ describe('codex-gateway', () => {
     expect(piped).toEqual({ code: 0, stdout: 'You said: from  stdin (3 messages)\n', stderr: '' });
   });
 
+  it('edits the prompt after a message of the session', async () => {
+    await cli(['prompt', 'first', '--session', 'edited']);
+    await cli(['prompt', 'second', '--session', 'edited']);
+    const edited = await cli(['prompt', 'third [[count]]', '--session', 'edited', '--after', '2']);
+    expect(edited).toEqual({ code: 0, stdout: 'You said: third (3 messages)\n', stderr: '' });
+    expect(await cli(['prompt', 'x', '--session', 'edited', '--after', '-1'])).toMatchObject({ code: 2 });
+    expect(await cli(['prompt', 'x', '--session', 'edited', '--after', '99'])).toMatchObject({ code: 5 });
+    expect(await cli(['rpc.discover', '--after', '2'])).toMatchObject({ code: 2 });
+  });
+
   it('names the models to call if the one before fails', async () => {
     fixture.provider.behave(({ model }) => (model === 'next' ? { text: 'from the next' } : { status: 403 }));
     const models = ['--model', 'anthropic/first', '--fallback', 'anthropic/second', '--fallback', 'anthropic/next'];
