@@ -59,7 +59,7 @@ run "public_by_default" {
       "jsonrpc allUsers",
       "webhook allUsers",
     ])
-    error_message = "Everybody passes IAM to what is public, and only Pub/Sub, Cloud Scheduler and uptime checks to deployments."
+    error_message = "Everyone may invoke what is public, and only Pub/Sub, Cloud Scheduler and uptime checks may invoke deployments."
   }
   assert {
     condition     = length(terraform_data.check_off) == 0 && length(terraform_data.check_on_again) == 0
@@ -81,7 +81,7 @@ run "public_by_default" {
   }
   assert {
     condition     = length(google_monitoring_uptime_check_config.health) == 1 && output.base_url == "https://us-central1-gateway-test.cloudfunctions.net"
-    error_message = "The base URL is the functions' own, and it is watched."
+    error_message = "The base URL is the functions' own, and an uptime check requests it."
   }
   assert {
     condition     = length(google_compute_url_map.gateway) == 0 && length(google_compute_region_network_endpoint_group.endpoint) == 0 && output.domain_address == null
@@ -109,8 +109,8 @@ run "private" {
       "webhook allUsers",
     ])
     error_message = <<-EOT
-      IAM lets exactly the invokers to health and jsonrpc, and Pub/Sub and Cloud Scheduler to deployments; senders of
-      webhooks have no Google identity.
+      Only `invokers` may invoke health and jsonrpc, and only Pub/Sub, Cloud Scheduler and uptime checks deployments;
+      senders of webhooks have no Google identity.
     EOT
   }
   assert {
@@ -123,11 +123,11 @@ run "private" {
   }
   assert {
     condition     = length(google_monitoring_uptime_check_config.health) == 0 && toset(keys(google_monitoring_alert_policy.uptime)) == toset(["database"])
-    error_message = "No checker gets past IAM, so none is asked to."
+    error_message = "IAM would refuse a check of /health, so there is none."
   }
   assert {
     condition     = strcontains(output.curl, "X-Serverless-Authorization: Bearer $(gcloud auth print-identity-token)")
-    error_message = "The curl line brings the ID token that IAM wants, beside the API key."
+    error_message = "The curl line sends the ID token that IAM requires, and the API key."
   }
 }
 
@@ -158,7 +158,7 @@ run "without_all_users" {
   }
   assert {
     condition     = length(google_monitoring_uptime_check_config.health) == 1
-    error_message = "What is public is watched."
+    error_message = "An uptime check requests what is public."
   }
 }
 
@@ -179,7 +179,7 @@ run "private_without_all_users" {
       "health group:team@example.com",
       "jsonrpc group:team@example.com",
     ]) && toset(keys(terraform_data.check_off)) == toset(["webhook"])
-    error_message = "Only webhook is open; health and jsonrpc are the invokers'."
+    error_message = "Everyone may invoke webhook only; `invokers` may invoke health and jsonrpc."
   }
 }
 
@@ -224,7 +224,7 @@ run "domain" {
   }
   assert {
     condition     = google_compute_global_forwarding_rule.gateway[0].port_range == "443"
-    error_message = "A key never travels over HTTP."
+    error_message = "No key is sent over HTTP."
   }
   assert {
     condition     = contains([for rule in google_compute_security_policy.gateway[0].rule : rule.action], "throttle")
@@ -236,7 +236,7 @@ run "domain" {
   }
   assert {
     condition     = google_monitoring_uptime_check_config.health[0].monitored_resource[0].labels.host == "gateway.example.com"
-    error_message = "The domain is what is watched."
+    error_message = "The uptime check requests the domain."
   }
   assert {
     condition = (

@@ -39,7 +39,7 @@ run "subscriptions" {
       releases    = "attributes.event = \"deployment.success\" OR hasPrefix(attributes.event, \"release.\")"
       audit       = ""
     }
-    error_message = "Subscribers get the events they asked for."
+    error_message = "A subscriber receives the events that it names."
   }
   assert {
     condition     = alltrue([for subscription in google_pubsub_subscription.subscription : subscription.expiration_policy[0].ttl == "" && subscription.dead_letter_policy[0].max_delivery_attempts == 10])
@@ -55,7 +55,7 @@ run "subscriptions" {
       google_pubsub_subscription.subscription["deployments"].push_config[0].oidc_token[0].audience == google_cloudfunctions2_function.function["deployments"].service_config[0].environment_variables["PUSH_AUDIENCE"],
       google_pubsub_subscription.subscription["deployments"].push_config[0].oidc_token[0].service_account_email == google_cloudfunctions2_function.function["deployments"].service_config[0].environment_variables["PUSH_SERVICE_ACCOUNT"],
     ])
-    error_message = "The token that Pub/Sub brings is the one that deployments accepts, at an address known before it exists."
+    error_message = "The token that Pub/Sub sends is the one that deployments accepts, at an address known before it exists."
   }
   assert {
     condition = alltrue([
@@ -64,7 +64,7 @@ run "subscriptions" {
       google_cloud_scheduler_job.sweep.http_target[0].oidc_token[0].service_account_email == google_cloudfunctions2_function.function["deployments"].service_config[0].environment_variables["SWEEP_SERVICE_ACCOUNT"],
       !contains(keys(google_cloudfunctions2_function.function["webhook"].service_config[0].environment_variables), "PUSH_AUDIENCE"),
     ])
-    error_message = "The token that Scheduler brings is the one that the sweeper accepts, on a function that only it and Pub/Sub may invoke."
+    error_message = "The token that Scheduler sends is the one that the function accepts for a sweep."
   }
   assert {
     condition     = google_pubsub_subscription.dead_letters.expiration_policy[0].ttl == "" && google_pubsub_subscription.dead_letters.message_retention_duration == "2678400s"
