@@ -31,7 +31,7 @@ export interface CountBatchDeps {
   readonly timers: Timers;
   readonly log: Logger | undefined;
   readonly outage: Outage;
-  /** Of this instance, in the documents of the keys that it counts in blocks. */
+  /** The id of this instance in the documents of the keys that it counts in blocks. */
   readonly holderId: string;
   /** Returns the id of a new block. */
   readonly nextBlockId: () => string;

@@ -29,7 +29,7 @@ export interface DocumentLimiterOptions {
    * arrive together share a commit of less than a millisecond.
    */
   readonly hasBlocks?: boolean;
-  /** Of the blocks. */
+  /** Makes the ids of blocks and of this instance as their holder. */
   readonly ids?: Ids;
   readonly timers?: Timers;
   /** Keys cached at most; the least recently used idle one is evicted first (its next call costs a read). */
@@ -54,7 +54,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
   const { keysMax = 10_000, waitingPerKeyMax = 10_000, waitingMax = 20_000 } = options;
   const { optimisticMs = 400, timeoutMs = 2_000, lockTimeoutMs = 6_000 } = options;
   const { entryOf, withBlocks } = createEntries(keysMax, timers.random);
-  const outage = createOutage();
+  const outage = createOutage(timers.random);
   const countBatch = createCountBatch({
     ...{ store, clock, timers, log, outage, optimisticMs, timeoutMs, lockTimeoutMs },
     holderId: ids.next('holder'),

@@ -36,7 +36,7 @@ export interface Entry {
 
 /** What the upkeep of the blocks of a key needs (block-keeper.ts). All times are monotonic milliseconds. */
 export interface Upkeep {
-  /** Of the last call that could use a block. Blocks are refilled under these limits. */
+  /** The limits of the last call that could use a block. Blocks are refilled under them. */
   limits: readonly Limit[];
   lastCallAtMs: number;
   /** The key was not revoked at this time for certain. */

@@ -1,8 +1,7 @@
 // The document that stores the windows of one key: its id, its schema and the revoke flag. The window arithmetic is
 // windows.ts.
-import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { defineDocument } from '../store/define-document.ts';
+import { defineDocument, hashOwner } from '../store/define-document.ts';
 import type { Ref, Snapshot, Store, Write } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
 import { EMPTY_STATE, type Erased, endOf, type LimitState } from './windows.ts';
@@ -43,7 +42,7 @@ export const Limits = defineDocument({
 
 /** `limits/<SHA-256 of the key id, base64url>`; the hash makes a valid document id of any key id. */
 export function toLimitRef(keyId: string): Ref {
-  return Limits.ref(createHash('sha256').update(keyId).digest('base64url'));
+  return Limits.ref(hashOwner(keyId));
 }
 
 /**

@@ -47,7 +47,8 @@ export interface Moment {
   readonly atMs: number;
 }
 
-export function createOutage(): Outage {
+/** `random` returns 0 <= x < 1. */
+export function createOutage(random: () => number): Outage {
   let failures = 0;
   let sinceMs = 0;
   let nextProbeMs = 0;
@@ -71,7 +72,7 @@ export function createOutage(): Outage {
       if (failures === 0) sinceMs = atMs;
       failures++;
       const pause = Math.min(PROBE_PAUSE_MAX_MS, PROBE_PAUSE_MS * 2 ** Math.max(0, failures - FAILURES_MAX));
-      nextProbeMs = atMs + pause * (0.5 + Math.random() / 2);
+      nextProbeMs = atMs + pause * (0.5 + random() / 2);
       return failures === FAILURES_MAX;
     },
     decide(request, bucket, { nowMs, atMs }) {

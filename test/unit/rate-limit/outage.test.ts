@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Limit } from '../../../shared/config/limits.ts';
 import { createDocumentLimiter } from '../../../shared/rate-limit/document-limiter.ts';
 import type { Limiter, RateDecision, TakeRequest } from '../../../shared/rate-limit/limiter.ts';
+import { systemTimers } from '../../../shared/rate-limit/timers.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import {
   type Counted,
@@ -92,6 +93,18 @@ describe('while the store is down', () => {
       await Promise.all(Array.from({ length: 500 }, (_, key) => cheap({ keyId: `key-${key}` })));
       expect(store.total()).toBe(1);
     }
+  });
+
+  test('the pause before a probe is drawn from the source of the limiter, so that a seed repeats a run', async () => {
+    limiter = createDocumentLimiter({ store, clock, timers: { ...systemTimers, random: () => 0 } });
+    await breakDown();
+    store.reset();
+    clock.advance(124);
+    await costly();
+    expect(store.total()).toBe(0);
+    clock.advance(1);
+    await costly();
+    expect(store.total()).toBe(1);
   });
 
   test('a refusal known from before is still a refusal', async () => {
