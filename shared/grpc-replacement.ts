@@ -2,6 +2,7 @@
 // connection (without FIN or RST), the SDK regards the connection as open, and every call on it would miss its
 // deadline.
 import { RpcError } from './errors.ts';
+import { GRPC, statusOf } from './grpc-status.ts';
 
 /** Consecutive calls without an answer of the service after which a client is replaced. */
 const MISSES_MAX = 2;
@@ -12,22 +13,16 @@ const MISSES_MAX = 2;
 const REPLACE_EVERY_MS = 5_000;
 /** A replaced client is closed after this time, because a slow response to one of its calls may still arrive. */
 const CLOSE_AFTER_MS = 60_000;
-/** gRPC statuses (https://grpc.io/docs/guides/status-codes/). */
-const CANCELLED = 1;
-const UNKNOWN = 2;
-const DEADLINE_EXCEEDED = 4;
-const UNAVAILABLE = 14;
-const UNAUTHENTICATED = 16;
 /**
  * Statuses that the library can report without a response of the service. (UNAUTHENTICATED, because the SDK caches a
  * failed authentication.)
  */
 const WITHOUT_ANSWER: ReadonlySet<number> = new Set([
-  CANCELLED,
-  UNKNOWN,
-  DEADLINE_EXCEEDED,
-  UNAVAILABLE,
-  UNAUTHENTICATED,
+  GRPC.cancelled,
+  GRPC.unknown,
+  GRPC.deadlineExceeded,
+  GRPC.unavailable,
+  GRPC.unauthenticated,
 ]);
 
 export interface ClientsOptions<Client> {
@@ -125,10 +120,4 @@ export function createAnswerCount<Client>(clients: Clients<Client>, onReplaced: 
   }
 
   return { missed, received, failed };
-}
-
-/** The gRPC status of an error of an SDK; undefined for an error that is no status. */
-export function statusOf(error: unknown): number | undefined {
-  if (error instanceof RpcError || !(error instanceof Error) || !('code' in error)) return undefined;
-  return typeof error.code === 'number' ? error.code : undefined;
 }

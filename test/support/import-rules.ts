@@ -72,7 +72,7 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
 
 /** The ground floor: any file may import these files and folders, and they import each other only. */
 const GROUND_FLOOR_FILES = [
-  ...['async', 'clock', 'errors', 'estimate-tokens', 'grpc-client', 'grpc-replacement'],
+  ...['async', 'clock', 'errors', 'estimate-tokens', 'grpc-client', 'grpc-replacement', 'grpc-status'],
   ...['heap-share', 'log', 'make-directory'],
   ...[
     'message-parts',

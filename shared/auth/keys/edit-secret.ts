@@ -5,6 +5,7 @@
 // once, the second one's version is disabled again and its change is made anew. So no change is lost.
 import { createHash } from 'node:crypto';
 import { type ApiKey, KeyDocumentError, parseKeyDocument } from '../../config/key-document.ts';
+import { GRPC, statusOf } from '../../grpc-status.ts';
 import { createApiKey } from './create-api-key.ts';
 import { type SecretVersion, type SecretVersions, VERSIONS_MAX, versionNumber } from './secret-versions.ts';
 
@@ -35,8 +36,6 @@ interface Document {
 /** Largest payload of a version that Secret Manager stores. */
 const PAYLOAD_BYTES_MAX = 65_536;
 const ATTEMPTS = 5;
-const FAILED_PRECONDITION = 9;
-const ABORTED = 10;
 /** A user of a key is `<key id>:<user>`, so an id of its own may not contain the separator. */
 const ID = /^[\x21-\x39\x3b-\x7e]{1,128}$/;
 
@@ -136,7 +135,7 @@ async function replace(
     await secret.disable(replaced);
     return true;
   } catch (error) {
-    if (!hasStatus(error, FAILED_PRECONDITION, ABORTED)) throw toUnknownOutcome(error, replaced, added);
+    if (!hasStatus(error, GRPC.failedPrecondition, GRPC.aborted)) throw toUnknownOutcome(error, replaced, added);
     if (added !== undefined) await secret.disable(added);
     return false;
   }
@@ -167,7 +166,7 @@ async function read(secret: SecretVersions, version: SecretVersion): Promise<Doc
   try {
     return { version, ...parse(await secret.access(version.name)) };
   } catch (error) {
-    if (error instanceof KeyDocumentError || hasStatus(error, FAILED_PRECONDITION)) return undefined;
+    if (error instanceof KeyDocumentError || hasStatus(error, GRPC.failedPrecondition)) return undefined;
     throw error;
   }
 }
@@ -197,5 +196,6 @@ function hexOf({ digest }: ApiKey): string {
 }
 
 function hasStatus(error: unknown, ...codes: readonly number[]): boolean {
-  return error instanceof Error && 'code' in error && codes.some((code) => code === error.code);
+  const status = statusOf(error);
+  return status !== undefined && codes.includes(status);
 }

@@ -4,6 +4,7 @@ import type { Clock } from '../../clock.ts';
 import type { ApiKey } from '../../config/key-document.ts';
 import { type KeyDefaults, KeyDocumentError, parseKeyDocument } from '../../config/key-document.ts';
 import { createGrpcClient } from '../../grpc-client.ts';
+import { GRPC, statusOf } from '../../grpc-status.ts';
 import { errorFields, type Logger } from '../../log.ts';
 import { createCachedKeys, type KeyReading } from './cached-keys.ts';
 import type { Keys } from './keys.ts';
@@ -22,8 +23,8 @@ export interface SecretManagerKeysOptions {
 
 /** Longer than the deadline of each call of secret-versions.ts; a list may take several. */
 const BOUNDS = { timeoutMs: 10_000 };
-/** gRPC codes of a version that was disabled, destroyed or deleted between the list and the access. */
-const GONE_CODES: ReadonlySet<unknown> = new Set([5, 9]);
+/** gRPC statuses of a version that was disabled, destroyed or deleted between the list and the access. */
+const GONE: ReadonlySet<number> = new Set([GRPC.notFound, GRPC.failedPrecondition]);
 
 /** Keys of the secret's enabled versions, cached by cached-keys.ts. The SDK is loaded at the first call. */
 export function createSecretManagerKeys(options: SecretManagerKeysOptions): Keys {
@@ -44,7 +45,8 @@ export function createSecretManagerKeys(options: SecretManagerKeysOptions): Keys
       seen.set(version, readPayload(payload, version, options.defaults, log));
       return 'read';
     } catch (error) {
-      if (error instanceof Error && 'code' in error && GONE_CODES.has(error.code)) return 'gone';
+      const status = statusOf(error);
+      if (status !== undefined && GONE.has(status)) return 'gone';
       log.error('a key version could not be accessed', { version, ...errorFields(error) });
       return 'failed';
     }

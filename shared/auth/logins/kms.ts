@@ -1,11 +1,11 @@
-// Wraps data keys with a Cloud KMS key, whose bytes never leave KMS. Only this file knows the SDK; it is loaded at the
-// first call.
+// Wraps data keys with a Cloud KMS key, whose bytes never leave KMS. Only this file imports the SDK, at the first
+// call.
 
 import type { KeyManagementServiceClient } from '@google-cloud/kms';
 import { deadline, orAbort } from '../../async.ts';
 import { RpcError } from '../../errors.ts';
 import { CHANNEL_OPTIONS, createGrpcClient } from '../../grpc-client.ts';
-import { statusOf } from '../../grpc-replacement.ts';
+import { GRPC, statusOf } from '../../grpc-status.ts';
 import type { KeyWrapper } from './envelope.ts';
 
 type ClientOptions = NonNullable<ConstructorParameters<typeof KeyManagementServiceClient>[0]>;
@@ -22,8 +22,6 @@ export interface KmsOptions {
 }
 
 const CALL_TIMEOUT_MS = 5_000;
-/** gRPC codes. */
-const INVALID_ARGUMENT = 3;
 
 export function createKmsKeyWrapper({ keyName, clientOptions, timeoutMs = CALL_TIMEOUT_MS }: KmsOptions): KeyWrapper {
   const grpc = createGrpcClient({
@@ -45,8 +43,8 @@ export function createKmsKeyWrapper({ keyName, clientOptions, timeoutMs = CALL_T
       throw new Error('KMS answered without a value');
     } catch (error) {
       signal.throwIfAborted();
-      // INVALID_ARGUMENT: the wrapped key or its `aad` was changed. This is no outage.
-      if (statusOf(error) === INVALID_ARGUMENT) throw new Error('KMS refused the wrapped key', { cause: error });
+      // The wrapped key or its `aad` was changed. This is no outage.
+      if (statusOf(error) === GRPC.invalidArgument) throw new Error('KMS refused the wrapped key', { cause: error });
       throw new RpcError('unavailable', { message: 'the encryption key of logins cannot be reached', cause: error });
     }
   };

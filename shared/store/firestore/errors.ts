@@ -1,22 +1,18 @@
-// Converts gRPC statuses of Firestore to errors of the port (https://grpc.io/docs/guides/status-codes/): a failed
-// precondition, an outage, or a defect of the gateway. A commit with an unknown outcome is an outage, never a success
-// or a Conflict.
+// Converts gRPC statuses of Firestore to errors of the port: a failed precondition, an outage, or a defect of the
+// gateway. A commit with an unknown outcome is an outage, never a success or a Conflict.
 import { RpcError } from '../../errors.ts';
-import { statusOf } from '../../grpc-replacement.ts';
+import { GRPC, statusOf } from '../../grpc-status.ts';
 import { Conflict } from '../store.ts';
 
-const INVALID_ARGUMENT = 3;
-const NOT_FOUND = 5;
-const ALREADY_EXISTS = 6;
-const FAILED_PRECONDITION = 9;
-const ABORTED = 10;
-const OUT_OF_RANGE = 11;
-const UNIMPLEMENTED = 12;
-
 /** Nothing was written because of a concurrent write; the request itself is valid. */
-const LOST: ReadonlySet<number> = new Set([FAILED_PRECONDITION, ALREADY_EXISTS, NOT_FOUND, ABORTED]);
+const LOST: ReadonlySet<number> = new Set([GRPC.failedPrecondition, GRPC.alreadyExists, GRPC.notFound, GRPC.aborted]);
 /** Every retry would fail: a defect of the gateway, or a missing index. */
-const OURS: ReadonlySet<number> = new Set([INVALID_ARGUMENT, FAILED_PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED]);
+const OURS: ReadonlySet<number> = new Set([
+  GRPC.invalidArgument,
+  GRPC.failedPrecondition,
+  GRPC.outOfRange,
+  GRPC.unimplemented,
+]);
 /** In the message of a query whose index Firestore is still building, minutes after its creation. */
 const INDEX_IN_BUILD = /\bindex is (?:currently building|not ready)/;
 
@@ -36,5 +32,5 @@ export function toReadError(error: unknown): unknown {
 
 /** Whether Firestore has aborted a transaction because of another one. */
 export function isAborted(error: unknown): boolean {
-  return statusOf(error) === ABORTED;
+  return statusOf(error) === GRPC.aborted;
 }

@@ -2,7 +2,7 @@
 // In the cloud Pub/Sub pushes to the deployments function (functions/deployments).
 import type { Message, PubSub } from '@google-cloud/pubsub';
 import { deadline } from '../../async.ts';
-import { statusOf } from '../../grpc-replacement.ts';
+import { GRPC, statusOf } from '../../grpc-status.ts';
 import { errorFields, type Logger } from '../../log.ts';
 import { inTrace } from '../../trace.ts';
 import { fromMessage, traceOf } from './cloud-event.ts';
@@ -11,7 +11,6 @@ import { openPubsub, type PubsubOptions } from './pubsub.ts';
 
 const HANDLER_TIMEOUT_MS = 10_000;
 const CREATE_TIMEOUT_MS = 5_000;
-const ALREADY_EXISTS = 6;
 const IN_FLIGHT_MAX = 32;
 
 export interface PullOptions extends PubsubOptions {
@@ -60,7 +59,7 @@ async function take(message: Message, { subscriber, log }: PullOptions): Promise
 async function create(client: PubSub, { topic, subscription }: PullOptions): Promise<void> {
   const gaxOpts = { timeout: CREATE_TIMEOUT_MS };
   const ifMissing = (error: unknown): void => {
-    if (statusOf(error) !== ALREADY_EXISTS) throw error;
+    if (statusOf(error) !== GRPC.alreadyExists) throw error;
   };
   await client.topic(topic).create(gaxOpts).catch(ifMissing);
   const options = { enableMessageOrdering: true, gaxOpts };

@@ -3,20 +3,13 @@
 import type { PubSub, Topic } from '@google-cloud/pubsub';
 import { RpcError } from '../../errors.ts';
 import { CHANNEL_OPTIONS, createGrpcClient, EMULATOR_CHANNEL_OPTIONS } from '../../grpc-client.ts';
-import { statusOf } from '../../grpc-replacement.ts';
+import { GRPC, statusOf } from '../../grpc-status.ts';
 import type { EventBus } from '../event.ts';
 import { toMessage } from './cloud-event.ts';
 
 /** Deadline of a publish, including the wait for earlier messages of the same ordering key. */
 const PUBLISH_TIMEOUT_MS = 5_000;
 const PING_TIMEOUT_MS = 3_000;
-/** gRPC status codes (https://grpc.io/docs/guides/status-codes/). */
-const DEADLINE_EXCEEDED = 4;
-const NOT_FOUND = 5;
-const ALREADY_EXISTS = 6;
-const PERMISSION_DENIED = 7;
-const INTERNAL = 13;
-const UNAVAILABLE = 14;
 
 /**
  * The SDK's deadline is shorter than the gateway's. By default it retries for ten minutes, which would block the
@@ -25,7 +18,7 @@ const UNAVAILABLE = 14;
 const CALL_OPTIONS = {
   timeout: 2_000,
   retry: {
-    retryCodes: [UNAVAILABLE, INTERNAL, DEADLINE_EXCEEDED],
+    retryCodes: [GRPC.unavailable, GRPC.internal, GRPC.deadlineExceeded],
     backoffSettings: {
       initialRetryDelayMillis: 50,
       retryDelayMultiplier: 2,
@@ -80,7 +73,7 @@ export function createPubsubBus(options: PubsubOptions): PubsubBus {
   /** The emulator loses its topics at every restart. */
   const makeTopic = async ({ topic }: OpenTopic): Promise<void> => {
     await topic.create(CALL_OPTIONS).catch((error: unknown) => {
-      if (statusOf(error) !== ALREADY_EXISTS) throw error;
+      if (statusOf(error) !== GRPC.alreadyExists) throw error;
     });
   };
 
@@ -88,7 +81,7 @@ export function createPubsubBus(options: PubsubOptions): PubsubBus {
     try {
       return await send(opened, message);
     } catch (error) {
-      if (options.emulatorHost === undefined || statusOf(error) !== NOT_FOUND) throw error;
+      if (options.emulatorHost === undefined || statusOf(error) !== GRPC.notFound) throw error;
       topicMade ??= makeTopic(opened).finally(() => {
         topicMade = undefined;
       });
@@ -115,8 +108,8 @@ export function createPubsubBus(options: PubsubOptions): PubsubBus {
       } catch (error) {
         if (signal?.aborted) throw error;
         // A publisher may lack the permission to read the topic; the refusal shows that Pub/Sub answers.
-        if (statusOf(error) === PERMISSION_DENIED) return;
-        if (options.emulatorHost !== undefined && statusOf(error) === NOT_FOUND) return;
+        if (statusOf(error) === GRPC.permissionDenied) return;
+        if (options.emulatorHost !== undefined && statusOf(error) === GRPC.notFound) return;
         throw new RpcError('unavailable', { message: 'Pub/Sub does not answer', cause: shortened(error) });
       }
     },
