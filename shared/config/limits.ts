@@ -30,6 +30,15 @@ export function parseLimits(text: string | readonly string[]): Limit[] {
   return limits;
 }
 
+/** Whether both are the same limits in the same order. */
+export function areSameLimits(some: readonly Limit[], others: readonly Limit[]): boolean {
+  if (some === others) return true;
+  return (
+    some.length === others.length &&
+    some.every(({ max, windowMs }, index) => max === others[index]?.max && windowMs === others[index]?.windowMs)
+  );
+}
+
 function parseLimit(part: string): Limit {
   const [, calls = '', unit = ''] = LIMIT.exec(part.trim()) ?? [];
   const windowMs = UNIT_MS.get(unit);

@@ -36,8 +36,7 @@ export interface LiveConnectionOptions {
 
 /** Throws the errors of client.ts. */
 export async function openLiveConnection(options: LiveConnectionOptions, signal: AbortSignal): Promise<LiveConnection> {
-  const { clock, closing } = options;
-  const { connectedAtMs = clock.now() } = options;
+  const { clock, closing, connectedAtMs = clock.now() } = options;
   const closed = new AbortController();
   const background = AbortSignal.any([closing, closed.signal]);
   const { promise: ended, resolve: end } = Promise.withResolvers<void>();

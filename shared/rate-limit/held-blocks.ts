@@ -1,7 +1,7 @@
 // The blocks of one key in the memory of this instance: admits calls from them, and collects what must be given back.
 // No I/O and no clock. A call of a block was counted by the commit that stored the block, so an admission here needs no
 // store; it needs the same limits, a clock within the windows of the block, and a block that has not ended.
-import type { Limit } from '../config/limits.ts';
+import { areSameLimits, type Limit } from '../config/limits.ts';
 import type { GiveBack } from './blocks.ts';
 import type { TakeRequest } from './limiter.ts';
 import type { Moment } from './outage.ts';
@@ -52,7 +52,7 @@ export class HeldBlocks {
   take({ limits, cost }: Pick<TakeRequest, 'limits' | 'cost'>, time: Moment): HeldBlock | undefined {
     if (!Number.isSafeInteger(cost) || cost < 0) return undefined;
     const block = this.blocks.find(
-      (each) => each.left >= cost && isUsable(each, time) && areEqual(each.limits, limits),
+      (each) => each.left >= cost && isUsable(each, time) && areSameLimits(each.limits, limits),
     );
     if (block !== undefined) block.left -= cost;
     return block;
@@ -116,12 +116,4 @@ export class HeldBlocks {
 
 function isUsable({ left, fromMs, toMs, endsAtMs }: HeldBlock, { nowMs, atMs }: Moment): boolean {
   return left > 0 && nowMs >= fromMs && nowMs < toMs && atMs < endsAtMs;
-}
-
-function areEqual(some: readonly Limit[], others: readonly Limit[]): boolean {
-  return (
-    some === others ||
-    (some.length === others.length &&
-      some.every(({ max, windowMs }, index) => max === others[index]?.max && windowMs === others[index]?.windowMs))
-  );
 }

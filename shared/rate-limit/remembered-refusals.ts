@@ -2,7 +2,7 @@
 // It admits nothing: a call without a remembered refusal is decided by the limiter.
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.ts';
-import type { Limit } from '../config/limits.ts';
+import { areSameLimits, type Limit } from '../config/limits.ts';
 import type { Limiter, RateDecision, TakeRequest } from './limiter.ts';
 
 /** A refusal is trusted this long, so that a reset by an operator takes effect within a minute. */
@@ -38,7 +38,7 @@ export function createRememberedRefusals(limiter: Limiter, clock: Clock): Rememb
     const trustMs = decision.outcome === 'revoked' ? TRUST_REVOKED_MS : TRUST_MS;
     const leftMs = decision.retryAfterMs === undefined ? undefined : decision.retryAfterMs - elapsedMs;
     // The window has ended, or the limits of the key have changed.
-    if (elapsedMs >= trustMs || (leftMs !== undefined && leftMs <= 0) || !areEqual(found.limits, limits)) {
+    if (elapsedMs >= trustMs || (leftMs !== undefined && leftMs <= 0) || !areSameLimits(found.limits, limits)) {
       refusals.delete(keyId);
       return undefined;
     }
@@ -59,11 +59,4 @@ export function createRememberedRefusals(limiter: Limiter, clock: Clock): Rememb
       refusals.set(keyId, { decision, limits, atMs: clock.monotonic() });
     },
   };
-}
-
-function areEqual(some: readonly Limit[], others: readonly Limit[]): boolean {
-  return (
-    some.length === others.length &&
-    some.every(({ max, windowMs }, index) => max === others[index]?.max && windowMs === others[index]?.windowMs)
-  );
 }

@@ -88,7 +88,7 @@ function lines(limit: number, busy: Load, baseline: Load, baselineName: string):
 interface Load {
   readonly p50Ms: number;
   readonly p99Ms: number;
-  /** Of calls that were not answered with a result. */
+  /** One for each call that was not answered with a result. */
   readonly failures: readonly Error[];
 }
 

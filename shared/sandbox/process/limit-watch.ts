@@ -19,8 +19,9 @@ export interface LimitWatchDeps {
   readonly access: DiskAccess;
   /** Another directory of the machine to which the process writes. */
   readonly writes: string | undefined;
-  /** The memory group of the process, which is released at its end, and its count of killed processes before it. */
+  /** The memory group of the process; released at the end of the process. */
   readonly group: OwnerGroup | undefined;
+  /** The number of processes that were killed in the group before this one was started. */
   readonly killsBefore: number;
 }
 
