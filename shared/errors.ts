@@ -176,6 +176,11 @@ export function isReason(name: string): name is Reason {
   return Object.hasOwn(ERRORS, name);
 }
 
+/** The code of an error of the system or of Node, as `ENOENT`; undefined for an error without a code. */
+export function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
+}
+
 /** Returns an RpcError unchanged. Wraps any other error as `internal`, with the original as its cause. */
 export function toRpcError(error: unknown): RpcError {
   return error instanceof RpcError ? error : new RpcError('internal', { cause: error });

@@ -3,6 +3,7 @@
 import { mkdirSync, statSync } from 'node:fs';
 import { mkdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { codeOf } from './errors.ts';
 
 /**
  * `mode` is the mode of every created directory. Throws the error of mkdir(2), ENOTDIR if the path exists and is no
@@ -58,8 +59,4 @@ function climb(error: unknown, at: string, missing: string[]): void {
 
 async function isThere(error: unknown, look: () => Promise<{ isDirectory(): boolean }>): Promise<boolean> {
   return codeOf(error) === 'EEXIST' && (await look()).isDirectory();
-}
-
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : undefined;
 }

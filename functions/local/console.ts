@@ -1,6 +1,6 @@
 // Serves the console at `/` of the local gateway. It is bundled from its sources at the first request and kept in
 // memory, so that `npm start` does not wait for a build and never serves an outdated one.
-import { RpcError } from '../../shared/errors.ts';
+import { codeOf, RpcError } from '../../shared/errors.ts';
 import { type HttpHandler, pathOf, sendJson } from '../server/http.ts';
 
 type Files = ReadonlyMap<string, { readonly type: string; readonly body: Uint8Array }>;
@@ -53,7 +53,7 @@ async function make(): Promise<{ readonly files: Files; readonly policy: string 
     const { bundleConsole, contentPolicy } = await import('../console/bundle.ts');
     return { files: await bundleConsole(), policy: contentPolicy() };
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND') return undefined;
+    if (codeOf(error) === 'ERR_MODULE_NOT_FOUND') return undefined;
     throw error;
   }
 }

@@ -1,6 +1,7 @@
 // Runs a program with a server: listens on the port, and drains on SIGTERM and SIGINT. Errors at the start are written
 // to stderr, one per line.
 import { ConfigError } from '../../shared/config/read-variables.ts';
+import { codeOf } from '../../shared/errors.ts';
 import { errorFields, type Logger } from '../../shared/log.ts';
 import { surviveClosedOutput } from './closed-output.ts';
 import type { HttpServer } from './node-server.ts';
@@ -26,8 +27,7 @@ export async function runProgram(create: () => Promise<Program>): Promise<void> 
   try {
     await run(await create());
   } catch (error) {
-    const isTaken = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE';
-    const hint = isTaken ? ' (set PORT to a free one)' : '';
+    const hint = codeOf(error) === 'EADDRINUSE' ? ' (set PORT to a free one)' : '';
     process.stderr.write(`${error instanceof ConfigError ? error.message : `${error}${hint}`}\n`);
     process.exitCode = 1;
   }

@@ -4,7 +4,7 @@ import { chmod, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 
 import { join, relative, resolve } from 'node:path';
 import type { Readable } from 'node:stream';
 import { orAbort } from '../async.ts';
-import { RpcError } from '../errors.ts';
+import { codeOf, RpcError } from '../errors.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { sandboxUnavailable } from '../sandbox/commands.ts';
 import { runPrefix } from '../sandbox/process/run-mark.ts';
@@ -103,7 +103,7 @@ async function writeTools(directory: string, binary: CodexBinary): Promise<strin
   await makeDirectory(tools, 0o755);
   for (const name of ['codex-linux-sandbox', 'apply_patch', 'applypatch']) {
     await symlink(inside(binary), join(tools, name)).catch((error: unknown) => {
-      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+      if (codeOf(error) !== 'EEXIST') throw error;
     });
   }
   const file = join(tools, 'bwrap');

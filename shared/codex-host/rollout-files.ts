@@ -2,7 +2,7 @@
 // symbolic links are not followed, so that none leads out of the home.
 import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open } from 'node:fs/promises';
-import { RpcError } from '../errors.ts';
+import { codeOf, RpcError } from '../errors.ts';
 import { ROLLOUT_BYTES_MAX, RolloutPath } from './codex-host.ts';
 
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
@@ -34,7 +34,7 @@ export async function writeRolloutFile(home: string, path: string, bytes: Uint8A
   if (bytes.byteLength > ROLLOUT_BYTES_MAX) throw new Error('the rollout is too long');
   await inDirectory(home, path, true, async (file) => {
     const handle = await open(file, WRITE, 0o666).catch((cause: unknown) => {
-      throw isExisting(cause) ? new RpcError('conflict', { cause }) : cause;
+      throw codeOf(cause) === 'EEXIST' ? new RpcError('conflict', { cause }) : cause;
     });
     try {
       await handle.writeFile(bytes);
@@ -78,14 +78,10 @@ function makeDirectory(path: string): Promise<boolean> {
   return mkdir(path).then(
     () => true,
     (error: unknown) => {
-      if (isExisting(error)) return false;
+      if (codeOf(error) === 'EEXIST') return false;
       throw error;
     },
   );
-}
-
-function isExisting(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'EEXIST';
 }
 
 function isFileError(error: unknown): boolean {

@@ -2,6 +2,7 @@
 // and the system call filters.
 import { readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { codeOf } from '../errors.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { HOME } from './commands.ts';
 import { FILTER_KINDS, type FilterKind, toSeccompFilter } from './process/seccomp.ts';
@@ -79,5 +80,5 @@ async function copyLinks(from: string, to: string): Promise<void> {
 
 /** For files that do not exist on every machine. */
 function ignoreMissing(error: unknown): undefined {
-  if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+  if (codeOf(error) !== 'ENOENT') throw error;
 }

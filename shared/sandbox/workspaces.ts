@@ -4,7 +4,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
 import { chmod, rename } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { dataDirectoryGone, RpcError } from '../errors.ts';
+import { codeOf, dataDirectoryGone, RpcError } from '../errors.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { makeEtc } from './etc.ts';
 import { removeLeftovers, runPrefix } from './process/run-mark.ts';
@@ -81,7 +81,7 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
       try {
         await rename(directory, removed);
       } catch (error) {
-        ignoreMissing(error);
+        if (codeOf(error) !== 'ENOENT') throw error;
         return undefined;
       }
       return { directory: removed, home: join(directory, 'home') };
@@ -125,16 +125,12 @@ export function createWorkspaces(root: string, isRoot: boolean): Workspaces {
 
 /** A full disk is reported as `unavailable`: the request is valid, and the caller cannot solve the problem. */
 function throwIfDiskFull(error: unknown): never {
-  if (!(error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT'))) throw error;
+  const code = codeOf(error);
+  if (code !== 'ENOSPC' && code !== 'EDQUOT') throw error;
   throw new RpcError('unavailable', {
     message: 'The disk of the workspaces is full: the operator has to free space',
     data: { disk_full: true },
     retryAfterMs: 10_000,
     cause: error,
   });
-}
-
-/** Throws any other error. */
-function ignoreMissing(error: unknown): undefined {
-  if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
 }

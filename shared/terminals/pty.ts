@@ -5,7 +5,7 @@
 import { closeSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { ReadStream } from 'node:tty';
-import { RpcError } from '../errors.ts';
+import { codeOf, RpcError } from '../errors.ts';
 import type { SandboxAttached } from '../sandbox/sandbox.ts';
 import type { Size } from './terminals.ts';
 
@@ -105,7 +105,7 @@ function createInput(fd: number, isOpen: () => boolean) {
       try {
         pending = pending.subarray(writeSync(fd, pending));
       } catch (error) {
-        const code = error instanceof Error && 'code' in error ? error.code : undefined;
+        const code = codeOf(error);
         if (code === 'EAGAIN') timer = setTimeout(flush, RETRY_MS);
         else if (code !== 'EINTR') pending = Buffer.alloc(0);
         if (code !== 'EINTR') return;

@@ -3,7 +3,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { link, open, readFile, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { RpcError } from '../../errors.ts';
+import { codeOf, RpcError } from '../../errors.ts';
 import { makeDirectory } from '../../make-directory.ts';
 import { decrypt, encrypt, type KeyWrapper } from './envelope.ts';
 
@@ -58,7 +58,7 @@ async function readOrCreate(path: string): Promise<Buffer> {
       if (key.length !== KEY_BYTES) throw new Error(`the key file is not ${KEY_BYTES} bytes long`);
       return key;
     } catch (error) {
-      if (!isCode(error, 'ENOENT') || created === CREATED_AT_MOST) throw error;
+      if (codeOf(error) !== 'ENOENT' || created === CREATED_AT_MOST) throw error;
     }
     await create(path);
   }
@@ -76,13 +76,9 @@ async function create(path: string): Promise<void> {
     await file.sync();
     await link(draft, path);
   } catch (error) {
-    if (!isCode(error, 'EEXIST')) throw error;
+    if (codeOf(error) !== 'EEXIST') throw error;
   } finally {
     await file.close();
     await rm(draft, { force: true });
   }
-}
-
-function isCode(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
 }

@@ -4,6 +4,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { setPriority } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
+import { codeOf } from '../../errors.ts';
 
 const GROUP_TRIES = 30;
 const GROUP_PAUSE_MS = 100;
@@ -47,6 +48,6 @@ function lowerGroup(pid: number, nice: number): boolean {
     return true;
   } catch (error) {
     // Any other error than "try again" means that the machine has no such groups.
-    return !(error instanceof Error && 'code' in error && error.code === 'EAGAIN');
+    return codeOf(error) !== 'EAGAIN';
   }
 }

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
 import { setImmediate as immediately, setTimeout as pause } from 'node:timers/promises';
-import { RpcError } from '../../errors.ts';
+import { codeOf, RpcError } from '../../errors.ts';
 import { lowerSession } from './priority.ts';
 import type { SpawnedProcess } from './spawned-process.ts';
 import type { Spawner, SpawnOptions } from './spawner.ts';
@@ -165,7 +165,7 @@ export function signalOf(exitCode: number): string | undefined {
 }
 
 function spawnError(error: unknown): RpcError {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  const code = codeOf(error);
   if (code === 'E2BIG') return tooLong();
   if (code === 'EAGAIN' || code === 'EMFILE' || code === 'ENOMEM')
     return new RpcError('unavailable', { retryAfterMs: 1_000, cause: error });
