@@ -16,12 +16,15 @@ const REPEATABLE: ReadonlySet<string> = new Set([
   METHODS.resume,
   METHODS.status,
   METHODS.update,
+  METHODS.ownerErase,
+  METHODS.ownerExport,
   METHODS.deployments,
   METHODS.events,
   METHODS.subscribe,
   METHODS.unsubscribe,
   METHODS.terminalResize,
   METHODS.mcpList,
+  METHODS.models,
   METHODS.discover,
 ]);
 

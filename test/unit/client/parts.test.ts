@@ -97,6 +97,9 @@ describe('a wait', () => {
 describe('repetition', () => {
   it('a retry is allowed for reads, and otherwise only for methods that do the same when called twice', () => {
     const repeatable = Object.values(methods).filter(({ name }) => isRepeatable(name));
+    const reads = Object.values(methods).filter(({ cost }) => cost === 'read');
+    // Its `unavailable` is the report of a gateway that is degraded.
+    expect(reads.map(({ name }) => name).filter((name) => !isRepeatable(name))).toEqual(['system.health']);
     expect(repeatable.filter(({ cost }) => cost === 'read' || cost === 'free').length).toBeGreaterThanOrEqual(10);
     expect(repeatable.filter(({ cost }) => cost === 'work').map(({ name }) => name)).toEqual([
       'auth.ticket',
@@ -105,6 +108,7 @@ describe('repetition', () => {
       'conversation.prompt',
       'conversation.update',
       'events.subscribe',
+      'owner.erase',
     ]);
   });
 
