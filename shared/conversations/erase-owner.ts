@@ -7,7 +7,7 @@ import { transact } from '../store/transact.ts';
 import type { TurnDeps } from './deps.ts';
 import { eraseSession, markDeleted, stopLocal } from './erase.ts';
 import { type ConversationDocument, Conversations, hashId } from './records/documents.ts';
-import { awaitConversation } from './turns/await-conversation.ts';
+import { awaitConversation } from './turns/await-document.ts';
 import type { RunningTurns } from './turns/running-turns.ts';
 
 /** Sessions that one query returns; each contains its newest messages. */

@@ -6,7 +6,7 @@ import { RpcError, toRpcError } from '../../errors.ts';
 import type { Ref } from '../../store/store.ts';
 import { type ConversationDocument, conversationRef, type Lease } from '../records/documents.ts';
 import { settleAbandoned } from '../turns/abandoned.ts';
-import { awaitConversation } from '../turns/await-conversation.ts';
+import { awaitConversation } from '../turns/await-document.ts';
 import { hasCompanionState } from './companion-state.ts';
 import { decide, isKnown } from './decide.ts';
 import type { AdmissionDeps, PromptRequest } from './prompt-request.ts';

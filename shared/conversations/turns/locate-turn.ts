@@ -1,6 +1,5 @@
 // Finds a session of the caller, a turn of that session, and the state of the turn. A session or turn that belongs to
 // another key, is erased or has expired is not found; the message is the same for all of them. This file never writes.
-
 import { RpcError } from '../../errors.ts';
 import type { Ref, Snapshot, Store } from '../../store/store.ts';
 import type { Usage } from '../../turn-events.ts';
@@ -15,6 +14,7 @@ import {
 import type { NumberedEvent } from '../records/event-log.ts';
 import { type Metadata, toLabel } from '../records/session-fields.ts';
 import { type TurnDocument, Turns } from '../records/turn-documents.ts';
+import { awaitDocument } from './await-document.ts';
 import { decodeTurn, readSealed } from './turn-record.ts';
 
 export interface FoundConversation {
@@ -89,18 +89,22 @@ export async function listConversations(
   });
 }
 
+/** The record of a turn is first stored two seconds after its first event. */
+const FIRST_RECORD_MS_MAX = 4_000;
+
 /**
  * Finds a turn. Without `turnId`: the running or last turn of the session. Without `sessionId`: in the session of the
- * turn. Throws `not_found`.
+ * turn, whose record is waited for until `signal` aborts. Throws `not_found`.
  */
 export async function locateTurn(
   deps: ReadDeps,
   owner: string,
   sessionId: string | undefined,
   turnId: string | undefined,
+  signal?: AbortSignal,
 ): Promise<LocatedTurn> {
   const { store } = deps;
-  const session = sessionId ?? (await sessionOf(store, turnId));
+  const session = sessionId ?? (await sessionOf(store, turnId, signal));
   const found = session === undefined ? undefined : await findConversation(deps, owner, session);
   if (found === undefined) throw new RpcError('not_found', { message: 'no such session' });
   const { conversation } = found;
@@ -143,10 +147,18 @@ export function toNames({ conversation, turnId }: Pick<LocatedTurn, 'conversatio
   return { sessionId: conversation.session_id, conversationId: conversation.conversation_id, turnId };
 }
 
-async function sessionOf(store: Store, turnId: string | undefined): Promise<string | undefined> {
+async function sessionOf(
+  store: Store,
+  turnId: string | undefined,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
   if (turnId === undefined) return undefined;
-  const [record] = await store.get([Turns.ref(turnId)]);
-  return Turns.read(record)?.session_id;
+  const ref = Turns.ref(turnId);
+  const read = async (): Promise<string | undefined> => Turns.read((await store.get([ref]))[0])?.session_id;
+  const found = await read();
+  if (found !== undefined) return found;
+  await awaitDocument(Turns, store, ref, FIRST_RECORD_MS_MAX, (turn) => turn !== undefined, signal);
+  return read();
 }
 
 function noSuchTurn(): RpcError {

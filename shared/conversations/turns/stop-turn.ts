@@ -7,7 +7,7 @@ import { dropQueued } from '../admission/queue.ts';
 import type { TurnDeps } from '../deps.ts';
 import { type ConversationDocument, Conversations, type Lease } from '../records/documents.ts';
 import { settleAbandoned } from './abandoned.ts';
-import { awaitConversation } from './await-conversation.ts';
+import { awaitConversation } from './await-document.ts';
 import { isHeldBy } from './lease.ts';
 import type { RunningTurns } from './running-turns.ts';
 

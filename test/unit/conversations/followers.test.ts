@@ -1,10 +1,18 @@
 // Readers of a turn that runs on another instance: all readers on one instance share one watch and one set of reads.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
+import { conversationPrompt } from '../../../shared/methods/conversation.prompt.ts';
 import { conversationResume } from '../../../shared/methods/conversation.resume.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import type { Ref } from '../../../shared/store/store.ts';
-import { createFixture, type Fixture, failure, type Instance, isDelta } from '../../support/fixtures/conversations.ts';
+import {
+  createFixture,
+  type Fixture,
+  failure,
+  type How,
+  type Instance,
+  isDelta,
+} from '../../support/fixtures/conversations.ts';
 
 const READERS = 200;
 
@@ -142,4 +150,31 @@ it('the readers of a session that is deleted all get not_found', async () => {
   await failure(running.answer);
   for (const { ended } of readers) expect(await failure(ended)).toMatchObject({ reason: 'not_found' });
   expect(watches.open.size).toBe(0);
+});
+
+it('a prompt repeated after a cut stream, without its session, is followed before the turn is first stored', async () => {
+  const gate = Promise.withResolvers<void>();
+  fixture.provider.behave(() => ({
+    chunks: ['one ', 'two'],
+    gate: (index) => (index === 1 ? gate.promise : Promise.resolve()),
+  }));
+  const running = a.stream('hello', { session_id: undefined });
+  await running.until(isDelta);
+  const [started] = running.events;
+  const { turn_id } = Object(started?.event).TaskStarted;
+  const repeat = (turnId: string, how: How) => {
+    const requestMetadata = { lastEventId: `${turnId}:1` };
+    return b.call(conversationPrompt, { prompt: 'hello' }, { ...how, transport: 'sse', requestMetadata });
+  };
+  const seqs: number[] = [];
+  const onEvent = ({ seq }: { readonly seq: number }): void => {
+    seqs.push(seq);
+    gate.resolve();
+  };
+  const repeated = await repeat(turn_id, { onEvent });
+  expect(repeated).toEqual(await running.answer);
+  expect(seqs).toEqual(running.events.map(({ seq }) => seq).filter((seq) => seq > 1));
+  expect(watches.open.size).toBe(0);
+  // Nothing is waited for once the caller has left.
+  expect(await failure(repeat('turn_none', { signal: AbortSignal.abort() }))).toMatchObject({ reason: 'not_found' });
 });

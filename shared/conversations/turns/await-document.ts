@@ -1,13 +1,15 @@
-// Waits for a state of a conversation by a watch on its document, for a limited time.
+// Waits for a state of a document by a watch, for a limited time.
+import type { DocumentType } from '../../store/define-document.ts';
 import type { Ref, Store } from '../../store/store.ts';
 import { type ConversationDocument, Conversations } from '../records/documents.ts';
 
 /** Resolves when `isDone` returns true, after `timeoutMs`, or when `signal` aborts. A failing watch waits that time. */
-export function awaitConversation(
+export function awaitDocument<T extends object>(
+  type: Pick<DocumentType<T>, 'watch'>,
   store: Store,
   ref: Ref,
   timeoutMs: number,
-  isDone: (conversation: ConversationDocument | undefined) => boolean,
+  isDone: (document: T | undefined) => boolean,
   signal?: AbortSignal,
 ): Promise<void> {
   return new Promise((resolve) => {
@@ -23,10 +25,20 @@ export function awaitConversation(
     const timer = setTimeout(finish, timeoutMs);
     if (signal?.aborted) return finish();
     signal?.addEventListener('abort', finish, { once: true });
-    const onState = (conversation: ConversationDocument | undefined): void => {
-      if (!done && isDone(conversation)) finish();
+    const onState = (document: T | undefined): void => {
+      if (!done && isDone(document)) finish();
     };
-    unwatch = Conversations.watch(store, ref, onState, () => {});
+    unwatch = type.watch(store, ref, onState, () => {});
     if (done) unwatch();
   });
+}
+
+export function awaitConversation(
+  store: Store,
+  ref: Ref,
+  timeoutMs: number,
+  isDone: (conversation: ConversationDocument | undefined) => boolean,
+  signal?: AbortSignal,
+): Promise<void> {
+  return awaitDocument(Conversations, store, ref, timeoutMs, isDone, signal);
 }
