@@ -116,6 +116,8 @@ export function createStarter(options: BubblewrapOptions): Starter {
     const tools = await toolbox();
     const workspace = await workspaces.open(spec.keyId);
     const access = await disk.admit(workspace);
+    // The sandbox may have been closed meanwhile: its memory groups are gone, and no process would be ended.
+    throwIfClosed();
     const { argv, ...commandOptions } = toAllowed(spec, isLong, tty !== undefined, access);
     const command = withListener({ ...spec, argv });
     const { file, args, ...descriptors } = toLaunch(tools, command, workspace, directory, commandOptions);
@@ -140,8 +142,12 @@ export function createStarter(options: BubblewrapOptions): Starter {
 
   async function toolbox(): Promise<Toolbox> {
     const result = await test();
-    if (isClosed) throw new RpcError('unavailable', { message: 'The gateway is stopping', retryAfterMs: 1_000 });
+    throwIfClosed();
     if (result.ok) return result.tools;
     throw sandboxUnavailable(result);
+  }
+
+  function throwIfClosed(): void {
+    if (isClosed) throw new RpcError('unavailable', { message: 'The gateway is stopping', retryAfterMs: 1_000 });
   }
 }

@@ -1,7 +1,9 @@
 // Long-running children of the sandbox, the administrator's paths, and what happens when directories are removed.
 import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate as immediately } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { checkEnvironment } from '../../../shared/sandbox/environment.ts';
 import { createSlots, LONG_SLOTS, SHORT_SLOTS } from '../../../shared/slots.ts';
@@ -31,6 +33,20 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect([...(await processesWith(mark)), ...(await processesWith(starting))]).toEqual([]);
     const workspaces = await readdir(join(fixture.directory, 'workspaces'));
     expect(workspaces.filter((name) => name.startsWith('removed'))).toEqual([]);
+  });
+
+  it('starts no process after it was closed, also if the call was made before', async () => {
+    const { sandbox, sh, directory } = await createSandboxFixture();
+    await sh('true');
+    const mark = `${300_000 + process.pid}.3`;
+    const workspaces = (): number => readdirSync(join(directory, 'workspaces')).length;
+    const present = workspaces();
+    const started = sandbox.spawn({ keyId: 'c', argv: ['sleep', mark] });
+    const refused = expect(started).rejects.toMatchObject({ reason: 'unavailable' });
+    while (workspaces() === present) await immediately();
+    await sandbox.close();
+    await refused;
+    expect(await processesWith(mark)).toEqual([]);
   });
 
   it('mounts the administrator’s paths read-only, at their place', async () => {
