@@ -15,9 +15,9 @@ export interface TurnSettings {
 
 export type SettingName = keyof TurnSettings;
 
-/** A setting that was left out, or changed, and why. */
+/** What was left out, or changed, and why. */
 export interface SettingWarning {
-  readonly setting: SettingName | 'output_schema';
+  readonly setting: SettingName | 'output_schema' | 'tools';
   readonly message: string;
 }
 

@@ -9,12 +9,13 @@ import { ContextOverflow } from '../context-overflow.ts';
 import type { Outcome, RunOptions, TurnInput } from '../engine.ts';
 import { type Failure, toFailure, toTimeout, toTooLarge } from '../failures.ts';
 import { createSentTurn } from '../sent-turn.ts';
-import { NO_TOOLS, toDeclaredTools } from '../tools/earlier-tools.ts';
-import { runRounds, toCallTools } from '../tools/tool-rounds.ts';
+import { NO_TOOLS } from '../tools/earlier-tools.ts';
+import { runRounds } from '../tools/tool-rounds.ts';
 import { type Answer, readAnswer } from './answer-stream.ts';
 import { type CallGuard, createCallGuard, type Deadlines } from './call-guard.ts';
 import { callOptions } from './call-options.ts';
 import { createSettings } from './call-settings.ts';
+import { createCallTools } from './call-tools.ts';
 import { toPrompt } from './prompt.ts';
 import { createPromptCache } from './prompt-cache.ts';
 import { labelOf, type Wire } from './provider-names.ts';
@@ -53,16 +54,16 @@ export async function* runTurn(
   const requestedMsMax = turn.retryWaitMsMax ?? Number.POSITIVE_INFINITY;
   const waits = createRetryWaits({ ...engine, requestedMsMax, endsAtMs, signal });
   const size = { bytes: 0, bytesMax: answerBytesMax };
-  const declared = toDeclaredTools(turn);
-  const tools = toCallTools(declared);
-  const toolset = turn.tools ?? (declared.length === 0 ? undefined : NO_TOOLS);
+  const tools = createCallTools(turn);
+  const toolset = turn.tools ?? (tools.current.tools === undefined ? undefined : NO_TOOLS);
   // What a provider has signed for the account of a login is of no use to another account.
   const keep = turn.credential === undefined ? record : (part: MessagePart) => record?.(withoutMetadata(part));
   const settings = createSettings(turn, labelOf(provider));
   const leftOut = new Set<string>();
   const cache = createPromptCache({ provider, wire }, turn.conversationId);
   const outcome = yield* runRounds(provider, toolset, { callModel, signal, record: keep });
-  return { ...outcome, ...(settings.warnings.length > 0 && { warnings: settings.warnings }) };
+  const warnings = [...settings.warnings, ...tools.warnings];
+  return { ...outcome, ...(warnings.length > 0 && { warnings }) };
 
   async function* callModel(soFar: readonly MessagePart[]): AsyncGenerator<EngineEvent, Answer, void> {
     for (let attempt = 1; ; ) {
@@ -109,7 +110,7 @@ export async function* runTurn(
     const loading = models.get(provider, modelId, turn.credential).catch(maskAsInternal);
     const model = await Promise.race([loading, guard.aborted]);
     const byWire = callOptions({ provider, wire }, { ...turn, settings: settings.current, cacheKey: cache.key });
-    const request = { ...byWire, ...tools, ...settings.toOptions(), prompt, abortSignal: guard.signal };
+    const request = { ...byWire, ...tools.current, ...settings.toOptions(), prompt, abortSignal: guard.signal };
     return await Promise.race([model.doStream(request), guard.aborted]);
   }
 
@@ -123,7 +124,12 @@ export async function* runTurn(
 
   /** Leaves out a part of the request that the provider refuses with this error; false if it refuses something else. */
   function leaveOut(error: RpcError): boolean {
-    return models.leaveOut(provider, error, leftOut) || settings.leaveOut(error) || cache.leaveOut(error);
+    return (
+      models.leaveOut(provider, error, leftOut) ||
+      tools.leaveOut(error) ||
+      settings.leaveOut(error) ||
+      cache.leaveOut(error)
+    );
   }
 }
 

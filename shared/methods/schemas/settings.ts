@@ -27,4 +27,4 @@ export const OutputSchemaParam = z
 export const Warnings = z
   .array(z.object({ setting: z.string(), message: z.string() }))
   .readonly()
-  .describe('Settings that were left out or changed, because the model does not support them');
+  .describe('Settings that were left out or changed, or `tools`, because the model does not support them');
