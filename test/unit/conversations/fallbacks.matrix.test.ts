@@ -6,7 +6,6 @@ import type { Config } from '../../../shared/config/config.ts';
 import type { Engine, Engines } from '../../../shared/engines/engine.ts';
 import { createEngines } from '../../../shared/engines/engines.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
-import type { Script } from '../../support/fakes/model-provider-script.ts';
 import {
   byPrompt,
   MODEL as CODEX,
@@ -22,71 +21,20 @@ import {
   isDelta,
   type Stream,
 } from '../../support/fixtures/conversations.ts';
+import { MODEL_FAILURES, type ModelFailure } from '../../support/fixtures/model-failures.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const SAME = 'anthropic/claude-next';
 const OTHER = 'openai/gpt-next';
-const CHUNKS = ['one ', 'two ', 'three ', 'four '];
-
-interface Cell {
-  readonly name: string;
-  readonly script: Script;
-  /** The models that may follow. */
-  readonly followedBy: readonly string[];
-  /** The error where none follows. */
-  readonly error: { readonly reason: string; readonly status?: number; readonly retryable: boolean };
-  readonly isBegun: boolean;
-}
-
-/** `retryable`: for the caller, where no other model follows. */
-function before(name: string, script: Script, followedBy: readonly string[], error: Cell['error']): Cell {
-  return { name: `${name}, before its answer`, script, followedBy, error, isBegun: false };
-}
-
-function after(name: string, script: Script, error: Cell['error']): Cell {
-  return { name: `${name}, within its answer`, script, followedBy: [], error, isBegun: true };
-}
-
 const ALL = [SAME, OTHER, CODEX];
-const OTHER_ACCOUNTS = [OTHER, CODEX];
-const failed = (status: number | undefined, retryable: boolean, reason = 'upstream_error'): Cell['error'] => ({
-  reason,
-  ...(status !== undefined && { status }),
-  retryable,
-});
-const within = (errorStatus: number): Script => {
-  const message = errorStatus === 404 ? 'no such model' : 'error event as asked';
-  return { chunks: CHUNKS, streamError: 'middle', errorStatus, message };
+/** By the part that has failed: the models that may follow. */
+const FOLLOWED_BY: Readonly<Record<ModelFailure['failed'], readonly string[]>> = {
+  model: ALL,
+  account: [OTHER, CODEX],
+  request: [],
 };
-
-const CELLS: readonly Cell[] = [
-  before('401', { status: 401 }, OTHER_ACCOUNTS, failed(401, false)),
-  before('404, no such model', { status: 404 }, ALL, failed(404, false, 'invalid_params')),
-  before('429', { status: 429, headers: { 'retry-after': '20' } }, ALL, failed(429, true)),
-  before('500', { status: 500 }, ALL, failed(500, true)),
-  before('529', { status: 529 }, ALL, failed(529, true)),
-  before('an error event', { streamError: 'first' }, ALL, failed(529, true)),
-  before('a hang', { hang: 'headers' }, ALL, failed(undefined, true, 'upstream_timeout')),
-  before('a cut', { cut: 'socket', cutAtOnce: true }, ALL, failed(undefined, true)),
-  before('an early end', { cut: 'end', cutAtOnce: true }, ALL, failed(undefined, true)),
-  before(
-    'an empty account',
-    { status: 400, message: 'Your credit balance is too low' },
-    OTHER_ACCOUNTS,
-    failed(400, false),
-  ),
-  before('a web page', { body: '<html>nginx</html>' }, OTHER_ACCOUNTS, failed(200, false)),
-  before('a refusal', { end: 'refusal', text: '' }, [], failed(undefined, false)),
-  before('an invalid request', { status: 400 }, [], failed(400, false)),
-  after('401', within(401), failed(401, false)),
-  after('404', within(404), failed(404, false, 'invalid_params')),
-  after('429', within(429), failed(429, true)),
-  after('500', within(500), failed(500, true)),
-  after('529', within(529), failed(529, true)),
-  after('a hang', { chunks: CHUNKS, hang: 'stream' }, failed(undefined, true, 'upstream_timeout')),
-  after('a cut', { chunks: CHUNKS, cut: 'socket' }, failed(undefined, true)),
-  after('an early end', { chunks: CHUNKS, cut: 'end' }, failed(undefined, true)),
-];
+const isFollowed = ({ failed, isBegun }: ModelFailure, next: string): boolean =>
+  !isBegun && FOLLOWED_BY[failed].includes(next);
 
 let fixture: Fixture;
 let codex: CodexFixture | undefined;
@@ -103,8 +51,8 @@ afterAll(async () => {
 });
 
 /** A model of its own for each cell and next model, so that none is passed over for the failures of another cell. */
-const idOf = ({ name }: Cell, next: string): string => `claude ${name} ${next}`.replaceAll(/\W+/g, '-');
-const SCRIPTS = new Map(CELLS.flatMap((cell) => ALL.map((next) => [idOf(cell, next), cell.script] as const)));
+const idOf = ({ name }: ModelFailure, next: string): string => `claude ${name} ${next}`.replaceAll(/\W+/g, '-');
+const SCRIPTS = new Map(MODEL_FAILURES.flatMap((cell) => ALL.map((next) => [idOf(cell, next), cell.script] as const)));
 
 /** Only models that hang have a short deadline. */
 function openEngines(config: Config): Engines {
@@ -124,7 +72,7 @@ function openEngines(config: Config): Engines {
 
 /** A session of its own for each cell. */
 function start(
-  cell: Cell,
+  cell: ModelFailure,
   next: string,
 ): { readonly stream: Stream; readonly params: Record<'session_id' | 'model', string> } {
   const id = idOf(cell, next);
@@ -135,7 +83,7 @@ function start(
 function describeNext(next: string): void {
   const answer = next === CODEX ? /^You said: hello/ : /^from/;
 
-  it.each(CELLS.filter(({ followedBy }) => followedBy.includes(next)))('follows $name', async (cell) => {
+  it.each(MODEL_FAILURES.filter((cell) => isFollowed(cell, next)))('follows $name', async (cell) => {
     const { stream, params } = start(cell, next);
     const answered = await stream.answer;
     const fallback_from = [expect.objectContaining({ model: params.model, reason: cell.error.reason })];
@@ -154,7 +102,7 @@ function describeNext(next: string): void {
     expect(lines).toEqual([expect.stringContaining(`"next":"${next}"`)]);
   });
 
-  it.each(CELLS.filter(({ followedBy }) => !followedBy.includes(next)))('does not follow $name', async (cell) => {
+  it.each(MODEL_FAILURES.filter((cell) => !isFollowed(cell, next)))('does not follow $name', async (cell) => {
     const { stream, params } = start(cell, next);
     const { reason, retryable, data } = await failure(stream.answer);
     const { status } = cell.error;

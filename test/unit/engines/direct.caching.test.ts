@@ -20,13 +20,16 @@ const TOOLS: Toolset = {
   tools: [{ name: 'math__add', server: 'math', tool: 'add', inputSchema: { type: 'object', properties: {} } }],
   call: async (_tool, { a = 0 }) => ({ content: `result ${a}\n`, isError: a === 2 }),
 };
-const PROMPTS = [
-  'hello',
-  '[[tool math__add {"a": 1,  "b":{}}]] with one call',
-  '[[tool math__add {"a": 2} times 3]] with three calls that fail',
-  '[[think first this]] then speak',
-  '[[tool math__add {} times 2]] once more \ud83d\ude00 ',
-  'the end',
+const ask = (content: string): Message => ({ role: 'user', content });
+const IMAGE = { type: 'image', media_type: 'image/png', data: 'iVBORw0KGgoAAAANSUhEUg==' } as const;
+const PROMPTS: readonly Message[] = [
+  ask('hello'),
+  ask('[[tool math__add {"a": 1,  "b":{}}]] with one call'),
+  { role: 'user', content: 'what is this?', parts: [{ type: 'text', text: 'what is' }, IMAGE] },
+  ask('[[tool math__add {"a": 2} times 3]] with three calls that fail'),
+  ask('[[think first this]] then speak'),
+  ask('[[tool math__add {} times 2]] once more \ud83d\ude00 '),
+  ask('the end'),
 ];
 const MARKS = /,"cache_control":\{"type":"ephemeral"\}/g;
 const LISTS = ['messages', 'input', 'contents'];
@@ -47,12 +50,12 @@ function toSent(body: unknown): Sent {
 }
 
 describe.each(CASES)('$provider', ({ model, provider: name }) => {
-  it('receives in each request what it received before, tool calls, failures and reasoning included', async () => {
+  it('receives in each request what it received before, images, calls, failures and reasoning included', async () => {
     const engine = createTestEngine(provider);
     const from = provider.requests.length;
     let messages: readonly Message[] = [];
     for (const prompt of PROMPTS) {
-      messages = [...messages, { role: 'user', content: prompt }];
+      messages = [...messages, prompt];
       const parts: MessagePart[] = [];
       const request = { model, messages, tools: TOOLS, instructions: 'Be brief.', settings: { seed: 1 } };
       const { outcome } = await runTurn(engine, { ...request, record: (part) => parts.push(part) });
