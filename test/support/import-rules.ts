@@ -72,7 +72,8 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
 
 /** The ground floor: any file may import these files and folders, and they import each other only. */
 const GROUND_FLOOR_FILES = [
-  ...['async', 'clock', 'errors', 'estimate-tokens', 'grpc-client', 'grpc-replacement', 'grpc-status'],
+  ...['async', 'clock', 'errors', 'estimate-tokens', 'grpc-channel', 'grpc-client'],
+  ...['grpc-replacement', 'grpc-status'],
   ...['heap-share', 'log', 'make-directory'],
   ...[
     'message-parts',
@@ -91,9 +92,9 @@ const GROUND_FLOOR_FILES = [
 const GROUND_FLOOR = new RegExp(`^shared/((${GROUND_FLOOR_FILES.join('|')})\\.ts$|config/)`);
 
 /** The adapters: the only files that import a Google SDK. */
-const SDK = /^(@google-cloud\/|google-auth-library$|google-gax$)/;
+const SDK = /^(@google-cloud\/|@grpc\/|google-auth-library$|google-gax$)/;
 const SDK_ADAPTERS =
-  /^shared\/(store\/firestore\/|webhooks\/bus\/pubsub|auth\/keys\/secret-versions\.ts|auth\/logins\/kms\.ts|auth\/oidc\.ts|auth\/id-token\.ts|engines\/direct\/providers\.ts)/;
+  /^shared\/(grpc-channel\.ts|store\/firestore\/|webhooks\/bus\/pubsub|auth\/keys\/secret-versions\.ts|auth\/logins\/kms\.ts|auth\/oidc\.ts|auth\/id-token\.ts|engines\/direct\/providers\.ts)/;
 
 /** The sandbox of this machine, and what starts processes with it; everything else uses ports. */
 const SANDBOX = /^shared\/sandbox\/(sandbox|bubblewrap)\.ts$/;

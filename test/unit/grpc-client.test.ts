@@ -37,10 +37,10 @@ it('every client of a Google SDK gets the options with which a dead connection i
   const shared = join(import.meta.dirname, '../../shared');
   const created = globSync('**/*.ts', { cwd: shared }).flatMap(
     (file) =>
-      readFileSync(join(shared, file), 'utf8').match(/new (Firestore|PubSub|\w+Client)\((?!Url)[^;]*?\);/g) ?? [],
+      readFileSync(join(shared, file), 'utf8').match(/new (Firestore|PubSub|\w*Client)\((?!Url)[^;]*?\);/g) ?? [],
   );
   const clients = created.filter((text) =>
-    /new (Firestore|PubSub|\w+(Firestore|Service)Client|FirestoreClient)\(/.test(text),
+    /new (Firestore|PubSub|\w+ServiceClient)\(|new Client\(channel\./.test(text),
   );
   expect(clients).toHaveLength(5);
   for (const text of clients) expect(text).toMatch(/\bCHANNEL_OPTIONS\b/);

@@ -1,9 +1,9 @@
 // The five Firestore calls of the store, each with a deadline and a signal and without retries: if a commit were
-// repeated after a lost response, its own success would look like a conflict. Uses the SDK's generated client, because
-// WriteBatch and Transaction retry; its import also makes a cold start a fifth shorter.
-import type { CancellableStream } from 'google-gax';
+// repeated after a lost response, its own success would look like a conflict.
 import type { Bounds } from '../../async.ts';
-import { CHANNEL_OPTIONS } from '../../grpc-client.ts';
+import { type GrpcMethod, openGrpcChannel } from '../../grpc-channel.ts';
+import { decodeBegin, decodeCommit, decodeDocument, decodeEmpty } from './decode.ts';
+import { encodeBegin, encodeCommit, encodeGet, encodeQuery, encodeRollback } from './encode.ts';
 import type { Transaction, WireDocument, WireQuery, WireTimestamp, WireWrite } from './wire.ts';
 
 export interface FirestoreAddress {
@@ -19,101 +19,73 @@ export interface FirestoreClient {
   /** Found documents by name; absent ones are left out. */
   get(names: readonly string[], call: Bounds, transaction?: Transaction): Promise<Map<string, WireDocument>>;
   /** Update times of the writes in order. */
-  commit(writes: WireWrite[], call: Bounds, transaction?: Transaction): Promise<(WireTimestamp | null | undefined)[]>;
+  commit(
+    writes: readonly WireWrite[],
+    call: Bounds,
+    transaction?: Transaction,
+  ): Promise<readonly (WireTimestamp | undefined)[]>;
   query(query: WireQuery, call: Bounds): Promise<WireDocument[]>;
   begin(call: Bounds, retryOf?: Transaction): Promise<Transaction>;
   rollback(transaction: Transaction, call: Bounds): Promise<void>;
-  close(): Promise<void>;
+  close(): void;
 }
 
-/** Imports the SDK and creates a channel, which connects at the first call. */
+const METHODS = {
+  get: method('BatchGetDocuments', encodeGet, decodeDocument),
+  commit: method('Commit', encodeCommit, decodeCommit),
+  query: method('RunQuery', encodeQuery, decodeDocument),
+  begin: method('BeginTransaction', encodeBegin, decodeBegin),
+  rollback: method('Rollback', encodeRollback, decodeEmpty),
+};
+
+/** Imports gRPC and opens a channel. */
 export async function openFirestoreClient(address: FirestoreAddress): Promise<FirestoreClient> {
-  const { FirestoreClient } = await import('@google-cloud/firestore-api/client_v1');
-  const client = new FirestoreClient({
-    projectId: address.projectId,
-    ...CHANNEL_OPTIONS,
-    'grpc-node.flow_control_window': 256 * 1024,
-    ...(address.emulatorHost === undefined ? {} : await toEmulator(address.emulatorHost)),
-  });
-  const database = `projects/${address.projectId}/databases/${address.databaseId}`;
+  const { projectId, databaseId, emulatorHost } = address;
+  const database = `projects/${projectId}/databases/${databaseId}`;
   const parent = `${database}/documents`;
-  const options = (call: Bounds) => ({
-    timeout: call.timeoutMs,
-    retry: null,
-    retryRequestOptions: { retries: 0, noResponseRetries: 0 },
-    signal: call.signal,
-    otherArgs: {
-      headers: {
-        // Routes to a database that is not `(default)`, as the SDK's own client does.
-        'google-cloud-resource-prefix': database,
-        ...(address.emulatorHost === undefined ? {} : { Authorization: 'Bearer owner' }),
-      },
+  const channel = await openGrpcChannel({
+    address: emulatorHost ?? 'firestore.googleapis.com:443',
+    isPlain: emulatorHost !== undefined,
+    headers: {
+      // Both route to a database that is not `(default)`, as those of the SDK do.
+      'google-cloud-resource-prefix': database,
+      'x-goog-request-params': `database=${encodeURIComponent(database)}&parent=${encodeURIComponent(parent)}`,
+      ...(emulatorHost === undefined ? {} : { authorization: 'Bearer owner' }),
     },
+    options: { 'grpc-node.flow_control_window': 256 * 1024 },
   });
   return {
     nameOf: (collection, id) => `${parent}/${collection}/${id}`,
     async get(names, call, transaction) {
-      const found = new Map<string, WireDocument>();
-      const request = { database, documents: [...names], ...(transaction === undefined ? {} : { transaction }) };
-      const stream = client.batchGetDocuments(request, options(call));
-      await drain<{ found?: WireDocument | null }>(stream, call.signal, ({ found: document }) => {
-        if (document?.name != null) found.set(document.name, document);
-      });
-      return found;
+      const responses = await channel.call(METHODS.get, { database, names, transaction }, call);
+      return new Map(
+        responses.flatMap((document) => (document === undefined ? [] : [[document.name, document] as const])),
+      );
     },
     async commit(writes, call, transaction) {
-      const request = { database, writes, ...(transaction === undefined ? {} : { transaction }) };
-      const [response] = await client.commit(request, options(call));
-      return (response.writeResults ?? []).map((result) => result.updateTime ?? response.commitTime);
+      const [times] = await channel.call(METHODS.commit, { database, writes, transaction }, call);
+      return times ?? [];
     },
     async query(query, call) {
-      const documents: WireDocument[] = [];
-      const stream = client.runQuery({ parent, structuredQuery: query }, options(call));
-      await drain<{ document?: WireDocument | null }>(stream, call.signal, ({ document }) => {
-        if (document != null) documents.push(document);
-      });
-      return documents;
+      const responses = await channel.call(METHODS.query, { parent, query }, call);
+      return responses.filter((document) => document !== undefined);
     },
     async begin(call, retryOf) {
-      const readWrite = retryOf === undefined ? {} : { retryTransaction: retryOf };
-      const [response] = await client.beginTransaction({ database, options: { readWrite } }, options(call));
-      return response.transaction ?? '';
+      const [transaction] = await channel.call(METHODS.begin, { database, retryOf }, call);
+      if (transaction === undefined) throw new Error('Firestore began no transaction');
+      return transaction;
     },
     async rollback(transaction, call) {
-      await client.rollback({ database, transaction }, options(call));
+      await channel.call(METHODS.rollback, { database, transaction }, call);
     },
-    close: () => client.close(),
+    close: () => channel.close(),
   };
 }
 
-function drain<Message>(
-  stream: CancellableStream,
-  signal: AbortSignal,
-  take: (message: Message) => void,
-): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => stream.cancel();
-    signal.addEventListener('abort', onAbort, { once: true });
-    stream.on('data', take);
-    stream.on('end', () => {
-      signal.removeEventListener('abort', onAbort);
-      resolve();
-    });
-    stream.on('error', (error) => {
-      signal.removeEventListener('abort', onAbort);
-      reject(error);
-    });
-  });
-}
-
-async function toEmulator(host: string) {
-  const { grpc } = await import('google-gax');
-  const url = new URL(`http://${host}`);
-  return {
-    servicePath: url.hostname,
-    port: Number(url.port),
-    sslCreds: grpc.credentials.createInsecure(),
-    // Otherwise the SDK loads credentials, also over the network, to read their universe domain.
-    clientOptions: { universeDomain: 'googleapis.com' },
-  };
+function method<Request, Response>(
+  name: string,
+  encode: (request: Request) => Uint8Array,
+  decode: (bytes: Uint8Array) => Response,
+): GrpcMethod<Request, Response> {
+  return { path: `/google.firestore.v1.Firestore/${name}`, encode, decode };
 }

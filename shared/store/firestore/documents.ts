@@ -4,8 +4,8 @@ import { toStored } from '../document.ts';
 import { Conflict, type Precondition, type Query, type Ref, type Snapshot, type Write } from '../store.ts';
 import type { FirestoreClient } from './client.ts';
 import { fromDocumentId, toDocumentId, toWireQuery } from './query.ts';
-import { fromVersion, fromWire, toFields, toSnapshot } from './values.ts';
-import type { Transaction, WireDocument, WireFields, WireWrite } from './wire.ts';
+import { fromVersion, toFields, toSnapshot } from './values.ts';
+import type { Transaction, WireDocument, WireFields, WireWrite, WritePrecondition } from './wire.ts';
 
 /** A write whose data were validated and encoded before the store is called. */
 export interface Prepared {
@@ -93,15 +93,11 @@ export async function queryDocuments(
 
 /** Throws Conflict for a version that is not from this store. */
 export function toWireWrite(client: Pick<FirestoreClient, 'nameOf'>, { write, fields, paths }: Prepared): WireWrite {
-  const name = nameOf(client, write.ref);
-  return {
-    ...(fields === undefined ? { delete: name } : { update: { name, fields } }),
-    ...(paths === undefined ? {} : { updateMask: { fieldPaths: paths } }),
-    ...(write.if === undefined ? {} : { currentDocument: toCurrentDocument(write.if) }),
-  };
+  const precondition = write.if === undefined ? undefined : toPrecondition(write.if);
+  return { name: nameOf(client, write.ref), fields, paths, precondition };
 }
 
-function toCurrentDocument(condition: Precondition): NonNullable<WireWrite['currentDocument']> {
+function toPrecondition(condition: Precondition): WritePrecondition {
   if (condition === 'absent') return { exists: false };
   const updateTime = fromVersion(condition.version);
   if (updateTime === undefined) throw new Conflict('not a version of this store');
@@ -113,11 +109,10 @@ export function nameOf(client: Pick<FirestoreClient, 'nameOf'>, ref: Ref): strin
 }
 
 function idOf(document: WireDocument): string {
-  return fromDocumentId(document.name?.slice(document.name.lastIndexOf('/') + 1) ?? '');
+  return fromDocumentId(document.name.slice(document.name.lastIndexOf('/') + 1));
 }
 
 function positionOf(document: WireDocument, field: string): string | number | null {
-  const value = document.fields?.data?.mapValue?.fields?.[field];
-  const position = value === undefined ? null : fromWire(value);
+  const position = document.data?.[field];
   return typeof position === 'string' || typeof position === 'number' ? position : null;
 }

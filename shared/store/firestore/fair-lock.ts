@@ -11,7 +11,7 @@ import { Conflict, type Ref } from '../store.ts';
 import type { FirestoreClient } from './client.ts';
 import { nameOf, readDocuments } from './documents.ts';
 import { toCommitError } from './errors.ts';
-import { toFields, toWire } from './values.ts';
+import { toFields } from './values.ts';
 import type { WireWrite } from './wire.ts';
 
 /**
@@ -95,11 +95,11 @@ async function append(
   nowMs: () => number,
   bounds: Bounds,
 ): Promise<void> {
-  const { expire_at } = toFields({}, nowMs() + FORGOTTEN_MS);
   const write: WireWrite = {
-    update: { name: nameOf(client, ref), fields: { ...(expire_at && { expire_at }) } },
-    updateMask: { fieldPaths: ['expire_at'] },
-    updateTransforms: [{ fieldPath: 'data.queue', appendMissingElements: { values: [toWire(name)] } }],
+    name: nameOf(client, ref),
+    fields: toFields(undefined, nowMs() + FORGOTTEN_MS),
+    paths: ['expire_at'],
+    transforms: [{ fieldPath: 'data.queue', append: [name] }],
   };
   for (;;) {
     bounds.signal.throwIfAborted();
@@ -118,9 +118,10 @@ async function append(
 async function leave(client: FirestoreClient, ref: Ref, name: string): Promise<void> {
   const bounds = { signal: AbortSignal.timeout(LEAVE_TIMEOUT_MS), timeoutMs: LEAVE_TIMEOUT_MS };
   const write: WireWrite = {
-    update: { name: nameOf(client, ref), fields: {} },
-    updateMask: { fieldPaths: [] },
-    updateTransforms: [{ fieldPath: 'data.queue', removeAllFromArray: { values: [toWire(name)] } }],
+    name: nameOf(client, ref),
+    fields: {},
+    paths: [],
+    transforms: [{ fieldPath: 'data.queue', remove: [name] }],
   };
   await client.commit([write], bounds).catch(() => {});
 }

@@ -22,7 +22,7 @@ export interface FirestoreStoreOptions {
   readonly clock: WallClock;
 }
 
-/** The SDK is imported and a channel is created at the first call. */
+/** gRPC is imported and a channel is created at the first call. */
 export function createFirestoreStore(options: FirestoreStoreOptions): Store {
   const { projectId, databaseId = '(default)', emulatorHost, clock } = options;
   const address = { projectId, databaseId, emulatorHost };
@@ -31,7 +31,7 @@ export function createFirestoreStore(options: FirestoreStoreOptions): Store {
   const lock = createLock(nowMs);
   const grpc = createGrpcClient({
     open: () => openFirestoreClient(address),
-    close: (client) => client.close(),
+    close: async (client) => client.close(),
     // The watches have connections of their own, to the same address.
     onReplaced: () => watcher.restart(),
   });

@@ -79,7 +79,7 @@ describe('a lease', () => {
     // With a version as Firestore's.
     const asFirestore: Write = { ...write, if: { version: '1700000000.000000001' } };
     const sent = toWireWrite({ nameOf: (collection, id) => `${collection}/${id}` }, prepareWrite(asFirestore));
-    expect(sent.updateMask?.fieldPaths).toEqual(['expire_at', 'data.`turn`']);
+    expect(sent.paths).toEqual(['expire_at', 'data.`turn`']);
     expect(JSON.stringify(sent).length).toBeLessThanOrEqual(1_024);
     await a.call(conversationCancel, { session_id: 's' });
     await failure(running.answer);
