@@ -4,7 +4,7 @@ import type { Usage } from './turn-events.ts';
 
 export const NO_USAGE: Usage = { input_tokens: 0, output_tokens: 0, total_tokens: 0 };
 
-/** The sum; keeps fields of `a` that this version does not know. */
+/** The sum; keeps fields of `a` that a newer version has added. */
 export function addUsage(a: Usage, b: Usage): Usage {
   return {
     ...a,

@@ -70,7 +70,7 @@ resource "google_secret_manager_secret" "environment" {
 }
 
 # Granted to the accounts that use the secret, if the operator has set a version. A deployment waits until the grant is
-# effective (grants.tf).
+# effective (wait-for-grants.tf).
 resource "google_secret_manager_secret_iam_member" "environment" {
   for_each = merge([
     for variable, secret in local.environment_secrets : {

@@ -62,7 +62,7 @@ function ticketOf(req: IncomingMessage): string | undefined {
   const tickets = offered.filter((name) => name.startsWith(TICKET_PREFIX));
   if (tickets.length === 0) return undefined;
   if (tickets.length > 1 || !offered.includes(SUBPROTOCOL)) {
-    throw new RpcError('invalid_request', { message: `offer one ticket, beside the subprotocol ${SUBPROTOCOL}` });
+    throw new RpcError('invalid_request', { message: `send one ticket in addition to the subprotocol ${SUBPROTOCOL}` });
   }
   return tickets[0]?.slice(TICKET_PREFIX.length);
 }

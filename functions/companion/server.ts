@@ -123,7 +123,7 @@ export function attachWebSocket(
     if (connections.isDraining)
       throw new RpcError('unavailable', { message: 'this instance is shutting down: reconnect' });
     if (handshakes >= HANDSHAKES_MAX || connections.all.size >= connectionsMax) {
-      throw new RpcError('unavailable', { message: 'this instance has no room for another connection' });
+      throw new RpcError('unavailable', { message: 'this instance has the maximum number of connections: reconnect' });
     }
     handshakes++;
     let caller: Caller;

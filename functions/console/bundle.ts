@@ -19,8 +19,8 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 
 /**
- * Nothing but the page's own files, and no inline script or style at all. 'self' covers the WebSocket of the same
- * origin (CSP 3); another place of it must be named when the page is built. `frame-ancestors` counts in a header only.
+ * Allows only the page's own files, and no inline script or style. 'self' covers the WebSocket of the same origin (CSP
+ * 3); one of another origin must be passed to the build. `frame-ancestors` is effective in a header only.
  */
 export function contentPolicy(socketUrl?: string): string {
   const connect = socketUrl === undefined ? "'self'" : `'self' ${new URL(socketUrl).origin}`;

@@ -18,8 +18,8 @@ export function createConsoleHandler(endpoints: readonly string[]): HttpHandler 
       });
     }
     // A request for JSON at `/` returns the list of endpoints. So does every request if the bundler is not installed.
-    const wantsPage = path !== '/' || (req.headers.accept ?? '').includes('text/html');
-    if (req.method === 'GET' && (path === '/' || FILE.test(path)) && wantsPage) {
+    const isForPage = path !== '/' || (req.headers.accept ?? '').includes('text/html');
+    if (req.method === 'GET' && (path === '/' || FILE.test(path)) && isForPage) {
       made ??= make().catch((error: unknown) => {
         made = undefined;
         throw error;

@@ -1,4 +1,4 @@
-// What the sender and the headers of a request say about the delivery in its body.
+// The sender, the delivery id and the event name of a request, from its credential and its headers.
 import type { IncomingMessage } from 'node:http';
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import type { Delivery } from '../../shared/webhooks/interpret.ts';
@@ -26,8 +26,8 @@ export function fromSigner({ kind, fingerprint }: Signer, req: IncomingMessage):
 }
 
 /**
- * The JSON of the delivery. GitHub sends a form with the JSON in `payload`, unless its hook says `application/json`;
- * the signature is over the form.
+ * The JSON of the delivery. GitHub sends a form with the JSON in `payload`, unless its hook is configured for
+ * `application/json`; the signature is over the form.
  */
 export function contentOf(body: Uint8Array, { headers }: IncomingMessage): Uint8Array {
   if (headers['x-github-event'] === undefined) return body;

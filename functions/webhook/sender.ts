@@ -21,8 +21,8 @@ export interface Sender {
 }
 
 /**
- * A key is checked before the body is read. A valid signature of the body is sufficient, whatever key the request has;
- * if it is not valid, the key decides. The returned function throws CredentialError for an unknown sender.
+ * A key is checked before the body is read. A valid signature of the body is sufficient, also if the request has an
+ * invalid key; if it is not valid, the key decides. The returned function throws CredentialError for an unknown sender.
  */
 export function createSenderAuthentication(
   { config, wrongCredentials }: Pick<Services, 'config' | 'wrongCredentials'>,

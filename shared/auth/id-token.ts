@@ -28,7 +28,7 @@ export function createIdTokens(audience: string, service: string): (signal: Abor
     } catch (error) {
       opened = undefined;
       throw new RpcError('unavailable', {
-        message: `no identity for calls to the ${service} service`,
+        message: `no ID token for calls to the ${service} service: does this service have a service account?`,
         retryAfterMs: 1_000,
         cause: error,
       });

@@ -1,8 +1,8 @@
 // Verifies the invoker of a service by the OIDC token of the request, which must belong to one of the given service
 // accounts. If Cloud Run checks the invoker before it forwards a request, it replaces the signature of the verified
 // token, so that the service cannot use the token elsewhere. A token without a signature is accepted only if the
-// configuration states that this check is enabled. Otherwise anyone could write such a token, and a service that
-// everyone may invoke would accept it.
+// configuration states that this check is enabled. Otherwise any caller could write such a token, and a service that
+// allows all callers would accept it.
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';

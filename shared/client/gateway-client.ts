@@ -81,7 +81,8 @@ export class CodexGatewayClient<Table extends { readonly [Name in keyof Table]: 
       });
       const body = await readJson(response, signal);
       if (isHealth(body)) return body;
-      throw new GatewayError({ reason: 'bad_response', message: 'this is not the health of a gateway' });
+      const message = 'GET /health did not return the health of a gateway: check the URL';
+      throw new GatewayError({ reason: 'bad_response', message });
     } catch (error) {
       throw error instanceof GatewayError || signal.aborted ? error : unreachable(this.#endpoint.url, error);
     } finally {

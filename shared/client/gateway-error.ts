@@ -89,7 +89,7 @@ export function fromStatus(http: HttpFacts): GatewayError {
   const { status } = http;
   return new GatewayError({
     reason: BY_STATUS[status] ?? 'bad_response',
-    message: `the answer is not the gateway’s (HTTP ${status})`,
+    message: `the response does not come from a gateway (HTTP ${status}): check the URL`,
     status,
     retryable: [408, 429, 502, 503, 504].includes(status),
     requestId: requestIdOf(http),

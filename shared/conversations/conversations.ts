@@ -3,7 +3,7 @@
 import { type Clock, createSteadiness, type Ids } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import type { Engines } from '../engines/engine.ts';
-import { createModelHealth, type ModelHealth } from '../engines/model-health.ts';
+import { createModelHealth, type ModelHealth } from '../engines/models/model-health.ts';
 import type { Logger } from '../log.ts';
 import type { Ref, Snapshot, Store } from '../store/store.ts';
 import type { Span } from '../timings.ts';
@@ -89,8 +89,8 @@ export interface Conversations {
   snapshot(owner: string, sessionId: string, turnId: string | undefined): Promise<TurnSnapshot>;
   cancel(owner: string, sessionId: string): Promise<CancelOutcome>;
   /**
-   * False when there was nothing to delete. With `canForward`, throws RunsOnCompanion when the session has what
-   * only companions can end.
+   * False when there was nothing to delete. With `canForward`, throws RunsOnCompanion when the session has MCP servers
+   * or a terminal, which only companions can end.
    */
   delete(owner: string, sessionId: string, canForward?: boolean): Promise<boolean>;
   /** Records that the session has MCP servers or a terminal (companion-state.ts). */
@@ -204,10 +204,11 @@ export function createConversations(given: ConversationsDeps): Conversations {
     async snapshot(owner, sessionId, turnId) {
       const located = await locateTurn(deps, owner, sessionId, turnId);
       const local = running.find(located.turnId);
-      // A turn that another instance has ended runs here until this instance reads that.
+      // A turn that another instance has ended is in `running` until this instance has read its end.
       const isOurs = located.conversation.turn?.turn_id === located.turnId;
       if (local === undefined || !isOurs) {
-        // A client that polls gets the events as fresh as one that follows.
+        // The owner then writes the events every second, so that a client that polls receives them as early as one that
+        // follows.
         if (located.conversation.turn?.turn_id === located.turnId) {
           void markFollowed(deps, located.snapshot).catch(() => {});
         }

@@ -1,7 +1,7 @@
 // The dependencies that the files of this folder share.
 import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
-import type { ModelHealth } from '../engines/model-health.ts';
+import type { ModelHealth } from '../engines/models/model-health.ts';
 import type { Logger } from '../log.ts';
 import type { Store } from '../store/store.ts';
 import type { Tracer } from '../tracer.ts';

@@ -26,8 +26,8 @@ const WRITES_PER_COMMIT = 200;
 const CHUNKS_PER_STEP = 20;
 
 /**
- * Deletes a session; false when there is none. With `canForward`, throws RunsOnCompanion when it has what only
- * companions can end.
+ * Deletes a session; false when there is none. With `canForward`, throws RunsOnCompanion when it has MCP servers or a
+ * terminal, which only companions can end.
  */
 export async function deleteSession(
   deps: TurnDeps,

@@ -14,7 +14,7 @@ const SKEW = 0.5;
 const BEATS = 1.5;
 const OBSERVATIONS_MAX = 10_000;
 
-/** `doubtful`: check again when the lease has changed, or after `unknownMsMax`. */
+/** `unknown`: check again when the lease has changed, or after `unknownMsMax`. */
 export type OwnerState = 'alive' | 'expired' | 'unknown';
 
 export interface OwnerWatch {

@@ -51,8 +51,8 @@ export function storedBytes({ stored_bytes, recent }: ConversationDocument): num
 }
 
 /**
- * Growth that is not worth a write of the total: less than this part of the bytes in it, and less than UNCOUNTED_BYTES.
- * What leaves the total with the conversation is always what has entered it (`counted_bytes`).
+ * Growth is not added to the total while it is less than this part of the total, and less than UNCOUNTED_BYTES: it
+ * would cost a write. A deleted conversation subtracts exactly what it has added (`counted_bytes`).
  */
 const UNCOUNTED_PART = 1 / 8;
 const UNCOUNTED_BYTES = 64 << 10;

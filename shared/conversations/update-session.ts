@@ -1,4 +1,4 @@
-// conversation.update: changes what a session's document says about the session, beside a running turn.
+// conversation.update: changes the title, the metadata and the retention of a session, also while a turn runs.
 import type { Ref } from '../store/store.ts';
 import { transact } from '../store/transact.ts';
 import type { TurnDeps } from './deps.ts';

@@ -1,4 +1,4 @@
-// Decides after a failure which models may still answer the prompt: those that need not fail in the same way.
+// Decides after a failure which models may still answer the prompt: those to which its cause does not apply.
 import { providerOf } from '../config/model-id.ts';
 import type { RpcError } from '../errors.ts';
 

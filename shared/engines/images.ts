@@ -1,7 +1,7 @@
-// Which models take images.
+// Whether a model takes images, and the messages of a conversation for one that does not.
 import { type MessagePart, replaceImages } from '../message-parts.ts';
 import type { Message } from './engine.ts';
-import { modelFacts } from './model-facts.ts';
+import { modelFacts } from './models/model-facts.ts';
 
 /** False only for a model that is known to take none. */
 export async function takesImages(...[model, config, nowMs]: Parameters<typeof modelFacts>): Promise<boolean> {

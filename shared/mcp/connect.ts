@@ -2,13 +2,13 @@
 import { randomUUID } from 'node:crypto';
 import type { KeyWrapper } from '../auth/logins/envelope.ts';
 import { RpcError } from '../errors.ts';
-import type { McpConnection } from './client-session.ts';
-import { type Configuration, isEqual, sealConfiguration } from './configuration.ts';
-import type { ServerConfig } from './connector.ts';
-import type { Connected } from './documents.ts';
+import type { McpConnection } from './protocol/client-session.ts';
+import { type Configuration, isEqual, sealConfiguration } from './records/configuration.ts';
+import type { ServerConfig } from './protocol/connector.ts';
+import type { Connected } from './records/documents.ts';
 import { isOf } from './find-connected.ts';
 import type { Opener } from './opener.ts';
-import { type McpRecords, PER_KEY_MAX, taken, tooMany } from './records.ts';
+import { type McpRecords, PER_KEY_MAX, taken, tooMany } from './records/records.ts';
 import type { McpHandle } from './registry.ts';
 
 export interface ConnectRequest {
@@ -46,7 +46,7 @@ export function createConnect({ opener, records, wrapper }: ConnectDeps): Connec
       });
     }
     void records.renew(handle.owner, entry);
-    // A running process proves that the connection works. A server behind HTTP may have forgotten the session or have
+    // A running process proves that the connection works. A server behind HTTP may have ended the session or have
     // stopped.
     if (entry.transport === 'http') await registry.using(connection, () => connection.live.refresh(signal));
     return connection.live.connection;

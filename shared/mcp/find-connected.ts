@@ -1,6 +1,6 @@
 // Finds the connection of a key to which a handle refers.
 import { RpcError } from '../errors.ts';
-import type { Connected } from './documents.ts';
+import type { Connected } from './records/documents.ts';
 import type { McpHandle } from './registry.ts';
 
 /**

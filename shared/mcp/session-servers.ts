@@ -1,11 +1,11 @@
 // Opens the MCP servers of a session before a prompt runs.
 import { deadline, settledWithin } from '../async.ts';
 import { RpcError } from '../errors.ts';
-import type { Connected } from './documents.ts';
+import type { Connected } from './records/documents.ts';
 import type { Opener } from './opener.ts';
-import type { McpRecords } from './records.ts';
+import type { McpRecords } from './records/records.ts';
 import type { OpenConnection } from './registry.ts';
-import type { SessionServers } from './tools.ts';
+import type { SessionServers } from './tools/tools.ts';
 
 /** Deadline for opening all servers of a session. */
 const OPEN_MS = 20_000;

@@ -3,12 +3,12 @@
 import { randomUUID } from 'node:crypto';
 import type { KeyWrapper } from '../auth/logins/envelope.ts';
 import type { Clock } from '../clock.ts';
-import { type Configuration, openConfiguration, type SealedConfiguration } from './configuration.ts';
-import type { Connector } from './connector.ts';
-import type { Connected } from './documents.ts';
+import { type Configuration, openConfiguration, type SealedConfiguration } from './records/configuration.ts';
+import type { Connector } from './protocol/connector.ts';
+import type { Connected } from './records/documents.ts';
 import { notFound } from './find-connected.ts';
-import { openLiveConnection } from './live-connection.ts';
-import type { McpRecords } from './records.ts';
+import { openLiveConnection } from './protocol/live-connection.ts';
+import type { McpRecords } from './records/records.ts';
 import type { McpHandle, Opened } from './registry.ts';
 
 export interface NewConnection {

@@ -1,9 +1,9 @@
 // Synchronizes the open connections of this instance with the stored ones: a connection that any instance has removed
 // is closed; the end of a process is stored, so that it is started again only once.
 import type { Store } from '../store/store.ts';
-import type { Connected } from './documents.ts';
-import { createOwnerWatches } from './owner-watches.ts';
-import type { McpRecords } from './records.ts';
+import type { Connected } from './records/documents.ts';
+import { createOwnerWatches } from './records/owner-watches.ts';
+import type { McpRecords } from './records/records.ts';
 import { createRegistry, type OpenConnection, type Registry } from './registry.ts';
 
 export interface SynchronizedRegistry {

@@ -1,6 +1,6 @@
 // Checks every dependency of this instance at once, for `system.health` and `GET /health?verbose=1`.
 import { bounded } from '../async.ts';
-import type { PassedOver } from '../engines/model-health.ts';
+import type { PassedOver } from '../engines/models/model-health.ts';
 import { PATHS } from '../protocol.ts';
 import { sandboxUnavailable } from '../sandbox/commands.ts';
 import type { Services } from '../services.ts';

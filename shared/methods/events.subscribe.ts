@@ -21,7 +21,7 @@ const forms = new WeakMap<EventDocument, SharedParams>();
 export const eventsSubscribe = defineMethod({
   name: 'events.subscribe',
   summary:
-    'Sends webhook events as `event` notifications as they arrive, after those since a cursor (WebSocket and ' +
+    'Sends the webhook events since a cursor, then new ones as they arrive, as `event` notifications (WebSocket and ' +
     'SSE; at most 8 per key)',
   scope: 'webhook',
   cost: 'work',

@@ -64,7 +64,7 @@ export const interactiveStart = defineMethod({
     const { shell, cwd, env, cols, rows } = params;
     const handle = { owner: caller.keyId, sessionId };
     const unexpect = connection && expectWatch(connection, sessionId);
-    // Input may follow on the heels of this call: nothing is waited for before the terminal is known.
+    // The next message of the connection may be input for this terminal, so no await precedes the start.
     const [{ cols: width, rows: height, resumed, seq }] = await Promise.all([
       services.terminals.start(handle, {
         shell,

@@ -1,7 +1,7 @@
-// `models.list`: the models that the caller can use, with what is known of each. Makes no call to a provider.
+// `models.list`: the models that the caller can use, with the facts about each. Makes no call to a provider.
 import { z } from 'zod';
 import { providerOf } from '../config/model-id.ts';
-import { type ModelFacts, modelFacts, type Price, type Rates } from '../engines/model-facts.ts';
+import { type ModelFacts, modelFacts, type Price, type Rates } from '../engines/models/model-facts.ts';
 import { RpcError } from '../errors.ts';
 import { defineMethod } from './define-method.ts';
 import { SessionId } from './schemas/schemas.ts';
@@ -36,7 +36,7 @@ const Model = z.object({
 
 export const modelsList = defineMethod({
   name: 'models.list',
-  summary: 'Lists the models that the caller can use; what is not known of a model is absent',
+  summary: 'Lists the models that the caller can use, with limits, input and prices; unknown values are absent',
   scope: null,
   cost: 'read',
   params: z.strictObject({

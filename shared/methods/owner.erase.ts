@@ -10,8 +10,8 @@ const AGAIN_MS = 1_000;
 export const ownerErase = defineMethod({
   name: 'owner.erase',
   summary:
-    'Ends everything that runs for the caller, and erases all its sessions, turns, logins, connections, usage and ' +
-    'files; call it again until `done`. Of another owner: scope `admin`',
+    'Ends all turns and processes of the caller, and erases its sessions, turns, logins, connections, usage and files; ' +
+    'call it again until `done`; `owner` (another one) needs scope `admin`',
   scope: 'conversation',
   cost: 'work',
   runs: 'companion',
@@ -21,7 +21,7 @@ export const ownerErase = defineMethod({
   }),
   result: z.object({
     owner: z.string(),
-    done: z.boolean().describe('True: nothing is left but the record of the limits, which has no content'),
+    done: z.boolean().describe('True: only the record of the limits is left, which has no content'),
     sessions: z.int().describe('Sessions that this call has erased, or begun to erase'),
     documents: z.int().describe('Other documents that this call has erased'),
     retry_after_ms: z.int().optional().describe('Present if it is not done: call again after this time'),

@@ -10,8 +10,8 @@ const CURSOR_MAX = 1_024;
 export const ownerExport = defineMethod({
   name: 'owner.export',
   summary:
-    'Returns everything that the gateway keeps of the caller but secrets, as NDJSON pages of at most 1 MiB; of ' +
-    'another owner: scope `admin`',
+    'Returns all stored data of the caller except secrets, as NDJSON pages of at most 1 MiB; `owner` (another one) ' +
+    'needs scope `admin`',
   scope: 'conversation',
   cost: 'read',
   isBulky: true,

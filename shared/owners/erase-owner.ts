@@ -1,6 +1,6 @@
-// owner.erase: ends everything that runs for an owner, and erases every document of it but the record of its limits,
-// by which a key could otherwise erase its way past a limit. A call does a bounded part; all state is in the store, so
-// the next one goes on, on any instance and after a crash. It is done when a call finds nothing more.
+// owner.erase: ends everything that runs for an owner, and erases all its documents except the record of its limits:
+// otherwise an erasure would reset the limits of its key. A call does a bounded part; all state is in the store, so the
+// next one continues, on any instance and after a crash. It is done when a call finds nothing more.
 import { deadline } from '../async.ts';
 import { DailyUsages, dayOf, toDaily, usageRef } from '../conversations/records/daily-usage.ts';
 import { Conversations } from '../conversations/records/documents.ts';
@@ -16,7 +16,7 @@ const CALL_MS_MAX = 20_000;
 const STEP = 100;
 
 export interface OwnerErasure {
-  /** Nothing of the owner is left but the record of its limits. */
+  /** Only the record of its limits is left of the owner. */
   readonly isDone: boolean;
   /** What this call has marked and deleted; the documents of sessions are not counted. */
   readonly sessions: number;

@@ -1,6 +1,6 @@
 // owner.export: everything that the gateway keeps of an owner, as lines in an order that does not change while other
 // calls write: collection by collection, sessions by their creation, each with its messages. A cursor names the last
-// line of a page, so that what is written behind it is in a later page, and nothing is there twice.
+// line of a page, so that lines which are written after it are in a later page, and no line is in two pages.
 import { z } from 'zod';
 import { Conversations } from '../conversations/records/documents.ts';
 import { Limits, toLimitRef } from '../rate-limit/limit-document.ts';

@@ -6,7 +6,7 @@ import { DailyUsages } from '../conversations/records/daily-usage.ts';
 import { Conversations } from '../conversations/records/documents.ts';
 import { IdempotencyRecords, TurnEvents, Turns } from '../conversations/records/turn-documents.ts';
 import { StorageTotals } from '../conversations/storage.ts';
-import { McpConnections, McpOwners } from '../mcp/documents.ts';
+import { McpConnections, McpOwners } from '../mcp/records/documents.ts';
 import { SandboxErasures } from '../sandbox-records/erasures.ts';
 import type { DocumentType } from '../store/define-document.ts';
 import type { Query, Snapshot, Store } from '../store/store.ts';

@@ -104,7 +104,7 @@ export function createBlockKeeper({ hasBlocks, clock, timers, outage, run }: Kee
     const due = isRefillDue(held, upkeep.limits, { rate, leadMs: leadMs(upkeep) }, time);
     if (due.now || due.next) return true;
     const edgeMs = nextEdgeMs(upkeep.limits, time.nowMs);
-    // At a time of its own, so that the instances do not all commit at once.
+    // Each instance has its own moment before the edge, so that they do not all commit at once.
     const early = earlyMs(upkeep.limits, upkeep);
     return held.leftFrom(edgeMs) === 0 && edgeMs - time.nowMs <= early * (0.15 + 0.6 * upkeep.earlyPart);
   }

@@ -9,16 +9,18 @@ import { type LimitState, tightest } from './windows.ts';
 const LIMIT_MIN = 1_000;
 /** Calls a second of one owner on an instance above which its calls are counted in blocks. */
 const BUSY_RATE = 5;
-/** Commits lost to other instances in the last seconds that count as busy too. */
+/** Commits lost to other instances in the last seconds from which on an owner counts as busy, too. */
 const BUSY_LOST = 1.5;
-/** Older calls and lost commits fade over these times, milliseconds: blocks themselves prevent lost commits. */
+/**
+ * Older calls and lost commits decay over these times, milliseconds. Blocks prevent lost commits, so both are needed.
+ */
 const CALLS_MEMORY_MS = 2_000;
 const LOST_MEMORY_MS = 10_000;
 /** Part of the smallest limit that all unexpired blocks may hold together. */
 const HELD_PART = 0.02;
-/** Fewer calls are no block. */
+/** Calls of the smallest block. */
 const CALLS_MIN = 2;
-/** Life of a block: 100 ms for each instance, or so many commits, within these bounds. */
+/** Life of a block: 100 ms for each instance, or the time of this many commits, within these bounds. */
 const LIFE_PER_HOLDER_MS = 100;
 const LIFE_COMMITS = 8;
 const LIFE_MS_MIN = 1_000;
@@ -27,13 +29,13 @@ const LIFE_MS_MAX = 10_000;
 const FEW_HOLDERS = 20;
 const FEW_LIFE_MS_MAX = 2_000;
 /**
- * With more instances, an instance that commits may take several shares: the document bears fewer commits than all
- * instances together would need for their shares.
+ * With more instances, an instance that commits may take several shares, because the document cannot be written as
+ * often as one commit for each share requires.
  */
 const SHARES_MANY = 2;
 /** A block lives this much longer than its calls last, so that used-up blocks do not count as held. */
 const LIFE_PER_USE = 1.5;
-/** Upper bound of the random pause after a lost commit: for each instance that has waited longer, and at least. */
+/** Upper bound of the random pause after a lost commit: for each instance that has waited longer; and its minimum. */
 const PAUSE_PER_RANK_MS = 60;
 const PAUSE_MS_MIN = 50;
 /** The same for an instance that is not in the document, as a part of all instances. */
@@ -42,7 +44,7 @@ const RANK_PART_NEW = 0.2;
 const PAUSE_GROWTH = 1.3;
 const PAUSE_MS_MAX = 1_500;
 
-/** What one instance sees of an owner's calls; both counts fade. */
+/** The calls of an owner on one instance, and the commits that it lost; both counts decay. */
 export interface Demand {
   calls: number;
   lost: number;
@@ -50,7 +52,7 @@ export interface Demand {
   atMs: number;
 }
 
-/** Fades the counts to `atMs` and adds to them. */
+/** Lets the counts decay until `atMs`, then adds to them. */
 export function addDemand(demand: Demand, atMs: number, calls: number, lost = 0): void {
   demand.calls = faded(demand, demand.calls, CALLS_MEMORY_MS, atMs) + calls;
   demand.lost = faded(demand, demand.lost, LOST_MEMORY_MS, atMs) + lost;

@@ -88,7 +88,7 @@ export function createCountBatch(deps: CountBatchDeps): CountBatch {
       // The commit of the round before was lost to another instance.
       if (commits > 0) addDemand(entry.demand, computedAtMs, 0, 1);
       plan = planOf();
-      // Both lists at this moment: a block that ends while the transaction runs moves from one to the other.
+      // Read together, because a block that ends while the transaction runs moves from one list to the other.
       giveBacks = [...entry.held.toGiveBack];
       const left = entry.held.leftById();
       let state = plan ? updateHolder(found, { id: holderId, rate: plan.rate, left, giveBacks }, nowMs) : found;
@@ -108,7 +108,7 @@ export function createCountBatch(deps: CountBatchDeps): CountBatch {
         taken = took.taken;
         state = took.state;
       }
-      // Without a call, a block or a give-back, the time of this instance alone is no reason for a write.
+      // A transaction without a call, a block or a give-back would only renew `seen_ms`, which is not worth a write.
       const isWritten = state !== before || (giveBacks.length > 0 && before !== found);
       if (isWritten) commits++;
       return { writes: isWritten ? [toLimitWrite(entry.ref, pruneHolders(state, nowMs))] : [], result };

@@ -114,7 +114,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     try {
       batch = await decide(entry, batch, mustRead);
       while (batch.length > 0) {
-        // What is left in the blocks of this instance would admit these: once more, without blocks.
+        // These calls fit once this instance has given back its blocks, so they are decided again without blocks.
         entry.held.surrender();
         batch = await decide(entry, batch, false, false);
       }

@@ -65,8 +65,8 @@ export function toLimitWrite(ref: Ref, state: LimitState): Write {
 }
 
 /**
- * Writes of other instances that began before an erasure are recognised as such if the clocks differ by less. One that
- * began shortly after it may be taken for such a write, which loses nothing of the spend.
+ * Tolerated clock skew. A write of usage that began up to this long after an erasure, by the clock of its instance,
+ * counts as begun before it: its tokens are then added to those that outlive the erasure, so that no spend is lost.
  */
 const ERASED_SKEW_MS = 2_000;
 

@@ -1,6 +1,6 @@
-// How long a refusal is valid, and when its caller should return. No I/O and no clock. A give-back lowers the count of
-// a window, but the count without the calls in blocks only grows, whatever happens to a block. So a refusal that does
-// not depend on blocks is valid until its window ends, and any other one for a second.
+// How long a refusal is valid, and when its caller should retry. No I/O and no clock. A give-back lowers the count of a
+// window, but the count without the calls in blocks only grows, whatever happens to a block. So a refusal that does not
+// depend on blocks is valid until its window ends, and any other one for a second.
 import type { Limit } from '../config/limits.ts';
 import { withoutBlocks } from './blocks.ts';
 import type { Entry } from './entries.ts';
@@ -15,7 +15,7 @@ import { EMPTY_STATE, type LimitState, refuse } from './windows.ts';
 const RECHECK_MS = 60_000;
 /** The same for a revocation. Shorter, so that a withdrawn revocation takes effect within seconds. */
 const REVOKED_RECHECK_MS = 5_000;
-/** The same for a refusal that a give-back may end, and the time after which its caller should return. */
+/** The same for a refusal that a give-back may end, and the time after which its caller should retry. */
 const HELD_RECHECK_MS = 1_000;
 /**
  * A block that ended longer ago, or ends later, is not expected back: its instance has stopped or has a wrong clock.
@@ -30,7 +30,7 @@ export interface Refusal {
   readonly isLasting: boolean;
 }
 
-/** States without their blocks; the hot path of a refused owner computes each once. */
+/** States without their blocks, computed once per state, because the calls of a refused owner need them often. */
 const bare = new WeakMap<LimitState, LimitState>();
 
 /** The refusal of a call by a stored state, or undefined when it fits. */

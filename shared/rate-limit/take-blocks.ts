@@ -110,7 +110,10 @@ export function takeBlocks(
   return { state: after, taken: { blocks, holders } };
 }
 
-/** The windows of the block that the limits name and others: it is used only while all of them are current. */
+/**
+ * Of all windows in which the block was counted, those of limits that are no longer configured included: a block is
+ * used only while all of them are current.
+ */
 function startOf({ windows }: Block): number {
   return Math.max(...windows.map(({ start_ms }) => start_ms));
 }

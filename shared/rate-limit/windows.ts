@@ -20,7 +20,7 @@ export interface LimitState {
   readonly revoked: boolean;
   /** The instances that count calls of this key in blocks. Absent where none did. */
   readonly holders?: readonly Holder[];
-  /** What of the key's documents had to outlive their erasure. */
+  /** What is kept when all documents of the key are erased. */
   readonly erased?: Erased;
 }
 

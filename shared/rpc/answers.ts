@@ -86,9 +86,8 @@ export function createAnswers(
 export function tooLarge(bytes: number, bytesMax: number): RpcError {
   return new RpcError('payload_too_large', {
     message:
-      `Payload too large: the call was carried out and its effect stands, but its answer of ${bytes} bytes ` +
-      'does not fit into ' +
-      `the ${bytesMax} bytes of the whole answer; ask for less, or send the call by itself over HTTP`,
+      `Payload too large: the call has run and its effect is stored, but its response of ${bytes} bytes does not ` +
+      `fit into the ${bytesMax} bytes of the whole response; request less, or send the call alone over HTTP`,
     data: { limit_bytes: bytesMax, answer_bytes: bytes, carried_out: true },
   });
 }
@@ -97,7 +96,8 @@ export function tooLarge(bytes: number, bytesMax: number): RpcError {
 export function noRoom(): RpcError {
   return new RpcError('payload_too_large', {
     message:
-      'Payload too large: the answers before this one have used up the bytes of the batch, and the call was not run',
+      'Payload too large: the earlier responses have used up the bytes of the batch, and this call was not run; ' +
+      'send it again in another request',
     data: { carried_out: false },
   });
 }
@@ -109,8 +109,8 @@ export function noRoom(): RpcError {
 export function notKept(): RpcError {
   return new RpcError('payload_too_large', {
     message:
-      'Payload too large: the call was carried out and its effect stands, but the instance holds too many ' +
-      'answers to keep this one',
+      'Payload too large: the call has run and its effect is stored, but the instance has no memory left for its ' +
+      'response',
     data: { carried_out: true },
   });
 }

@@ -46,7 +46,7 @@ function toIssues(issue: Found, above: Path, declared: ReadonlyMap<unknown, read
   if (issue.code === 'unrecognized_keys') {
     const names = declared.get(issue.keys) ?? [];
     return issue.keys.slice(0, ISSUES_MAX).map((key) => {
-      if (!PARAM_NAME.test(key)) return toIssue(path, 'has a name that is not known');
+      if (!PARAM_NAME.test(key)) return toIssue(path, 'has an unknown name');
       const near = nearest(key, names);
       const hint = near === undefined ? '' : `, did you mean ${toText([...path, near])}?`;
       return toIssue([...path, key], `is not known${hint}`);
@@ -135,7 +135,7 @@ const FORMATS: Readonly<Record<string, string>> = {
   base64: 'base64',
   datetime: 'a time in ISO 8601, like 2025-01-13T10:30:00Z',
   email: 'an email address',
-  regex: 'in another form: see rpc.discover',
+  regex: 'in the form that rpc.discover describes',
   url: 'a URL',
   uuid: 'a UUID',
 };

@@ -1,5 +1,5 @@
-// What has to end in a sandbox that another process runs: the end of a session, or of an owner, which that process
-// could not be given. It is recorded, and repeated by any gateway process that reaches the sandbox.
+// Erasures of sessions and owners that the sandbox service has not received, because it could not be reached. Each is
+// stored, and repeated by any gateway process that reaches the service.
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { bounded, deadline } from '../async.ts';

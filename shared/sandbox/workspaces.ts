@@ -41,7 +41,7 @@ export interface Workspaces {
 }
 
 /**
- * Number of keys whose directories are remembered; the oldest key is forgotten first, and its directories are checked
+ * Number of keys whose directories are remembered; the oldest key is removed first, and its directories are checked
  * again.
  */
 const REMEMBERED_MAX = 1000;

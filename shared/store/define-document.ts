@@ -3,7 +3,7 @@
 // from it.
 //
 // Two versions of the gateway share a store during a deploy. So a read returns the stored object with all fields, also
-// those that this version does not know, and a write starts from the object that was read. A change that an older
+// those that a newer version has added, and a write starts from the object that was read. A change that an older
 // version cannot preserve in this way raises the format number; an instance that reads a newer number does not change
 // the document and answers 503.
 import { hash } from 'node:crypto';

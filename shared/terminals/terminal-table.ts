@@ -114,7 +114,9 @@ export function createTerminalTable({ keptMs, perKeyMax, totalMax }: TerminalTab
   };
 }
 
-/** The owner is part of the id: another owner's handle names an absent terminal, so no check can be forgotten. */
+/**
+ * The owner is part of the id: another owner's handle names an absent terminal, so no caller has to check the owner.
+ */
 function idOf({ owner, sessionId }: TerminalHandle): string {
   return JSON.stringify([owner, sessionId]);
 }

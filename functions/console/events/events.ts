@@ -26,7 +26,7 @@ export function EventsPage({ client }: { client: Client }): VNode {
       phase !== 'loading' &&
         failure === undefined &&
         events.length === 0 &&
-        h(Empty, { title: 'No events yet', text: 'Deliveries to /webhook appear here the moment they arrive.' }),
+        h(Empty, { title: 'No events yet', text: 'Events that are sent to /webhook appear here as they arrive.' }),
       el(
         'ul',
         { class: 'cards', 'aria-live': 'polite' },

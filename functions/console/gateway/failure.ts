@@ -17,7 +17,7 @@ export function stopped(): GatewayError {
 export function unexpected(cause?: unknown): GatewayError {
   return new GatewayError({
     reason: 'bad_response',
-    message: 'The answer is not one this console understands',
+    message: 'The response has a form that this console cannot read',
     cause,
   });
 }

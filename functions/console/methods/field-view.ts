@@ -15,7 +15,7 @@ export function FieldView(props: {
   return el(
     'div',
     { class: 'field' },
-    el('label', { for: id }, field.name, field.required && el('span', { title: 'needed' }, ' *')),
+    el('label', { for: id }, field.name, field.required && el('span', { title: 'required' }, ' *')),
     control(),
     el(
       'p',

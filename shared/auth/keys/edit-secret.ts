@@ -28,7 +28,7 @@ export type ListedKey =
 
 interface Document {
   readonly version: SecretVersion;
-  /** As it is stored, members that this version does not know included; undefined for a bare key. */
+  /** As it is stored, with members that this version does not define; undefined for a bare key. */
   readonly json: { readonly keys: readonly Readonly<Record<string, unknown>>[] } | undefined;
   readonly keys: readonly ApiKey[];
 }

@@ -8,7 +8,7 @@ import { type ConversationDocument, conversationRef, type Lease } from '../recor
 import { settleAbandoned } from '../turns/abandoned.ts';
 import { awaitConversation } from '../turns/await-document.ts';
 import { hasCompanionState } from './companion-state.ts';
-import { decide, isKnown } from './decide.ts';
+import { decide, isInSession } from './decide.ts';
 import type { AdmissionDeps, PromptRequest } from './prompt-request.ts';
 import { type DropReason, leaveQueue } from './queue.ts';
 import type { Step } from './step.ts';
@@ -49,9 +49,9 @@ export async function admitPrompt(deps: AdmissionDeps, given: PromptRequest): Pr
   const leave = async (reason: DropReason): Promise<void> => {
     if (queued) await leaveQueue(deps, ref, (entry) => entry.turn_id === turnId, reason);
   };
-  // A session that is marked as far as this instance knows: its tools are found without a decision before.
-  const [known] = deps.cache.get(ref) ?? [];
-  const conversation = known && deps.cache.read(known);
+  // If the cached session has the mark, the first decision already needs its tools.
+  const [cached] = deps.cache.get(ref) ?? [];
+  const conversation = cached && deps.cache.read(cached);
   if (!request.canForward && conversation && hasCompanionState(conversation, 'mcp')) await findTools();
   for (;;) {
     if (closing.aborted) {
@@ -116,7 +116,7 @@ export async function admitPrompt(deps: AdmissionDeps, given: PromptRequest): Pr
  */
 function waitForTurn({ store, turns, owners, closing }: AdmissionDeps, ref: Ref, turnId: string): Promise<void> {
   const isDone = (conversation: ConversationDocument | undefined): boolean => {
-    if (conversation === undefined || !isKnown(conversation, turnId)) return true;
+    if (conversation === undefined || !isInSession(conversation, turnId)) return true;
     if (conversation.turn === null) return conversation.queue[0]?.turn_id === turnId;
     return owners.ofLease(conversation.turn) === 'expired';
   };

@@ -106,7 +106,7 @@ function compute(deps: AdmissionDeps, attempt: Attempt, read: readonly Snapshot[
   const isGone = stored === undefined && Conversations.read(snapshot) !== undefined;
   if (isGone) return follow(() => ({ kind: 'erasing' }));
   const current = stored ?? newConversationOf(attempt);
-  if (queued && !isKnown(current, turnId)) return refuse(dropped);
+  if (queued && !isInSession(current, turnId)) return refuse(dropped);
   const beyond = checkAfterSeq(request, stored);
   if (beyond !== undefined) return refuse(() => beyond);
   if (hasCompanionState(current, 'mcp')) {
@@ -142,6 +142,6 @@ function dropped(): RpcError {
 }
 
 /** Whether this turn runs or waits in the session. */
-export function isKnown(conversation: ConversationDocument, turnId: string): boolean {
+export function isInSession(conversation: ConversationDocument, turnId: string): boolean {
   return conversation.turn?.turn_id === turnId || conversation.queue.some((entry) => entry.turn_id === turnId);
 }

@@ -66,7 +66,7 @@ export async function* copyMessages(
   const live = liveChunks(source);
   for (const [copied, index] of live.entries()) {
     const [chunk = { messages: [] }] = await chunks.read(source, [index]);
-    // Not after its texts: an erasure of the copy finds the texts by the messages.
+    // Written before its texts, because an erasure of an incomplete copy finds the texts by the messages.
     writes.push(Messages.write(messagesRef(copyId, copied), chunk));
     yield* copyTexts(chunk.messages);
   }

@@ -46,9 +46,9 @@ export interface Committed {
 }
 
 /**
- * Adds to the day and to the storage of a key in one commit, without a read if `known` is the stored state. What was
- * gathered before the key's documents were erased goes to the document of its limits, as the erasure has done with the
- * usage before: nothing of the key is stored anew, and no spend is forgotten.
+ * Adds to the day and to the storage of a key in one commit, without a read if `known` is the stored state. Usage from
+ * before an erasure of the key's documents is added to the document of its limits, where the erasure has put the
+ * earlier usage of the day: so no erased document is created again, and no spend is lost.
  */
 export async function addToDay(
   { store, clock }: { readonly store: Store; readonly clock: Clock },

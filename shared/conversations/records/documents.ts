@@ -141,10 +141,13 @@ export const Conversations = defineDocument({
     counted_bytes: z.number().exactOptional(),
     /** What only companions can use of the session (`CompanionState`); it may have ended. */
     companion: z.array(z.string()).exactOptional(),
-    /** Of the caller; the start of the first prompt; metadata as JSON text, and its labels (session-fields.ts). */
+    /** The caller's title. */
     title: z.string().exactOptional(),
+    /** The start of the first prompt. */
     default_title: z.string().exactOptional(),
+    /** JSON text. */
     metadata: z.string().exactOptional(),
+    /** Hashes of the metadata, for queries (session-fields.ts). */
     labels: z.array(z.string()).exactOptional(),
     /** Days after the last prompt or answer for which it is kept; absent: those of the deployment (retention.ts). */
     retention_days: z.number().exactOptional(),
@@ -192,7 +195,7 @@ export const Texts = defineDocument({
 
 /**
  * The document of a session of a key. The owner is part of the hashed id, so the session id of another key names
- * another, absent document: no check can be forgotten, and the two cases cannot be distinguished.
+ * another, absent document: no caller has to check the owner, and the two cases cannot be distinguished.
  */
 export function conversationRef(owner: string, sessionId: string): Ref {
   return Conversations.ref(hashId(owner, sessionId));

@@ -22,7 +22,7 @@ export function dropMessages(conversation: ConversationDocument, seq: number, tu
       message_count: seq,
       recent: recent.filter((message) => message.seq <= seq),
       chunks: seq + 1 < firstRecent ? sealChunks(chunks, seq + 1) : chunks,
-      // Those of older messages stay counted: only the place of the next trimming depends on it.
+      // The tokens of dropped messages in chunks stay counted: only the place of the next trimming depends on the sum.
       message_tokens: dropped.reduce((tokens, message) => tokens - tokensOf(message), conversation.message_tokens ?? 0),
       stored_bytes: dropped.reduce((bytes, message) => bytes - messageBytes(message), storedBytes(conversation)),
       branch: turnId,

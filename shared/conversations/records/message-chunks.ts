@@ -15,7 +15,7 @@ import { charsOf, INLINE_BYTES_MAX } from './texts.ts';
 
 /** The conversation document holds at most this many messages; beyond it the older half moves to a chunk. */
 const RECENT_MAX = 20;
-/** ... and at most this many bytes of them. */
+/** It holds at most this many bytes of messages. */
 const RECENT_BYTES_MAX = 192 << 10;
 /** A chunk of this size is sealed. Small, because the open chunk is written again whenever messages move to it. */
 const CHUNK_BYTES = 16 << 10;
@@ -75,7 +75,7 @@ export function createMessageChunks(store: Store): MessageChunks {
       return {
         conversation: compacted,
         writes: [Messages.write(messagesRef(conversation_id, index), chunk)],
-        // Not before: if another instance ends the turn instead, other messages may get these numbers.
+        // Cached after the commit only: if another instance ends the turn, other messages may get these numbers.
         committed: () => void cache.set(chunkKey(compacted, index), chunk),
       };
     },

@@ -1,5 +1,5 @@
 // The detail of a stored message: JSON text of its parts. A text part contains only its length, because the message has
-// the text. Older versions do not know the detail and read the text.
+// the text. Older versions ignore the detail and read the text.
 import { z } from 'zod';
 import { hasMoreThanText, type JsonValue, type MessagePart } from '../../message-parts.ts';
 
@@ -48,7 +48,7 @@ export function encodeDetail(text: string, parts: readonly MessagePart[]): strin
   return undefined;
 }
 
-/** The parts of a message. Those of a kind that this version does not know are left out. */
+/** The parts of a message. Kinds of parts that a newer version has added are left out. */
 export function decodeDetail(text: string, detail: string): readonly MessagePart[] {
   let from = 0;
   return StoredParts.parse(JSON.parse(detail)).flatMap((item): MessagePart[] => {

@@ -114,7 +114,9 @@ export function discardTurns({ turn, queue }: ConversationDocument): Write[] {
   return pending.flatMap(({ idempotency_id }) => (idempotency_id === null ? [] : [deleteKey(idempotency_id)]));
 }
 
-/** Whether the end is the response to its idempotency key: the same prompt must not run again, or would fail again. */
+/**
+ * Whether a repeated prompt with the idempotency key gets this end, because it must not run again or would fail again.
+ */
 export function isFinal({ status, failure }: TurnEnd): boolean {
   return status === 'completed' || status === 'cancelled' || failure?.retryable === false;
 }

@@ -10,7 +10,7 @@ import { charsOf, type TurnRecord } from './turn-record.ts';
 
 /** Events of a turn that another instance follows reach the store at most this late; Firestore's guideline. */
 const FOLLOWED_FLUSH_MS = 1_000;
-/** ... and those of other turns: at first, and once the turn is LONG_MS old. */
+/** The same for turns that no other instance follows: at first, and once the turn is LONG_MS old. */
 const FLUSH_MS_MIN = 2_000;
 const FLUSH_MS_MAX = 10_000;
 const LONG_MS = 60_000;

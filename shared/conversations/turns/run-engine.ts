@@ -4,7 +4,7 @@
 import { providerOf } from '../../config/model-id.ts';
 import type { Outcome } from '../../engines/engine.ts';
 import { failedPart, mayAnswer } from '../../engines/fall-back.ts';
-import type { ModelCall } from '../../engines/model-health.ts';
+import type { ModelCall } from '../../engines/models/model-health.ts';
 import { RpcError, toRpcError } from '../../errors.ts';
 import type { FailedModel, TurnEvent } from '../../turn-events.ts';
 import type { TurnDeps } from '../deps.ts';
@@ -60,7 +60,7 @@ async function tryModel(deps: TurnDeps, candidate: AdmittedTurn, given: Try): Pr
   const { model, turn_id } = candidate.lease;
   const [following, ...rest] = fallbacks;
   const hasFallback = following !== undefined;
-  // A failure of the store is not one of the model, so it is read before.
+  // Read before the call of the model begins, because a failure of the store is not counted as one of the model.
   const context = await history.context(candidate.conversation, candidate.budgetTokens, turn_id);
   const call = candidate.credential === undefined ? models.begin(model, { hasFallback }) : UNCOUNTED;
   if (call === undefined && hasFallback)
@@ -69,7 +69,7 @@ async function tryModel(deps: TurnDeps, candidate: AdmittedTurn, given: Try): Pr
   const gate = createGate(run, hasFallback ? { model, withinMs } : undefined);
   const { append, signal } = gate;
   const onBegun = (): void => {
-    // An event that arrives after the deadline: the next model is called.
+    // After the deadline the event is dropped, and the next model is called.
     if (signal.aborted) return;
     gate.open();
     call?.begun();

@@ -5,7 +5,7 @@ import type { Config } from '../../config/config.ts';
 import { contextTokens } from '../../engines/direct/context-tokens.ts';
 import type { Credential, Engines } from '../../engines/engine.ts';
 import { takesImages } from '../../engines/images.ts';
-import { resolveModels } from '../../engines/resolve-models.ts';
+import { resolveModels } from '../../engines/models/resolve-models.ts';
 import { fitToolset } from '../../engines/tools/fit-tools.ts';
 import { RpcError } from '../../errors.ts';
 import { boundTokens } from '../../estimate-tokens.ts';

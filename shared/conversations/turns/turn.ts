@@ -1,4 +1,4 @@
-// A turn at its three stages: admitted, running on this instance, ended.
+// A turn in its three states: admitted, running on this instance, ended.
 import type { Credential, Engine, Toolset } from '../../engines/engine.ts';
 import type { OutputSchema } from '../../output-schema.ts';
 import type { Ref } from '../../store/store.ts';

@@ -45,7 +45,7 @@ export function createUnwrapper(): Unwrapper {
   };
 }
 
-/** Where a beginning starts that is not complete yet; the length of the text if none does. */
+/** Index of an incomplete beginning of the object at the end of the text; the length of the text if there is none. */
 function partAt(text: string): number {
   const from = text.lastIndexOf('{');
   const isPart =

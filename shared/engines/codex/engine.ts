@@ -5,7 +5,7 @@ import type { CodexHost } from '../../codex-host/codex-host.ts';
 import { RpcError } from '../../errors.ts';
 import type { EngineEvent } from '../../turn-events.ts';
 import { NO_USAGE } from '../../usage.ts';
-import { ContextOverflow } from '../context-overflow.ts';
+import { ContextOverflow } from '../failures/context-overflow.ts';
 import type { Engine, EngineState, Outcome, RunOptions, TurnInput } from '../engine.ts';
 import { createSentTurn } from '../sent-turn.ts';
 import type { ProviderId } from './account.ts';

@@ -1,9 +1,9 @@
 // Converts Codex's report of a failed turn to an RpcError. The message contains the provider's message, if there is
 // one, as one bounded line without URLs, headers or keys.
 import { RpcError } from '../../errors.ts';
-import { ContextOverflow } from '../context-overflow.ts';
-import { isOverflow, limitOf } from '../overflow.ts';
-import { readProviderMessage } from '../provider-message.ts';
+import { ContextOverflow } from '../failures/context-overflow.ts';
+import { isOverflow, limitOf } from '../failures/overflow.ts';
+import { readProviderMessage } from '../failures/provider-message.ts';
 import type { TurnFailure } from './protocol.ts';
 import { LOST, NOT_A_STREAM, UNREACHABLE } from './relay.ts';
 

@@ -1,5 +1,5 @@
-// The tokens that stand for credentials inside Codex. Each thread has a random one; it is worth something only while a
-// turn of the thread runs, for that turn's account and model, and for a bounded number of requests.
+// The tokens that stand for credentials inside Codex. Each thread has a random one; it is valid only while a turn of
+// the thread runs, for that turn's account and model, and for a bounded number of requests.
 import { randomBytes } from 'node:crypto';
 import type { Usage } from '../../turn-events.ts';
 import { addUsage, NO_USAGE } from '../../usage.ts';
@@ -27,7 +27,7 @@ export interface RunningTurn {
 export interface BegunTurn {
   /** What the provider has counted for the turn so far. */
   readonly usage: Usage;
-  /** Ends the requests of the turn; its token is worth nothing from then on. */
+  /** Ends the requests of the turn; its token is invalid from then on. */
   end(): void;
 }
 

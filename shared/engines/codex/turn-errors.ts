@@ -1,6 +1,6 @@
 // The errors of a Codex turn that do not come from the provider.
 import { RpcError } from '../../errors.ts';
-import { clean } from '../provider-message.ts';
+import { clean } from '../failures/provider-message.ts';
 import type { ClosedCodex, CodexRefusal } from './client.ts';
 
 /** The prompt was sent, and it is unknown whether it was answered. */

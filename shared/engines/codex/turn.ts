@@ -23,7 +23,7 @@ import { answerTooLong, appServerEnded, emptyAnswer, turnInterrupted } from './t
 const INTERRUPT_MS = 3_000;
 const ANSWER_CHARS_MAX = 4 << 20;
 const NO_PROMPT: Message = { role: 'user', content: '' };
-/** For a model that Codex does not know. */
+/** For a model that is not in Codex's list. */
 const USUAL_EFFORT = 'medium';
 
 export async function* runTurn(

@@ -9,9 +9,9 @@ import type { ReasoningPart, TextPart, ToolCallPart } from '../../message-parts.
 import { createPairJoiner } from '../../text.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
 import { toUsageDetails } from '../../usage.ts';
-import { toTooLarge } from '../failures.ts';
-import { clean } from '../provider-message.ts';
-import { isJson } from './stream-repair.ts';
+import { toTooLarge } from '../failures/failures.ts';
+import { clean } from '../failures/provider-message.ts';
+import { isJson } from './repair/stream-repair.ts';
 
 /** The model's output in one call, in the form that the next call of the turn must repeat to the provider. */
 export type OutputPart = TextPart | ReasoningPart | ToolCallPart;

@@ -36,7 +36,7 @@ export function callOptions(
 ): CallOptions {
   const own = CALL_OPTIONS[wire];
   const name = OPTION_NAMES[wire];
-  // The SDK knows which models of OpenAI reason, but not which models of other servers.
+  // The SDK has a list of OpenAI's models that reason, but not of those of other servers.
   const isReasoning = settings?.reasoning !== undefined && settings.reasoning !== 'off';
   if (wire === 'google' && isReasoning) return THOUGHTS;
   if (name === undefined) return own;

@@ -1,11 +1,11 @@
 // The settings of a turn in the form of the AI SDK, and the warnings about those that a model does not support. The SDK
-// knows the rules of its providers' models; a setting that the provider itself refuses is left out of the next call.
+// contains the rules of its providers' models; a setting that the provider itself refuses is left out of the next call.
 import type { LanguageModelV4CallOptions, SharedV4Warning } from '@ai-sdk/provider';
 import type { RpcError } from '../../errors.ts';
 import type { OutputSchema } from '../../output-schema.ts';
 import { namesOf, type SettingName, type SettingWarning, type TurnSettings } from '../../turn-settings.ts';
 import type { TurnInput } from '../engine.ts';
-import { clean } from '../provider-message.ts';
+import { clean } from '../failures/provider-message.ts';
 
 type CallSettings = Pick<
   LanguageModelV4CallOptions,

@@ -1,6 +1,6 @@
 // The connections to one provider. An idle one is kept until the provider closes it, because a new one costs two or
-// three round trips before the first byte of a prompt; those of a process that was stopped meanwhile are closed,
-// because the network may have lost them. TLS sessions are resumed by node's agent.
+// three round trips before the first byte of a prompt; after a pause of the process all idle ones are closed, because
+// the network may have dropped them. TLS sessions are resumed by node's agent.
 import http from 'node:http';
 import https from 'node:https';
 import type { Duplex } from 'node:stream';

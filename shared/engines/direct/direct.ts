@@ -10,10 +10,10 @@ import type { Deadlines } from './call-guard.ts';
 import { createGuardedFetch } from './provider-fetch.ts';
 import { wireOf } from './provider-names.ts';
 import { createModels, type GoogleOptions } from './providers.ts';
-import { createAnthropicRepair } from './repair-anthropic.ts';
-import { createChatRepair } from './repair-chat.ts';
-import { createGoogleRepair } from './repair-google.ts';
-import { createOpenAiRepair } from './repair-openai.ts';
+import { createAnthropicRepair } from './repair/repair-anthropic.ts';
+import { createChatRepair } from './repair/repair-chat.ts';
+import { createGoogleRepair } from './repair/repair-google.ts';
+import { createOpenAiRepair } from './repair/repair-openai.ts';
 import { type EngineParts, runTurn } from './run-turn.ts';
 
 const REPAIRS = {

@@ -1,4 +1,4 @@
-// Asks a provider to cache what the next request repeats. OpenAI and Google cache beginnings of requests by themselves;
+// Requests that a provider caches what the next request repeats. OpenAI and Google cache beginnings by themselves;
 // OpenAI routes requests with the same key to the same cache; Anthropic caches up to marked blocks only.
 import type { LanguageModelV4Prompt } from '@ai-sdk/provider';
 import type { RpcError } from '../../errors.ts';
@@ -9,10 +9,10 @@ const MARK = { anthropic: { cacheControl: { type: 'ephemeral' } } };
 const REFUSED = /prompt_?cache_?key|cache_?control/i;
 
 export interface PromptCache {
-  /** The key of the cache, for OpenAI. Other servers with its wire may not know it. */
+  /** The key of the cache, for OpenAI. Other servers with its wire may refuse it. */
   readonly key: string | undefined;
   mark(prompt: LanguageModelV4Prompt): LanguageModelV4Prompt;
-  /** Asks no more if a server refuses it with this error; false if it refuses something else. */
+  /** Stops requesting the cache if the server refuses it with this error; false if it refuses something else. */
   leaveOut(error: RpcError): boolean;
 }
 

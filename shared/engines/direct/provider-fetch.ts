@@ -5,7 +5,7 @@ import type { IncomingMessage, ProxyEnv } from 'node:http';
 import { traceHeaders } from '../../trace.ts';
 import { type CallGuard, guardOf } from './call-guard.ts';
 import { createConnections } from './connections.ts';
-import { createStreamRepair, type EventRepair, type StreamRepair } from './stream-repair.ts';
+import { createStreamRepair, type EventRepair, type StreamRepair } from './repair/stream-repair.ts';
 
 export type Fetch = typeof globalThis.fetch;
 

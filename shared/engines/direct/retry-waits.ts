@@ -2,7 +2,7 @@
 // time that the provider requests. The waits that providers request are bounded per call and per turn.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { EngineEvent } from '../../turn-events.ts';
-import { type Failure, withRetryAfter } from '../failures.ts';
+import { type Failure, withRetryAfter } from '../failures/failures.ts';
 
 const CALLS_MAX = 3;
 const RETRY_AFTER_MAX_MS = 30_000;

@@ -5,9 +5,9 @@ import type { Clock } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
 import { type MessagePart, withoutMetadata } from '../../message-parts.ts';
 import type { EngineEvent } from '../../turn-events.ts';
-import { ContextOverflow } from '../context-overflow.ts';
+import { ContextOverflow } from '../failures/context-overflow.ts';
 import type { Outcome, RunOptions, TurnInput } from '../engine.ts';
-import { type Failure, toFailure, toTimeout, toTooLarge } from '../failures.ts';
+import { type Failure, toFailure, toTimeout, toTooLarge } from '../failures/failures.ts';
 import { createSentTurn } from '../sent-turn.ts';
 import { NO_TOOLS } from '../tools/earlier-tools.ts';
 import { runRounds } from '../tools/tool-rounds.ts';
@@ -56,7 +56,7 @@ export async function* runTurn(
   const size = { bytes: 0, bytesMax: answerBytesMax };
   const tools = createCallTools(turn);
   const toolset = turn.tools ?? (tools.current.tools === undefined ? undefined : NO_TOOLS);
-  // What a provider has signed for the account of a login is of no use to another account.
+  // A provider refuses signatures that it has made for another account.
   const keep = turn.credential === undefined ? record : (part: MessagePart) => record?.(withoutMetadata(part));
   const settings = createSettings(turn, labelOf(provider));
   const leftOut = new Set<string>();

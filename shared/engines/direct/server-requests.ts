@@ -1,9 +1,9 @@
-// Fits the requests of the SDK to servers with the wire of OpenAI that know less of it than OpenAI's own.
+// Fits the requests of the SDK to servers with the wire of OpenAI that support less of it than OpenAI's own.
 import type { RpcError } from '../../errors.ts';
 import type { Fetch } from './provider-fetch.ts';
-import { isJson, type Json } from './stream-repair.ts';
+import { isJson, type Json } from './repair/stream-repair.ts';
 
-/** Members of a chat request that some servers do not know, and answers lack little without. */
+/** Members of a chat request that some servers refuse, and without which an answer is nearly the same. */
 const EXTRAS = ['stream_options', 'reasoning_content'] as const;
 const REFUSED =
   /unsupported|not supported|not permitted|not allowed|unknown|unrecognized|unexpected|extra|additional|invalid/i;

@@ -5,7 +5,7 @@ import type { LinkKeeper } from '../link/link-keeper.ts';
 import { Nothing } from '../messages.ts';
 import { call, openLink } from './calls.ts';
 
-/** Rejects as said in failures.ts. */
+/** Rejects with the errors of failures.ts. */
 export async function eraseOver(keeper: LinkKeeper, { owner, sessionId, agoMs }: Erased, signal?: AbortSignal) {
   const link = await openLink(keeper, signal);
   const older = keeper.draining.filter(({ connected }) => connected);

@@ -97,7 +97,7 @@ export function createLinkServer(options: LinkServerOptions): LinkServer {
     };
     const version = commonVersion(protocol);
     if (version === undefined) {
-      return void deny('protocol', `the sandbox speaks versions ${PROTOCOL.min} to ${PROTOCOL.max} of the link`);
+      return void deny('protocol', `the sandbox supports versions ${PROTOCOL.min} to ${PROTOCOL.max} of the link`);
     }
     const secret = resume?.secret ?? randomBytes(32).toString('base64url');
     const end = resume === undefined ? open(secret) : find(resume);

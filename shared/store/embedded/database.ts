@@ -106,7 +106,7 @@ function prepareDatabase(database: DatabaseSync): void {
     PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES};`);
   const found = database.prepare('PRAGMA user_version').get()?.user_version;
   if (found !== SCHEMA_VERSION) {
-    if (found !== 0) throw new Error(`its schema version is ${String(found)}, this gateway knows ${SCHEMA_VERSION}`);
+    if (found !== 0) throw new Error(`its schema version is ${String(found)}, this version supports ${SCHEMA_VERSION}`);
     database.exec(`BEGIN IMMEDIATE; ${SCHEMA} COMMIT;`);
   }
   database.exec(`PRAGMA busy_timeout = ${BUSY_BLOCK_MS};`);

@@ -294,7 +294,7 @@ describe('a reader that is slow', () => {
     // Its calls are aborted when the close is decided.
     await expect.poll(() => flood.state.ended).toBe(true);
     client.socket.resume();
-    expect(await client.closed).toEqual({ code: 1013, reason: 'too much is unread' });
+    expect(await client.closed).toEqual({ code: 1013, reason: 'the client has left too many bytes unread' });
   });
 });
 

@@ -177,7 +177,7 @@ it('a reader with 1 MiB unread is closed with 1013 after 10 s, one with less is 
   for (let second = 0; second < 11; second++) await advance(1_000);
   slow.socket.resume();
   stuck.socket.resume();
-  expect(await stuck.closed).toEqual({ code: 1013, reason: 'too much is unread' });
+  expect(await stuck.closed).toEqual({ code: 1013, reason: 'the client has left too many bytes unread' });
   expect((await slow.call('test.send')).result).toEqual({});
 });
 

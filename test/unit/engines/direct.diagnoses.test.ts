@@ -1,7 +1,7 @@
 // What a caller reads of a failure of a provider: what happened, with the provider's message if there is one, once;
 // never an empty success.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { clean, readProviderMessage } from '../../../shared/engines/provider-message.ts';
+import { clean, readProviderMessage } from '../../../shared/engines/failures/provider-message.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
 import type { Script } from '../../support/fakes/model-provider-script.ts';
 import { CASES, createTestEngine, failTurn, KEY, runTurn } from '../../support/fixtures/engines.ts';

@@ -3,7 +3,7 @@
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Message, Toolset } from '../../../shared/engines/engine.ts';
-import { isOverflow, limitOf } from '../../../shared/engines/overflow.ts';
+import { isOverflow, limitOf } from '../../../shared/engines/failures/overflow.ts';
 import { estimateTextTokens } from '../../../shared/estimate-tokens.ts';
 import type { EngineEvent } from '../../../shared/turn-events.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';

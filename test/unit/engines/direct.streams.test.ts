@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { createStreamRepair } from '../../../shared/engines/direct/stream-repair.ts';
+import { createStreamRepair } from '../../../shared/engines/direct/repair/stream-repair.ts';
 import type { Toolset } from '../../../shared/engines/engine.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
 import { CASES, createTestEngine, runTurn } from '../../support/fixtures/engines.ts';

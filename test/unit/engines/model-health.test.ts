@@ -1,7 +1,7 @@
 // Which models are passed over: only those that fail again and again, only where there is a fallback, and one call at a
 // time finds out whether they have recovered.
 import { beforeEach, describe, expect, it } from 'vitest';
-import { type CallEnd, createModelHealth, type ModelHealth } from '../../../shared/engines/model-health.ts';
+import { type CallEnd, createModelHealth, type ModelHealth } from '../../../shared/engines/models/model-health.ts';
 import { createTestClock, type TestClock } from '../../support/fixtures/rate-limit.ts';
 
 const MODEL = 'anthropic/claude';

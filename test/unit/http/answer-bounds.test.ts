@@ -181,7 +181,7 @@ describe('a large answer', () => {
     expect(JSON.parse(String(small))).toMatchObject({ result: {} });
     const answer = JSON.parse(String(await request(JSON.stringify(call({ chars: MIB }, 2)))));
     expect(answer).toMatchObject({ id: 2, ...tooLarge });
-    expect(answer.error.message).toContain('its effect stands');
+    expect(answer.error.message).toContain('its effect is stored');
     const controls = JSON.parse(String(await request(JSON.stringify(call({ chars: MIB / 4, text: '\u0001' }, 3)))));
     expect(controls).toMatchObject({ id: 3, ...tooLarge });
     socket.close();

@@ -1,8 +1,8 @@
 // What a model reads of the answers of tools.
 import { expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
-import type { McpResult } from '../../../shared/mcp/result.ts';
-import { toToolset } from '../../../shared/mcp/tools.ts';
+import type { McpResult } from '../../../shared/mcp/tools/result.ts';
+import { toToolset } from '../../../shared/mcp/tools/tools.ts';
 
 const SERVER = {
   name: 's',

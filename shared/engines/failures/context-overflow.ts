@@ -1,6 +1,6 @@
 // The error of a turn that does not fit into its model's context. Engines handle it by trimming; the caller gets it
 // only when the prompt alone is too long, or when a part of the answer has been sent already.
-import { RpcError } from '../errors.ts';
+import { RpcError } from '../../errors.ts';
 
 export class ContextOverflow extends RpcError {
   /** The limit that the provider's message contains. */

@@ -1,6 +1,6 @@
 // Watches the list of a key's connections while one of them is open on this instance, so that this instance closes a
 // connection that another instance has removed.
-import type { Store } from '../store/store.ts';
+import type { Store } from '../../store/store.ts';
 import { ownerRef } from './connection-list.ts';
 import { McpOwners } from './documents.ts';
 

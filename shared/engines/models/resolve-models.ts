@@ -1,6 +1,6 @@
 // Chooses the engines of a prompt: that of its model, then those of its fallbacks.
-import { type Issue, RpcError } from '../errors.ts';
-import type { Credential, Engine, Engines } from './engine.ts';
+import { type Issue, RpcError } from '../../errors.ts';
+import type { Credential, Engine, Engines } from '../engine.ts';
 
 export interface NamedModels {
   readonly model: string | undefined;

@@ -1,16 +1,16 @@
 // Connects to a server by its configuration, over the streams of a process or over HTTP. Callers set commands and
 // public URLs; only the administrator sets internal addresses. What a process may read and reach is decided where it
 // starts (local-stdio-servers.ts).
-import type { Config } from '../config/config.ts';
-import { type Issue, RpcError } from '../errors.ts';
-import type { Logger } from '../log.ts';
-import type { SafeFetch } from '../net/safe-fetch.ts';
-import { auditCommand } from '../sandbox/audit.ts';
-import { checkEnvironment } from '../sandbox/environment.ts';
-import { createTokenBuckets } from '../token-buckets.ts';
+import type { Config } from '../../config/config.ts';
+import { type Issue, RpcError } from '../../errors.ts';
+import type { Logger } from '../../log.ts';
+import type { SafeFetch } from '../../net/safe-fetch.ts';
+import { auditCommand } from '../../sandbox/audit.ts';
+import { checkEnvironment } from '../../sandbox/environment.ts';
+import { createTokenBuckets } from '../../token-buckets.ts';
 import type { McpClient } from './client.ts';
-import type { McpHandle } from './registry.ts';
-import type { ServerProcess, StdioServer, StdioServers } from './stdio-servers.ts';
+import type { McpHandle } from '../registry.ts';
+import type { ServerProcess, StdioServer, StdioServers } from '../stdio-servers.ts';
 
 /** What a caller may configure. A name alone refers to a server that the administrator registered. */
 export type ServerConfig =
@@ -135,7 +135,7 @@ export function createConnector(deps: {
 }
 
 async function loadSafeFetch(policy: { readonly internalOrigins?: ReadonlySet<string> }): Promise<SafeFetch> {
-  const { createSafeFetch } = await import('../net/safe-fetch.ts');
+  const { createSafeFetch } = await import('../../net/safe-fetch.ts');
   return createSafeFetch({ ...policy, headersTimeoutMs: HEADERS_MS });
 }
 

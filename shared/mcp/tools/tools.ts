@@ -1,8 +1,8 @@
 // Converts the tools of a session's MCP servers for the model: names that providers accept, descriptions and results of
 // bounded size. The gateway never interprets the result of a tool.
-import { RpcError } from '../errors.ts';
-import type { OmittedTool } from '../turn-events.ts';
-import type { McpCall, McpConnection } from './client-session.ts';
+import { RpcError } from '../../errors.ts';
+import type { OmittedTool } from '../../turn-events.ts';
+import type { McpCall, McpConnection } from '../protocol/client-session.ts';
 import type { McpResult } from './result.ts';
 
 /** The toolset in the structure that engines/engine.ts defines. */

@@ -1,15 +1,15 @@
-// Counts the failures of models on this instance. A model that fails again and again is passed over for a while by
-// prompts that have a fallback, so that they do not wait for one more failure. The clock is monotonic.
-import type { Clock } from '../clock.ts';
+// Counts the failures of models on this instance. Prompts that have a fallback pass over a model that fails repeatedly,
+// for a limited time, so that they do not wait for another failure. The clock is monotonic.
+import type { Clock } from '../../clock.ts';
 
-/** So many failures in WINDOW_MS, without a success between them. */
+/** A model is passed over after this many failures within WINDOW_MS, without a success between them. */
 const FAILURES = 5;
 const WINDOW_MS = 30_000;
 const PASSED_OVER_MS = 30_000;
-/** The model that failed longest ago is forgotten above this number. */
+/** Above this number, the model that failed longest ago is removed. */
 const MODELS_MAX = 256;
 
-/** How a call ended. `unknown` says nothing about the model: the turn was cancelled, or its request was invalid. */
+/** How a call ended. `unknown`: not because of the model, as the turn was cancelled or its request was invalid. */
 export type CallEnd = 'completed' | 'failed' | 'unknown';
 
 /** One call of a model, with all its retries. */

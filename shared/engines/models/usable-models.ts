@@ -1,10 +1,10 @@
 // The models that a deployment names and can call: the defaults of its providers, the operator's models (variable
-// MODELS) and the offline ones. Other models of a provider can be called as well, but only the provider knows them.
-import type { Config } from '../config/config.ts';
-import { OFFLINE_MODELS } from '../config/model-id.ts';
-import { RpcError } from '../errors.ts';
-import { PROVIDER_NAMES, PROVIDERS } from './direct/provider-names.ts';
-import type { Credential, Engines } from './engine.ts';
+// MODELS) and the offline ones. Other models of a provider can be called as well, but are not listed.
+import type { Config } from '../../config/config.ts';
+import { OFFLINE_MODELS } from '../../config/model-id.ts';
+import { RpcError } from '../../errors.ts';
+import { PROVIDER_NAMES, PROVIDERS } from '../direct/provider-names.ts';
+import type { Credential, Engines } from '../engine.ts';
 
 export interface UsableDeps {
   readonly defaultModel: string;

@@ -1,9 +1,9 @@
 // The list of a key's MCP connections, in one document of the key that every call reads. Changes are transactions, so
 // that instances do not overwrite each other's changes.
-import type { Clock } from '../clock.ts';
-import { hashOwner } from '../store/define-document.ts';
-import type { Ref, Store, Write } from '../store/store.ts';
-import { transact } from '../store/transact.ts';
+import type { Clock } from '../../clock.ts';
+import { hashOwner } from '../../store/define-document.ts';
+import type { Ref, Store, Write } from '../../store/store.ts';
+import { transact } from '../../store/transact.ts';
 import { type Connected, McpConnections, McpOwners } from './documents.ts';
 
 export interface ConnectionList {

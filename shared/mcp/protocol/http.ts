@@ -3,10 +3,10 @@
 // that the SDK expects.
 
 import { StreamableHTTPClientTransport, type Transport } from '@modelcontextprotocol/client';
-import { settledWithin } from '../async.ts';
-import { RpcError } from '../errors.ts';
-import type { SafeFetch } from '../net/safe-fetch.ts';
-import { markNumbers, mayLoseDigits } from '../rpc/exact-json.ts';
+import { settledWithin } from '../../async.ts';
+import { RpcError } from '../../errors.ts';
+import type { SafeFetch } from '../../net/safe-fetch.ts';
+import { markNumbers, mayLoseDigits } from '../../rpc/exact-json.ts';
 import { createLineReader } from './lines.ts';
 import { FRAME_BYTES_MAX, isTooHeavy, TOO_HEAVY, TOO_LARGE } from './message-bounds.ts';
 

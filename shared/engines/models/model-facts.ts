@@ -1,7 +1,7 @@
-// What is known of a model: its limits, what it takes, and its price. The operator's facts (variable MODELS) come
-// first, then shipped data; what neither has is absent, never guessed.
-import { type Config, PROVIDER_URLS } from '../config/config.ts';
-import { OFFLINE_MODELS } from '../config/model-id.ts';
+// The facts about a model: its limits, the kinds of its input, and its price. The operator's facts (variable MODELS)
+// come first, then shipped data; what neither has is absent, never guessed.
+import { type Config, PROVIDER_URLS } from '../../config/config.ts';
+import { OFFLINE_MODELS } from '../../config/model-id.ts';
 import type { FactsSource } from './shipped-facts.ts';
 
 /** USD per million tokens. */

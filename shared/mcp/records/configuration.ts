@@ -1,8 +1,8 @@
 // The parameters of mcp.connect as they are stored: encrypted, because arguments, variables, URL and headers may
 // contain secrets.
-import { type KeyWrapper, open, seal } from '../auth/logins/envelope.ts';
-import { RpcError } from '../errors.ts';
-import type { ServerConfig } from './connector.ts';
+import { type KeyWrapper, open, seal } from '../../auth/logins/envelope.ts';
+import { RpcError } from '../../errors.ts';
+import type { ServerConfig } from '../protocol/connector.ts';
 import type { McpConnectionDocument } from './documents.ts';
 
 export interface Configuration {

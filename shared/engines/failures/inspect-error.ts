@@ -1,6 +1,6 @@
 // Reads the errors of the AI SDK. This is the only file that does; their bodies, headers and requests are never passed
 // on, except the provider's message without secrets.
-import { isJson, type Json, NotAStream } from './direct/stream-repair.ts';
+import { isJson, type Json, NotAStream } from '../direct/repair/stream-repair.ts';
 import { clean, readProviderMessage } from './provider-message.ts';
 
 /** The SDK's error for a stream of chat completions that ends without a reason for its end. */

@@ -1,19 +1,19 @@
 // An open connection to one MCP server. It reconnects once when an HTTP server has forgotten the session, and lists the
 // tools again when the server announces a change. Calls in flight on a replaced session finish there.
-import { orAbort } from '../async.ts';
-import type { Clock } from '../clock.ts';
-import { RpcError, toCancelled } from '../errors.ts';
+import { orAbort } from '../../async.ts';
+import type { Clock } from '../../clock.ts';
+import { RpcError, toCancelled } from '../../errors.ts';
 import { type ClientSession, type McpCall, type McpConnection, openClientSession } from './client-session.ts';
 import type { Plan } from './connector.ts';
 import { createRefresher } from './refresh.ts';
-import type { McpResult } from './result.ts';
+import type { McpResult } from '../tools/result.ts';
 import { SessionGone } from './session-gone.ts';
 
 export interface LiveConnection {
   /** The current state. It is a new object after the tools were listed again. */
   readonly connection: McpConnection;
   call(call: McpCall): Promise<McpResult>;
-  /** Lists the tools again; reconnects if the server has forgotten the session. */
+  /** Lists the tools again; reconnects if the server no longer has the session. */
   refresh(signal: AbortSignal): Promise<void>;
   /** Resolves when the announced changes have been listed. Never rejects. */
   ready(): Promise<void>;

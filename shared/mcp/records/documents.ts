@@ -1,8 +1,8 @@
 // The documents of stored MCP connections: one small document per key with the list of its connections, which every
 // call reads; and one document per connection with its configuration and the tools of the server.
 import { z } from 'zod';
-import { Envelope } from '../auth/logins/envelope.ts';
-import { type DocumentOf, defineDocument, hashOwner, type StoredAs } from '../store/define-document.ts';
+import { Envelope } from '../../auth/logins/envelope.ts';
+import { type DocumentOf, defineDocument, hashOwner, type StoredAs } from '../../store/define-document.ts';
 
 const Connected = z.object({
   /** Id of the connection. Connecting the same name again creates another id. */

@@ -2,14 +2,14 @@
 // `server/discover` first (since 2026-07-28, stateless) and falls back to `initialize` (until 2025-11-25).
 import { Client, isSpecType, type Transport } from '@modelcontextprotocol/client';
 import { z } from 'zod';
-import { orAbort } from '../async.ts';
-import { RpcError } from '../errors.ts';
-import { isUnsent } from '../net/fetch-failure.ts';
-import { VERSION } from '../version.ts';
-import { checkDepth, type FailureFacts, toCallError, toRequestError } from './failures.ts';
+import { orAbort } from '../../async.ts';
+import { RpcError } from '../../errors.ts';
+import { isUnsent } from '../../net/fetch-failure.ts';
+import { VERSION } from '../../version.ts';
+import { checkDepth, type FailureFacts, toCallError, toRequestError } from '../failures.ts';
 import { listenForChanges } from './listen-for-changes.ts';
-import { type McpTool, type Offer, selectTools } from './offer.ts';
-import { type McpResult, toExactResult } from './result.ts';
+import { type McpTool, type Offer, selectTools } from '../tools/offer.ts';
+import { type McpResult, toExactResult } from '../tools/result.ts';
 
 export interface McpClient {
   readonly server: { readonly name: string; readonly version: string };

@@ -1,16 +1,16 @@
 // Stores the MCP connections of keys, so that any instance can serve them. Bounds their number per key in a
 // transaction. Only the owner finds a connection. Configurations are encrypted.
-import type { Clock } from '../clock.ts';
-import { RpcError } from '../errors.ts';
-import type { Store } from '../store/store.ts';
-import type { McpConnection } from './client-session.ts';
+import type { Clock } from '../../clock.ts';
+import { RpcError } from '../../errors.ts';
+import type { Store } from '../../store/store.ts';
+import type { McpConnection } from '../protocol/client-session.ts';
 import type { SealedConfiguration } from './configuration.ts';
 import { createConnectionList } from './connection-list.ts';
 import { type Connected, type McpConnectionDocument, McpConnections } from './documents.ts';
-import { notFound } from './find-connected.ts';
-import { fitOffer } from './fit-offer.ts';
-import type { Offer } from './offer.ts';
-import type { McpHandle } from './registry.ts';
+import { notFound } from '../find-connected.ts';
+import { fitOffer } from '../tools/fit-offer.ts';
+import type { Offer } from '../tools/offer.ts';
+import type { McpHandle } from '../registry.ts';
 
 export const PER_KEY_MAX = 8;
 const STORE_TIMEOUT_MS = 5_000;
