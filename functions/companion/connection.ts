@@ -99,7 +99,8 @@ export class SocketConnection {
    */
   tick(nowMs: number): void {
     const { times } = this.#host;
-    if (this.#sendBuffer.isStuck(nowMs, times.stuckMs)) this.close(CLOSE.tryLater, 'the client has left too many bytes unread');
+    if (this.#sendBuffer.isStuck(nowMs, times.stuckMs))
+      this.close(CLOSE.tryLater, 'the client has left too many bytes unread');
     else if (this.#closeAtMs !== undefined && nowMs >= this.#closeAtMs) this.close(CLOSE.restart, 'reconnect');
     else if (nowMs - this.#openedMs >= times.ageMaxMs) this.announceClose('max_age', nowMs + times.announceCloseMs);
     if (nowMs - this.#pingedMs < times.pingMs) return;

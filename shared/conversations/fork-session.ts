@@ -40,7 +40,10 @@ export async function forkSession(
     const forked = await tryFork(deps, params, signal);
     if (forked !== undefined) return forked;
   }
-  throw new RpcError('unavailable', { message: 'other calls keep changing the session: send the call again', retryAfterMs: 1_000 });
+  throw new RpcError('unavailable', {
+    message: 'other calls keep changing the session: send the call again',
+    retryAfterMs: 1_000,
+  });
 }
 
 /** Undefined if the source or the new session was changed meanwhile. */

@@ -7,8 +7,8 @@ import { type CodexDeps, createLazyCodex } from './codex/lazy.ts';
 import { createDirectEngine, type DirectOptions } from './direct/direct.ts';
 import { isProviderName, PROVIDER_NAMES, PROVIDERS } from './direct/provider-names.ts';
 import type { Credential, Engines } from './engine.ts';
-import { createOfflineEngine } from './offline.ts';
 import { usableModels } from './models/usable-models.ts';
+import { createOfflineEngine } from './offline.ts';
 
 /** Per kind of login: the providers whose models it can use, and the default model of a prompt. */
 const LOGINS: Readonly<Record<Credential['provider'], { providers: readonly string[]; defaultModel: string }>> = {

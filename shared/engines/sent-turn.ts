@@ -1,7 +1,7 @@
 // The turn in the form in which it is sent to a model: after each context overflow it has fewer messages.
 import type { EngineEvent } from '../turn-events.ts';
-import type { ContextOverflow } from './failures/context-overflow.ts';
 import type { TurnInput } from './engine.ts';
+import type { ContextOverflow } from './failures/context-overflow.ts';
 import { toEvent, trimTurn } from './failures/overflow.ts';
 
 /** After this many overflows, only the prompt is sent. */

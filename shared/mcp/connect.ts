@@ -2,12 +2,12 @@
 import { randomUUID } from 'node:crypto';
 import type { KeyWrapper } from '../auth/logins/envelope.ts';
 import { RpcError } from '../errors.ts';
-import type { McpConnection } from './protocol/client-session.ts';
-import { type Configuration, isEqual, sealConfiguration } from './records/configuration.ts';
-import type { ServerConfig } from './protocol/connector.ts';
-import type { Connected } from './records/documents.ts';
 import { isOf } from './find-connected.ts';
 import type { Opener } from './opener.ts';
+import type { McpConnection } from './protocol/client-session.ts';
+import type { ServerConfig } from './protocol/connector.ts';
+import { type Configuration, isEqual, sealConfiguration } from './records/configuration.ts';
+import type { Connected } from './records/documents.ts';
 import { type McpRecords, PER_KEY_MAX, taken, tooMany } from './records/records.ts';
 import type { McpHandle } from './registry.ts';
 

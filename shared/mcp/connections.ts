@@ -8,16 +8,16 @@ import type { Clock } from '../clock.ts';
 import type { Config } from '../config/config.ts';
 import type { Logger } from '../log.ts';
 import type { Store } from '../store/store.ts';
-import type { McpCall, McpConnection } from './protocol/client-session.ts';
 import { type ConnectRequest, createConnect } from './connect.ts';
-import type { Connected } from './records/documents.ts';
 import { findConnected, isOf, notFound } from './find-connected.ts';
 import { createOpener } from './opener.ts';
+import type { McpCall, McpConnection } from './protocol/client-session.ts';
+import type { Connected } from './records/documents.ts';
 import { createMcpRecords } from './records/records.ts';
 import type { McpHandle } from './registry.ts';
-import type { McpResult } from './tools/result.ts';
 import { openSession } from './session-servers.ts';
 import type { StdioServers } from './stdio-servers.ts';
+import type { McpResult } from './tools/result.ts';
 import { type McpToolset, toToolset } from './tools/tools.ts';
 
 export interface McpDeps {

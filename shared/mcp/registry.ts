@@ -1,8 +1,8 @@
 // The open connections of this instance, by id. Bounds their number and the calls in flight on each, and closes idle
 // ones. The connections of a key are stored (records.ts).
 import { RpcError } from '../errors.ts';
-import type { Configuration } from './records/configuration.ts';
 import type { LiveConnection } from './protocol/live-connection.ts';
+import type { Configuration } from './records/configuration.ts';
 import { tooMany } from './records/records.ts';
 
 /** Identifies a connection of a key, in a session or in none. */

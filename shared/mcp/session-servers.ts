@@ -1,8 +1,8 @@
 // Opens the MCP servers of a session before a prompt runs.
 import { deadline, settledWithin } from '../async.ts';
 import { RpcError } from '../errors.ts';
-import type { Connected } from './records/documents.ts';
 import type { Opener } from './opener.ts';
+import type { Connected } from './records/documents.ts';
 import type { McpRecords } from './records/records.ts';
 import type { OpenConnection } from './registry.ts';
 import type { SessionServers } from './tools/tools.ts';

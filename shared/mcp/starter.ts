@@ -3,11 +3,11 @@
 import { randomUUID } from 'node:crypto';
 import type { KeyWrapper } from '../auth/logins/envelope.ts';
 import type { Clock } from '../clock.ts';
-import { type Configuration, openConfiguration, type SealedConfiguration } from './records/configuration.ts';
-import type { Connector } from './protocol/connector.ts';
-import type { Connected } from './records/documents.ts';
 import { notFound } from './find-connected.ts';
+import type { Connector } from './protocol/connector.ts';
 import { openLiveConnection } from './protocol/live-connection.ts';
+import { type Configuration, openConfiguration, type SealedConfiguration } from './records/configuration.ts';
+import type { Connected } from './records/documents.ts';
 import type { McpRecords } from './records/records.ts';
 import type { McpHandle, Opened } from './registry.ts';
 

@@ -68,5 +68,8 @@ export async function leaveQueue(
     cache.set(ref, snapshots[0]);
     if (result) return;
   }
-  throw new RpcError('unavailable', { message: 'other calls keep changing the queue of the session: send the call again', retryAfterMs: 1_000 });
+  throw new RpcError('unavailable', {
+    message: 'other calls keep changing the queue of the session: send the call again',
+    retryAfterMs: 1_000,
+  });
 }

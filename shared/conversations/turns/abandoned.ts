@@ -37,7 +37,10 @@ export async function settleAbandoned(
   for (let round = 0; round < ROUNDS_MAX; round++) {
     if (await trySettle(deps, ref, lease, options)) return;
   }
-  throw new RpcError('unavailable', { message: 'the previous turn of the session has not ended yet: send the call again', retryAfterMs: 1_000 });
+  throw new RpcError('unavailable', {
+    message: 'the previous turn of the session has not ended yet: send the call again',
+    retryAfterMs: 1_000,
+  });
 }
 
 /** False when the turn's record changed between the reads and the commit: its owner is alive and has written. */

@@ -1,10 +1,10 @@
 // Converts a failure of a provider to an error of the table, and decides whether the engine may repeat the call.
 // Messages contain the provider's message, but never its headers or the request.
 import { RpcError } from '../../errors.ts';
-import { ContextOverflow } from './context-overflow.ts';
 import { addressSettingOf, labelOf } from '../direct/provider-names.ts';
 import type { Json, NotAStream } from '../direct/repair/stream-repair.ts';
 import type { Credential } from '../engine.ts';
+import { ContextOverflow } from './context-overflow.ts';
 import { type InspectedError, inspectError } from './inspect-error.ts';
 import { isOverflow, limitOf } from './overflow.ts';
 import { clean } from './provider-message.ts';

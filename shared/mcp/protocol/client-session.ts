@@ -1,9 +1,9 @@
 // One session of the client with an MCP server: its tools, and the calls in flight on it. A reconnect replaces it.
 import { RpcError } from '../../errors.ts';
-import type { McpClient } from './client.ts';
-import type { Plan } from './connector.ts';
 import type { McpTool, Offer, OmittedTool } from '../tools/offer.ts';
 import type { McpResult } from '../tools/result.ts';
+import type { McpClient } from './client.ts';
+import type { Plan } from './connector.ts';
 
 export interface McpConnection {
   readonly name: string;

@@ -7,9 +7,9 @@ import { RpcError } from '../../errors.ts';
 import { isUnsent } from '../../net/fetch-failure.ts';
 import { VERSION } from '../../version.ts';
 import { checkDepth, type FailureFacts, toCallError, toRequestError } from '../failures.ts';
-import { listenForChanges } from './listen-for-changes.ts';
 import { type McpTool, type Offer, selectTools } from '../tools/offer.ts';
 import { type McpResult, toExactResult } from '../tools/result.ts';
+import { listenForChanges } from './listen-for-changes.ts';
 
 export interface McpClient {
   readonly server: { readonly name: string; readonly version: string };

@@ -1,8 +1,8 @@
 // Connects to an MCP server over HTTP.
 import { deadline } from '../../async.ts';
 import type { SafeFetch } from '../../net/safe-fetch.ts';
-import { CONNECT_MS, connect, type McpClient, PROBE_MS, throwIfAborted } from './client.ts';
 import { type FailureFacts, toMcpError } from '../failures.ts';
+import { CONNECT_MS, connect, type McpClient, PROBE_MS, throwIfAborted } from './client.ts';
 import { createHttpTransport } from './http.ts';
 
 export interface HttpOptions {

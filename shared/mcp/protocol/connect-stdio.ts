@@ -2,11 +2,11 @@
 // the older era of the protocol, or to start slowly.
 import { UnsupportedProtocolVersionError } from '@modelcontextprotocol/client';
 import { deadline } from '../../async.ts';
-import { type Attempt, CONNECT_MS, connect, type McpClient, PROBE_MS, throwIfAborted } from './client.ts';
 import { type FailureFacts, toMcpError } from '../failures.ts';
+import type { ServerProcess } from '../stdio-servers.ts';
+import { type Attempt, CONNECT_MS, connect, type McpClient, PROBE_MS, throwIfAborted } from './client.ts';
 import type { TimeShare } from './paced-lines.ts';
 import { createStdioTransport } from './stdio.ts';
-import type { ServerProcess } from '../stdio-servers.ts';
 
 export interface StdioOptions {
   readonly name: string;

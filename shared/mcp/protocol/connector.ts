@@ -8,9 +8,9 @@ import type { SafeFetch } from '../../net/safe-fetch.ts';
 import { auditCommand } from '../../sandbox/audit.ts';
 import { checkEnvironment } from '../../sandbox/environment.ts';
 import { createTokenBuckets } from '../../token-buckets.ts';
-import type { McpClient } from './client.ts';
 import type { McpHandle } from '../registry.ts';
 import type { ServerProcess, StdioServer, StdioServers } from '../stdio-servers.ts';
+import type { McpClient } from './client.ts';
 
 /** What a caller may configure. A name alone refers to a server that the administrator registered. */
 export type ServerConfig =

@@ -3,10 +3,10 @@
 import { orAbort } from '../../async.ts';
 import type { Clock } from '../../clock.ts';
 import { RpcError, toCancelled } from '../../errors.ts';
+import type { McpResult } from '../tools/result.ts';
 import { type ClientSession, type McpCall, type McpConnection, openClientSession } from './client-session.ts';
 import type { Plan } from './connector.ts';
 import { createRefresher } from './refresh.ts';
-import type { McpResult } from '../tools/result.ts';
 import { SessionGone } from './session-gone.ts';
 
 export interface LiveConnection {
