@@ -10,8 +10,8 @@ const AGAIN_MS = 1_000;
 export const ownerErase = defineMethod({
   name: 'owner.erase',
   summary:
-    'Ends all turns and processes of the caller, and erases its sessions, turns, logins, connections, usage and files; ' +
-    'call it again until `done`; `owner` (another one) needs scope `admin`',
+    'Ends all turns and processes of the caller, and erases its sessions, turns, logins, connections, usage and ' +
+    'files; call it again until `done`; `owner` (another one) needs scope `admin`',
   scope: 'conversation',
   cost: 'work',
   runs: 'companion',
