@@ -30,6 +30,11 @@ export function createSteadiness(clock: Clock, steadyMs: number): () => boolean 
   };
 }
 
+/** The UTC day of a time, `2026-11-13`. */
+export function utcDay(ms: number): string {
+  return new Date(ms).toISOString().slice(0, 10);
+}
+
 /** Generates unguessable ids: `next('turn')` -> `turn_` + 32 hex digits (122 random bits). */
 export interface Ids {
   next(prefix: string): string;

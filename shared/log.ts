@@ -2,8 +2,9 @@
 // lines of one iteration of the event loop are written together, because a write per call would cost more than the
 // call.
 import { writeSync } from 'node:fs';
-import type { Reason } from './errors.ts';
+import { codeOf, type Reason } from './errors.ts';
 import { escapeUnsafe, renderPretty } from './pretty-log.ts';
+import { shorten } from './text.ts';
 import { currentTrace } from './trace.ts';
 import { VERSION } from './version.ts';
 
@@ -76,7 +77,7 @@ export function errorFields(error: unknown): Fields {
   const chain: string[] = [];
   for (let cause: unknown = error; cause !== undefined && chain.length < 4; ) {
     const text = cause instanceof Error ? (cause.stack ?? `${cause.name}: ${cause.message}`) : String(cause);
-    chain.push(shortened(text, STACK_CHARS_MAX));
+    chain.push(shorten(text, STACK_CHARS_MAX));
     cause = cause instanceof Error ? cause.cause : undefined;
   }
   return { error: chain.join('\ncaused by: ') };
@@ -84,11 +85,7 @@ export function errorFields(error: unknown): Fields {
 
 /** The message of the error below `error`, with a bounded length. */
 export function causeOf({ cause }: Error): string | undefined {
-  return cause instanceof Error ? shortened(cause.message, CAUSE_CHARS_MAX) : undefined;
-}
-
-function shortened(text: string, charsMax: number): string {
-  return text.length > charsMax ? `${text.slice(0, charsMax).toWellFormed()}…` : text;
+  return cause instanceof Error ? shorten(cause.message, CAUSE_CHARS_MAX) : undefined;
 }
 
 /** Failures that the caller did not cause, and that the operator may have to investigate. */
@@ -161,7 +158,7 @@ function writeStdout(text: string): void {
     } catch (error) {
       // If the pipe is full (EAGAIN), the rest of the chunk is dropped so that the gateway does not block. A closed
       // pipe (EPIPE) has no reader.
-      if ((error as NodeJS.ErrnoException).code === 'EINTR') continue;
+      if (codeOf(error) === 'EINTR') continue;
       return;
     }
   }

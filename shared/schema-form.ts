@@ -1,4 +1,5 @@
 // The form of a JSON Schema: what each keyword must be. Unknown keywords are allowed, as the specification demands.
+import { isObject } from './json-object.ts';
 
 type Form =
   | ('types' | 'list' | 'strings' | 'schemas' | 'schema' | 'branches' | 'number' | 'factor' | 'bound' | 'count')
@@ -107,10 +108,6 @@ function firstProblem(
     if (problem !== undefined) return problem;
   }
   return undefined;
-}
-
-function isObject(value: unknown): value is object {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** Also to the root itself, `#`. */

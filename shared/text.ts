@@ -40,6 +40,11 @@ export function truncateText(text: string, unitsMax: number): string {
   return text.length <= unitsMax ? text : text.slice(0, pairBoundary(text, unitsMax));
 }
 
+/** The text, or its first `unitsMax` UTF-16 units with an ellipsis. */
+export function shorten(text: string, unitsMax: number): string {
+  return text.length > unitsMax ? `${text.slice(0, unitsMax).toWellFormed()}…` : text;
+}
+
 /** `end`, or `end - 1` if a surrogate pair would be split at `end`. */
 function pairBoundary(text: string, end: number): number {
   const last = text.charCodeAt(end - 1);

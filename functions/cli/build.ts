@@ -14,7 +14,7 @@ const ROOT = path.resolve(import.meta.dirname, '../..');
 
 /** Modules that are allowed in the package. */
 const ALLOWED =
-  /^(shared\/client\/|functions\/cli\/|shared\/(errors|protocol|text|turn-events|config\/environment)\.ts$)/;
+  /^(shared\/client\/|functions\/cli\/|shared\/(errors|json-object|protocol|text|turn-events|config\/environment)\.ts$)/;
 
 /** Builds into `outdir` (emptied first); returns esbuild's metafile. Throws if server code is bundled. */
 export async function buildClient(outdir = path.join(ROOT, 'dist/client')): Promise<Metafile> {
@@ -60,7 +60,7 @@ async function writeDeclarations(outdir: string): Promise<void> {
   const scratch = await mkdtemp(path.join(tmpdir(), 'gateway-client-'));
   try {
     await cp(path.join(ROOT, 'shared/client'), path.join(scratch, 'client'), { recursive: true });
-    for (const file of ['errors.ts', 'protocol.ts', 'turn-events.ts', 'turn-settings.ts']) {
+    for (const file of ['errors.ts', 'json-object.ts', 'protocol.ts', 'turn-events.ts', 'turn-settings.ts']) {
       await copyFile(path.join(ROOT, 'shared', file), path.join(scratch, file));
     }
     await writeFile(path.join(scratch, 'client/methods.ts'), methodTypes());

@@ -1,5 +1,6 @@
 // The notifications of a running turn (`conversation.event`). An event has exactly one member; names that a newer
 // gateway adds are ignored.
+import { isObject } from '../json-object.ts';
 import { NOTIFICATIONS } from '../protocol.ts';
 import type { EventBody } from '../turn-events.ts';
 
@@ -33,8 +34,4 @@ export function toTurnEvent({ method, params }: Notification): TurnEvent | undef
     return undefined;
   }
   return { session_id, conversation_id, turn_id, seq, event };
-}
-
-export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

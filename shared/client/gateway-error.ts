@@ -1,8 +1,10 @@
 // The error class of the client: the error that the gateway sent, or the reason why there was no response. Never
 // contains the key.
+
 import { ERRORS, type Reason } from '../errors.ts';
+import { isObject } from '../json-object.ts';
 import { HEADERS } from '../protocol.ts';
-import { isObject, type TurnEvent } from './events.ts';
+import type { TurnEvent } from './events.ts';
 
 /**
  * Reasons of the gateway's error table, and those of the client itself: no answer was received, in time or at all, or

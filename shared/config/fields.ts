@@ -1,6 +1,8 @@
 // Zod schemas for values of environment variables, shared by the gateway and the sandbox service.
+
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { codeOf } from '../errors.ts';
 import { isLoopback } from './loopback.ts';
 
 export const proxyUrl = z
@@ -58,7 +60,7 @@ export function inlineOrFile(value: string): string {
   try {
     return readFileSync(value.slice(1), 'utf8').trim();
   } catch (error) {
-    throw new Error(`the file cannot be read (${(error as NodeJS.ErrnoException).code})`);
+    throw new Error(`the file cannot be read (${codeOf(error)})`);
   }
 }
 

@@ -1,8 +1,10 @@
 // owner.erase: ends everything that runs for an owner, and erases all its documents except the record of its limits:
 // otherwise an erasure would reset the limits of its key. A call does a bounded part; all state is in the store, so the
 // next one continues, on any instance and after a crash. It is done when a call finds nothing more.
+
 import { deadline } from '../async.ts';
-import { DailyUsages, dayOf, toDaily, usageRef } from '../conversations/records/daily-usage.ts';
+import { utcDay } from '../clock.ts';
+import { DailyUsages, toDaily, usageRef } from '../conversations/records/daily-usage.ts';
 import { Conversations } from '../conversations/records/documents.ts';
 import { erasureWrite, toLimitRef } from '../rate-limit/limit-document.ts';
 import { SandboxErasures } from '../sandbox-records/erasures.ts';
@@ -49,7 +51,7 @@ export async function eraseOwner(services: Services, owner: string, given: Abort
  */
 async function recordErasure({ store, clock }: Services, owner: string): Promise<void> {
   const atMs = clock.now();
-  const day = dayOf(atMs);
+  const day = utcDay(atMs);
   const used = usageRef(owner, day);
   await transact(store, [toLimitRef(owner), used], ([limits, usage]) => {
     if (limits === undefined) throw new Error('a document was not read');

@@ -1,6 +1,8 @@
 // JSON-RPC 2.0 envelopes (https://www.jsonrpc.org/specification): turns a parsed value into calls. Does not look up
 // methods.
+
 import { RpcError } from '../errors.ts';
+import { isObject } from '../json-object.ts';
 
 export type Id = string | number | null;
 
@@ -45,10 +47,8 @@ export function isBad(call: Call | BadCall): call is BadCall {
 }
 
 function readCall(value: unknown, unsafeNumbers: readonly (readonly string[])[]): Call | BadCall {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    return { id: null, error: invalid('a request must be an object') };
-  }
-  const { jsonrpc, id, method, params } = value as Record<string, unknown>;
+  if (!isObject(value)) return { id: null, error: invalid('a request must be an object') };
+  const { jsonrpc, id, method, params } = value;
   if (id !== undefined && (!isId(id) || unsafeNumbers.some(([member]) => member === 'id'))) {
     return {
       id: null,

@@ -1,7 +1,9 @@
 // Converts a delivery to an event: name, time and service. Refuses bodies that are not JSON objects or do not name an
 // event. Does not store or send.
+
 import { createHash } from 'node:crypto';
 import { RpcError } from '../errors.ts';
+import { isObject } from '../json-object.ts';
 import { parseKeptJson } from '../rpc/parse.ts';
 import { EventTime } from './bus/cloud-event.ts';
 import type { GatewayEvent } from './event.ts';
@@ -73,10 +75,6 @@ export function eventId(delivery: Delivery): string {
 export function serviceOf(body: Readonly<Record<string, unknown>>): string | undefined {
   const service = isObject(body.data) ? body.data.service : undefined;
   return typeof service === 'string' && NAME.test(service) ? service.toWellFormed() : undefined;
-}
-
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** A valid RFC 3339 time unchanged; any other value becomes the time of arrival. */

@@ -1,8 +1,9 @@
 // The audit of counts: admissions against limits, deliveries against recorded and published events, resident memory
 // against the same process earlier. Reads the store for counters that the API does not return.
+
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isObject } from '../../shared/client/events.ts';
 import { parseLimits } from '../../shared/config/limits.ts';
+import { isObject } from '../../shared/json-object.ts';
 import { toLimitRef, toLimitState } from '../../shared/rate-limit/limit-document.ts';
 import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import type { AuditDeps } from './audit.ts';

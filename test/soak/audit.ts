@@ -1,7 +1,9 @@
 // The audit after the faults: compares what the clients received with what the gateway returns now, for each turn and
 // each session. Reads through the API alone.
+
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isObject, toTurnEvent } from '../../shared/client/events.ts';
+import { toTurnEvent } from '../../shared/client/events.ts';
+import { isObject } from '../../shared/json-object.ts';
 import { call } from './call.ts';
 import type { ConversationClient } from './conversation-client.ts';
 import type { Fleet } from './fleet.ts';

@@ -1,7 +1,9 @@
 // What the clients received, in memory: admissions, turns, answers, deliveries, sessions. Checks at once what needs no
 // later state; the audit checks the rest. Bounded: a run that exceeds ENTRIES_MAX fails.
+
 import { createHash } from 'node:crypto';
-import { isObject, type TurnEvent } from '../../shared/client/events.ts';
+import type { TurnEvent } from '../../shared/client/events.ts';
+import { isObject } from '../../shared/json-object.ts';
 import { isTerminal } from '../../shared/turn-events.ts';
 import type { Checks } from './guarantees.ts';
 import type { Prompt } from './prompts.ts';

@@ -1,7 +1,9 @@
 // A prompt or a resume streamed over Server-Sent Events or WebSocket: each event is recorded in the journal with the
 // number of the one before it on this connection. A client may disconnect, or read slowly.
+
 import { WebSocket } from 'ws';
-import { isObject, toTurnEvent } from '../../shared/client/events.ts';
+import { toTurnEvent } from '../../shared/client/events.ts';
+import { isObject } from '../../shared/json-object.ts';
 import { CALL_TIMEOUT_MS, type Client, type RpcResponse, recordAdmission, toRpcResponse } from './call.ts';
 import type { Instance } from './fleet.ts';
 import type { Json, Session } from './journal.ts';

@@ -72,22 +72,10 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
 
 /** The ground floor: any file may import these files and folders, and they import each other only. */
 const GROUND_FLOOR_FILES = [
-  ...['async', 'clock', 'errors', 'estimate-tokens', 'grpc-channel', 'grpc-client'],
-  ...['grpc-replacement', 'grpc-status'],
-  ...['heap-share', 'log', 'make-directory'],
-  ...[
-    'message-parts',
-    'otlp-tracer',
-    'output-schema',
-    'schema-form',
-    'pretty-log',
-    'protocol',
-    'slots',
-    'text',
-    'timings',
-  ],
-  ...['token-buckets', 'trace', 'tracer'],
-  ...['turn-events', 'turn-settings', 'usage', 'version'],
+  ...['async', 'clock', 'errors', 'estimate-tokens', 'grpc-channel', 'grpc-client', 'grpc-replacement'],
+  ...['grpc-status', 'heap-share', 'json-object', 'log', 'make-directory', 'message-parts', 'otlp-tracer'],
+  ...['output-schema', 'pretty-log', 'protocol', 'schema-form', 'slots', 'text', 'timings', 'token-buckets'],
+  ...['trace', 'tracer', 'turn-events', 'turn-settings', 'usage', 'version'],
 ];
 const GROUND_FLOOR = new RegExp(`^shared/((${GROUND_FLOOR_FILES.join('|')})\\.ts$|config/)`);
 

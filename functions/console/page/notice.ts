@@ -1,7 +1,8 @@
 // Shows failures and states with advice, and a countdown where the caller has to wait.
+
 import type { VNode } from 'preact';
-import { isObject } from '../../../shared/client/events.ts';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';
+import { isObject } from '../../../shared/json-object.ts';
 import type { Client } from '../gateway/client.ts';
 import { el, toSpan, useNow, useValue } from './view.ts';
 

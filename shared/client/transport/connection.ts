@@ -1,7 +1,8 @@
 // One open WebSocket: sends calls, receives responses and notifications. When it ends, every call in flight rejects
 // with the reason.
+import { isObject } from '../../json-object.ts';
 import { CLOSE } from '../../protocol.ts';
-import { isObject, type Notification } from '../events.ts';
+import type { Notification } from '../events.ts';
 import { networkError } from '../gateway-error.ts';
 import { type Call, toMessage, toResult } from './http.ts';
 

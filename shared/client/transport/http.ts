@@ -1,6 +1,7 @@
 // One JSON-RPC call over fetch: as JSON, or as a stream of Server-Sent Events. One attempt; the caller retries.
+import { isObject } from '../../json-object.ts';
 import { EVENT_STREAM_TYPE, HEADERS, PATHS } from '../../protocol.ts';
-import { isObject, type Notification } from '../events.ts';
+import type { Notification } from '../events.ts';
 import { fromStatus, fromWire, GatewayError, networkError, unreachable } from '../gateway-error.ts';
 import { readEvents, readText } from './read-body.ts';
 import { startWatch } from './timer.ts';

@@ -1,6 +1,6 @@
 // The ticket with which a WebSocket is opened where its request cannot carry the key.
+import { isObject } from '../../json-object.ts';
 import { METHODS } from '../../protocol.ts';
-import { isObject } from '../events.ts';
 import { callOnce, type Endpoint } from './http.ts';
 
 /** The subprotocols with a fresh ticket, which is valid for one WebSocket. */

@@ -1,7 +1,8 @@
 // Cancels the turn when the caller aborts. Otherwise the turn continues, because it does not depend on its reader.
+import { isObject } from '../../json-object.ts';
 import { METHODS } from '../../protocol.ts';
 import { isTerminal } from '../../turn-events.ts';
-import { isObject, type TurnEvent } from '../events.ts';
+import type { TurnEvent } from '../events.ts';
 import { sleep, startDeadline } from '../transport/timer.ts';
 import type { TurnStreamDeps } from './turn-stream.ts';
 

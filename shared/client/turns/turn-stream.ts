@@ -1,8 +1,9 @@
 // The stream of a turn: each event exactly once and in order, over several connections if needed, then the answer. A
 // lost connection ends neither the stream nor the turn.
+import { isObject } from '../../json-object.ts';
 import { METHODS } from '../../protocol.ts';
 import { isTerminal } from '../../turn-events.ts';
-import { isObject, type TurnEvent, toTurnEvent } from '../events.ts';
+import { type TurnEvent, toTurnEvent } from '../events.ts';
 import { fromTurnEnd, GatewayError } from '../gateway-error.ts';
 import type { Call, OpenStream } from '../transport/http.ts';
 import type { Timer } from '../transport/timer.ts';

@@ -1,6 +1,6 @@
 // The document with the tokens that a key has used on a UTC day, and the commit that adds to it.
 import { z } from 'zod';
-import type { Clock } from '../../clock.ts';
+import { type Clock, utcDay } from '../../clock.ts';
 import { erasureOf, erasureWrite, isBefore, toLimitRef } from '../../rate-limit/limit-document.ts';
 import { type DocumentOf, defineDocument, hashOwner } from '../../store/define-document.ts';
 import type { Ref, Snapshot, Store, Write } from '../../store/store.ts';
@@ -57,7 +57,7 @@ export async function addToDay(
   known: Committed,
 ): Promise<Committed> {
   const { usage, turns, bytes, sinceMs } = gathered;
-  const day = dayOf(clock.now());
+  const day = utcDay(clock.now());
   const ref = usageRef(owner, day);
   const { snapshots } = await transact(
     store,
@@ -98,8 +98,4 @@ export function toDaily(snapshot: Snapshot | undefined, owner: string, day: stri
 
 export function usageRef(owner: string, day: string): Ref {
   return DailyUsages.ref(`${hashOwner(owner)}-${day}`);
-}
-
-export function dayOf(nowMs: number): string {
-  return new Date(nowMs).toISOString().slice(0, 10);
 }

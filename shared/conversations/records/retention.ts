@@ -1,6 +1,6 @@
 // When a session expires: some days after its last prompt or answer, its own number of days or else the deployment's.
 // From that moment on it looks absent to every caller. The sweep (expire.ts) erases it within a day of that.
-import type { WallClock } from '../../clock.ts';
+import { utcDay, type WallClock } from '../../clock.ts';
 import type { ConversationDocument } from './documents.ts';
 
 const DAY_MS = 86_400_000;
@@ -33,15 +33,11 @@ export function createRetention(clock: WallClock, days: number | undefined): Ret
     stamp(conversation) {
       const { expires_on: before, ...others } = conversation;
       const expiryMs = expiryOf(conversation);
-      const expires_on = expiryMs === undefined ? undefined : dayOf(expiryMs);
+      const expires_on = expiryMs === undefined ? undefined : utcDay(expiryMs);
       if (expires_on === before) return conversation;
       return expires_on === undefined ? others : { ...others, expires_on };
     },
 
-    today: () => dayOf(clock.now()),
+    today: () => utcDay(clock.now()),
   };
-}
-
-function dayOf(ms: number): string {
-  return new Date(ms).toISOString().slice(0, 10);
 }

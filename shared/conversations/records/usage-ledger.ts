@@ -7,7 +7,7 @@
 // after its end). If an instance is killed, the tokens of its running turns are missing in the total of the day, but
 // not in turns and sessions.
 
-import type { Clock } from '../../clock.ts';
+import { type Clock, utcDay } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../log.ts';
 import { erasureOf, toLimitRef } from '../../rate-limit/limit-document.ts';
@@ -15,7 +15,7 @@ import type { Snapshot, Store } from '../../store/store.ts';
 import type { Usage } from '../../turn-events.ts';
 import { addUsage, NO_USAGE } from '../../usage.ts';
 import { toStorage } from '../storage.ts';
-import { addToDay, type DailyUsage, dayOf, toDaily, usageRef } from './daily-usage.ts';
+import { addToDay, type DailyUsage, toDaily, usageRef } from './daily-usage.ts';
 
 const DAY_MS = 86_400_000;
 const GATHER_MS = 100;
@@ -123,7 +123,7 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
     pending.timer ??= setTimeout(() => void start(owner, pending), ms).unref();
   };
   const today = async (owner: string): Promise<DailyUsage> => {
-    const day = dayOf(clock.now());
+    const day = utcDay(clock.now());
     const [snapshot, limits] = await store.get([usageRef(owner, day), toLimitRef(owner)]);
     const used = toDaily(snapshot, owner, day);
     const erased = erasureOf(limits);

@@ -1,7 +1,9 @@
 // The account of a turn at the provider: the key of the deployment, or the login of the caller. The secret is sent only
 // to the provider; Codex has a random token instead of it (running-turns.ts).
+
 import { createHash } from 'node:crypto';
 import { RpcError } from '../../errors.ts';
+import { memberOf } from '../../json-object.ts';
 import type { TurnInput } from '../engine.ts';
 
 /** `gateway`: the API for API keys. `chatgpt`: the backend for access tokens of ChatGPT. */
@@ -38,14 +40,10 @@ export function toAccount(turn: Pick<TurnInput, 'credential'>, apiKey: string | 
 function accountHeaders(token: string): { [name: string]: string } {
   try {
     const claims: unknown = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString('utf8'));
-    const auth = member(claims, 'https://api.openai.com/auth');
-    const account = member(auth, 'chatgpt_account_id');
+    const auth = memberOf(claims, 'https://api.openai.com/auth');
+    const account = memberOf(auth, 'chatgpt_account_id');
     return typeof account === 'string' && /^[\w-]{1,128}$/.test(account) ? { 'chatgpt-account-id': account } : {};
   } catch {
     return {};
   }
-}
-
-function member(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined;
 }

@@ -1,10 +1,12 @@
 // JSON-RPC over the stdio of one `codex app-server` (newline-delimited, without the `jsonrpc` member). It sends only
 // the methods of protocol.ts, answers the server's requests with fixed refusals, and passes each notification to the
 // listener of its thread.
+
 import type { ZodType } from 'zod';
 import { settledWithin } from '../../async.ts';
 import type { CodexSession } from '../../codex-host/codex-host.ts';
 import { RpcError } from '../../errors.ts';
+import { memberOf } from '../../json-object.ts';
 import { parseMarked } from '../../rpc/exact-json.ts';
 import { isRead, toNotification } from './notifications.ts';
 import { createPendingRequests } from './pending-requests.ts';
@@ -125,16 +127,16 @@ export function createCodexClient(child: Pick<CodexSession, 'stdin' | 'stdout' |
       end('codex sent a line that is not JSON');
       return;
     }
-    const method = member(message, 'method');
-    const id = member(message, 'id');
+    const method = memberOf(message, 'method');
+    const id = memberOf(message, 'id');
     if (typeof method !== 'string') {
-      requests.settle(id, { result: member(message, 'result'), error: member(message, 'error') });
+      requests.settle(id, { result: memberOf(message, 'result'), error: memberOf(message, 'error') });
     } else if (id !== undefined) {
-      if (method === 'item/tool/call') void callTool(id, member(message, 'params'));
+      if (method === 'item/tool/call') void callTool(id, memberOf(message, 'params'));
       else if (isAnswered(method)) write({ id, result: ANSWERS[method] });
       else write({ id, error: { code: -32601, message: 'not supported by this client' } });
     } else if (isRead(method)) {
-      notify(method, member(message, 'params'), line.length);
+      notify(method, memberOf(message, 'params'), line.length);
     }
   }
 
@@ -177,14 +179,14 @@ function read<M extends ClientMethod>(method: M, result: unknown): ClientResults
 }
 
 function toRefusal(method: string, error: unknown): CodexRefusal {
-  const code = member(error, 'code');
-  return new CodexRefusal(method, typeof code === 'number' ? code : 0, String(member(error, 'message')).slice(0, 500));
+  const code = memberOf(error, 'code');
+  return new CodexRefusal(
+    method,
+    typeof code === 'number' ? code : 0,
+    String(memberOf(error, 'message')).slice(0, 500),
+  );
 }
 
 function ended(): RpcError {
   return new RpcError('unavailable', { message: 'Codex has ended', retryAfterMs: 1_000 });
-}
-
-function member(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined;
 }

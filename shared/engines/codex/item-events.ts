@@ -1,5 +1,6 @@
 // The events of the commands, changes of files and MCP calls of a Codex turn.
 import { WORKSPACE } from '../../codex-host/codex-host.ts';
+import { shorten } from '../../text.ts';
 import type { EngineEvent } from '../../turn-events.ts';
 import type { Item } from './protocol.ts';
 
@@ -14,7 +15,7 @@ type ItemOf<T extends Item['type']> = Extract<Item, { readonly type: T }>;
 export function toBegin(item: Item): EngineEvent[] {
   const call_id = item.id;
   if (item.type === 'commandExecution') {
-    return [{ ExecCommandBegin: { call_id, command: [cut(item.command)], cwd: item.cwd } }];
+    return [{ ExecCommandBegin: { call_id, command: [shorten(item.command, NAME_CHARS_MAX)], cwd: item.cwd } }];
   }
   if (item.type === 'fileChange') return [{ PatchApplyBegin: { call_id, changes: toChanges(item) } }];
   if (item.type === 'mcpToolCall') return [{ McpToolCallBegin: { call_id, server: item.server, tool: item.tool } }];
@@ -39,11 +40,7 @@ export function toMcpCallEnd({ id, server, tool, status, error, durationMs }: It
 
 function toChanges(item: ItemOf<'fileChange'>): { path: string; change: string }[] {
   return item.changes.slice(0, CHANGES_MAX).map(({ path, kind }) => ({
-    path: cut(path.startsWith(`${WORKSPACE}/`) ? path.slice(WORKSPACE.length + 1) : path),
+    path: shorten(path.startsWith(`${WORKSPACE}/`) ? path.slice(WORKSPACE.length + 1) : path, NAME_CHARS_MAX),
     change: kind.type,
   }));
-}
-
-function cut(text: string): string {
-  return text.length > NAME_CHARS_MAX ? `${text.slice(0, NAME_CHARS_MAX).toWellFormed()}…` : text;
 }

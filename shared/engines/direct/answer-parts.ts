@@ -1,17 +1,18 @@
 // Collects the parts of one answer: its text, and its output in the form that the next call of the turn repeats.
+
 import type {
   LanguageModelV4StreamPart,
   LanguageModelV4Usage,
   SharedV4ProviderMetadata,
   SharedV4Warning,
 } from '@ai-sdk/provider';
+import { isObject } from '../../json-object.ts';
 import type { ReasoningPart, TextPart, ToolCallPart } from '../../message-parts.ts';
 import { createPairJoiner } from '../../text.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
 import { toUsageDetails } from '../../usage.ts';
 import { toTooLarge } from '../failures/failures.ts';
 import { clean } from '../failures/provider-message.ts';
-import { isJson } from './repair/stream-repair.ts';
 
 /** The model's output in one call, in the form that the next call of the turn must repeat to the provider. */
 export type OutputPart = TextPart | ReasoningPart | ToolCallPart;
@@ -182,7 +183,7 @@ function toCall(part: Extract<LanguageModelV4StreamPart, { type: 'tool-call' }>)
 /** Anthropic's explanation of a refusal, Gemini's message at the end. */
 function explanationOf(metadata: SharedV4ProviderMetadata | undefined): string {
   for (const { stopDetails, finishMessage } of Object.values(metadata ?? {})) {
-    const text = isJson(stopDetails) ? stopDetails.explanation : finishMessage;
+    const text = isObject(stopDetails) ? stopDetails.explanation : finishMessage;
     if (typeof text === 'string') return clean(text);
   }
   return '';

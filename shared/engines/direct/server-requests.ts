@@ -1,7 +1,8 @@
 // Fits the requests of the SDK to servers with the wire of OpenAI that support less of it than OpenAI's own.
+
 import type { RpcError } from '../../errors.ts';
+import { isObject, type JsonObject } from '../../json-object.ts';
 import type { Fetch } from './provider-fetch.ts';
-import { isJson, type Json } from './repair/stream-repair.ts';
 
 /** Members of a chat request that some servers refuse, and without which an answer is nearly the same. */
 const EXTRAS = ['stream_options', 'reasoning_content'] as const;
@@ -27,7 +28,7 @@ export function createChatExtras(): ChatExtras {
       const messages: readonly unknown[] = Array.isArray(body.messages) ? body.messages : [];
       return {
         ...without(body, refused),
-        messages: messages.map((one) => (isJson(one) ? without(one, refused) : one)),
+        messages: messages.map((one) => (isObject(one) ? without(one, refused) : one)),
       };
     },
     leaveOut({ data, message }, leftOut) {
@@ -52,13 +53,13 @@ export function withItemTypes(fetch: Fetch): Fetch {
 
 function completeItems(body: string): string {
   const request: unknown = JSON.parse(body);
-  if (!isJson(request) || !Array.isArray(request.input)) return body;
+  if (!isObject(request) || !Array.isArray(request.input)) return body;
   const input = request.input.map((item: unknown) =>
-    isJson(item) && typeof item.role === 'string' && item.type === undefined ? { type: 'message', ...item } : item,
+    isObject(item) && typeof item.role === 'string' && item.type === undefined ? { type: 'message', ...item } : item,
   );
   return JSON.stringify({ ...request, input });
 }
 
-function without(value: Json, names: ReadonlySet<string>): Record<string, unknown> {
+function without(value: JsonObject, names: ReadonlySet<string>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(value).filter(([name]) => !names.has(name)));
 }

@@ -1,8 +1,10 @@
 // Converts a failure of a provider to an error of the table, and decides whether the engine may repeat the call.
 // Messages contain the provider's message, but never its headers or the request.
+
 import { RpcError } from '../../errors.ts';
+import type { JsonObject } from '../../json-object.ts';
 import { addressSettingOf, labelOf } from '../direct/provider-names.ts';
-import type { Json, NotAStream } from '../direct/repair/stream-repair.ts';
+import type { NotAStream } from '../direct/repair/stream-repair.ts';
 import type { Credential } from '../engine.ts';
 import { ContextOverflow } from './context-overflow.ts';
 import { type InspectedError, inspectError } from './inspect-error.ts';
@@ -79,7 +81,7 @@ function classify(
   };
   const cause = new Error(`${label}, call ${attempt}: ${name}${status === undefined ? '' : ` ${status}`}`);
   const toMessage = (what: string): string => `${label} ${what}${providerMessage === '' ? '' : `: ${providerMessage}`}`;
-  const toError = (what: string, retryable: boolean, more: Json = {}): RpcError =>
+  const toError = (what: string, retryable: boolean, more: JsonObject = {}): RpcError =>
     new RpcError('upstream_error', { message: toMessage(what), data: { ...data, ...more }, retryable, cause });
   if (notStream?.sample === '')
     return { error: toError(`sent an empty answer (${status ?? 200})`, true), retry: false };
@@ -148,7 +150,7 @@ export function withRetryAfter(error: RpcError, retryAfterMs: number | undefined
 }
 
 /** `retry-after-ms`, or `retry-after` in seconds or as a date -> milliseconds. */
-function toRetryAfterMs(headers: Json, now: number): number | undefined {
+function toRetryAfterMs(headers: JsonObject, now: number): number | undefined {
   const ms = Number(headers['retry-after-ms'] ?? Number.NaN);
   if (Number.isFinite(ms) && ms >= 0) return ms;
   const text = headers['retry-after'];

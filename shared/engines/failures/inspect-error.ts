@@ -1,6 +1,7 @@
 // Reads the errors of the AI SDK. This is the only file that does; their bodies, headers and requests are never passed
 // on, except the provider's message without secrets.
-import { isJson, type Json, NotAStream } from '../direct/repair/stream-repair.ts';
+import { isObject, type JsonObject } from '../../json-object.ts';
+import { NotAStream } from '../direct/repair/stream-repair.ts';
 import { clean, readProviderMessage } from './provider-message.ts';
 
 /** The SDK's error for a stream of chat completions that ends without a reason for its end. */
@@ -10,7 +11,7 @@ const NO_END = 'AI_InvalidResponseDataError';
 export interface InspectedError {
   readonly name: string;
   readonly status: number | undefined;
-  readonly headers: Json;
+  readonly headers: JsonObject;
   /** The provider's message, truncated and without keys; '' if there is none. */
   readonly providerMessage: string;
   /** The provider's error codes, separated by spaces; '' if there is none. */
@@ -41,7 +42,7 @@ export function inspectError(thrown: unknown, secrets: readonly string[]): Inspe
   const status = typeof members.statusCode === 'number' ? members.statusCode : isEvent ? toStatus(members) : undefined;
   const notStream = causes.find((cause) => cause instanceof NotAStream);
   const body = notStream?.sample ?? (typeof members.responseBody === 'string' ? members.responseBody : undefined);
-  const isProviders = isEvent || name === 'AI_APICallError' || status !== undefined || isJson(members.data);
+  const isProviders = isEvent || name === 'AI_APICallError' || status !== undefined || isObject(members.data);
   const message = String(members.message ?? '');
   // The message of a parse error quotes the answer, so it is not used.
   const own = isProviders || /credentials|invalid_grant|reauth/i.test(message) ? message : '';
@@ -78,7 +79,7 @@ const STATUS_OF_NAME: readonly (readonly [name: RegExp, status: number])[] = [
 ];
 
 /** The status that an error event means: its code, or that of its names, or a failure of the server. */
-function toStatus({ code, type }: Json): number {
+function toStatus({ code, type }: JsonObject): number {
   const status = Number(code);
   if (Number.isInteger(status) && status >= 400 && status <= 599) return status;
   return STATUS_OF_NAME.find(([name]) => name.test(`${code} ${type}`))?.[1] ?? 500;
@@ -90,6 +91,6 @@ function causesOf(thrown: unknown): Error[] {
   return causes;
 }
 
-function toRecord(value: unknown): Json {
-  return isJson(value) ? value : {};
+function toRecord(value: unknown): JsonObject {
+  return isObject(value) ? value : {};
 }

@@ -1,6 +1,8 @@
 // The message of a provider's failure, read from JSON in the forms of providers and compatible servers, from a web page
 // or from plain text: one bounded line, without anything that looks like a key.
-import { isJson } from '../direct/repair/stream-repair.ts';
+
+import { isObject } from '../../json-object.ts';
+import { shorten } from '../../text.ts';
 
 const CHARS_MAX = 300;
 /** A shorter value is a word, such as the `x` of servers that ignore keys, and is part of other words. */
@@ -37,7 +39,7 @@ export function clean(text: string, secrets: readonly string[] = []): string {
     .replace(/[\s\p{Cc}]+/gu, ' ')
     .replace(SECRETS, '$1[redacted]')
     .trim();
-  return line.length > CHARS_MAX ? `${line.slice(0, CHARS_MAX).toWellFormed()}…` : line;
+  return shorten(line, CHARS_MAX);
 }
 
 /**
@@ -47,9 +49,9 @@ export function clean(text: string, secrets: readonly string[] = []): string {
 function findMessage(value: unknown): ProviderMessage {
   if (typeof value === 'string') return { text: value, code: '' };
   if (Array.isArray(value)) return value.length === 0 ? { text: '', code: '' } : findMessage(value[0]);
-  if (!isJson(value)) return { text: '', code: '' };
+  if (!isObject(value)) return { text: '', code: '' };
   const { error, response, errors, message, msg, detail, error_description: description } = value;
-  const inner = [error, isJson(response) ? response.error : undefined, errors, message, msg, detail, description];
+  const inner = [error, isObject(response) ? response.error : undefined, errors, message, msg, detail, description];
   const nested = inner.find((each) => each !== undefined && each !== null);
   const { text, code } = nested === undefined ? { text: '', code: '' } : findMessage(nested);
   const names = [value.code, value.type, value.status].filter((name) => typeof name === 'string');

@@ -1,5 +1,6 @@
 // Parses the arguments that a model wrote for a tool call, without rounding numbers. Invalid arguments are refused with
 // a message for the model.
+import { isObject } from '../../json-object.ts';
 import { digitsOf, isMarked, parseMarked, toExactText } from '../../rpc/exact-json.ts';
 import { findUnsafeNumbers, inspectJson } from '../../rpc/json-numbers.ts';
 
@@ -48,7 +49,7 @@ function findRounding(text: string): string | undefined {
 function parse(text: string): Arguments | undefined {
   try {
     const value = parseMarked(text);
-    if (!isRecord(value)) return undefined;
+    if (!isObject(value)) return undefined;
     return SURROGATE_ESCAPE.test(text) ? JSON.parse(JSON.stringify(value), toWellFormed) : { ...value };
   } catch {
     return undefined;
@@ -60,10 +61,6 @@ const SURROGATE_ESCAPE = /\\ud[89a-f]/i;
 
 function toWellFormed(_key: string, member: unknown): unknown {
   if (typeof member === 'string') return member.toWellFormed();
-  if (!isRecord(member) || Object.keys(member).every((name) => name.isWellFormed())) return member;
+  if (!isObject(member) || Object.keys(member).every((name) => name.isWellFormed())) return member;
   return Object.fromEntries(Object.entries(member).map(([name, value]) => [name.toWellFormed(), value]));
-}
-
-function isRecord(value: unknown): value is Arguments {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

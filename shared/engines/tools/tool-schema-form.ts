@@ -1,6 +1,8 @@
 // Merges composed JSON Schemas. `allOf` becomes one schema. Providers accept no alternatives (`anyOf`, `oneOf`) at the
 // root of a tool's parameters; there, alternatives become one set of properties, with a note that says which properties
 // belong together.
+import { isObject } from '../../json-object.ts';
+
 export type Schema = Readonly<Record<string, unknown>>;
 /** Returns the schema at a local reference; undefined if there is none. */
 export type Resolve = (pointer: string) => unknown;
@@ -28,12 +30,12 @@ const CONDITIONS = ['not', 'if', 'then', 'else', 'dependentRequired', 'dependent
 export function toForm(value: unknown, resolve: Resolve, steps = 0): Form | undefined {
   const empty: Form = { properties: new Map(), required: new Set(), additionalProperties: undefined, notes: [] };
   if (value === false || steps > STEPS_MAX) return undefined;
-  if (!isRecord(value)) return empty;
+  if (!isObject(value)) return empty;
   const node = dereference(value, resolve);
   const types: unknown = node.type;
   if (types !== undefined && ![types].flat().includes('object')) return undefined;
   const form: Form = { ...empty, additionalProperties: node.additionalProperties };
-  if (isRecord(node.properties))
+  if (isObject(node.properties))
     for (const [name, one] of Object.entries(node.properties)) form.properties.set(name, one);
   for (const name of toList(node.required)) if (typeof name === 'string') form.required.add(name);
   for (const part of toList(node.allOf)) {
@@ -98,17 +100,17 @@ export function combine(value: Schema, resolve: Resolve, steps = 0): Schema {
   const all = [...(typeof $ref === 'string' ? [{ $ref }] : []), ...parts];
   // Generators of schemas write a described reference as `allOf` with one reference.
   const [only] = all;
-  if (all.length === 1 && isRecord(only) && Object.keys(own).every((key) => key === 'description')) {
+  if (all.length === 1 && isObject(only) && Object.keys(own).every((key) => key === 'description')) {
     return steps < STEPS_MAX ? combine({ ...only, ...own }, resolve, steps + 1) : {};
   }
   const merged: Record<string, unknown> = { ...own };
   for (const part of all) {
-    if (!isRecord(part) || steps > STEPS_MAX) continue;
+    if (!isObject(part) || steps > STEPS_MAX) continue;
     const other = combine(dereference(part, resolve), resolve, steps + 1);
     for (const [key, member] of Object.entries(other)) {
       const mine = merged[key];
       if (mine === undefined) merged[key] = member;
-      else if (key === 'properties' && isRecord(mine) && isRecord(member)) {
+      else if (key === 'properties' && isObject(mine) && isObject(member)) {
         const names = new Set([...Object.keys(mine), ...Object.keys(member)]);
         merged[key] = Object.fromEntries([...names].map((name) => [name, both(mine[name], member[name])]));
       } else if (key === 'required') merged[key] = [...toList(mine), ...toList(member)];
@@ -124,7 +126,7 @@ function dereference(value: Schema, resolve: Resolve): Schema {
   for (let step = 0; typeof node.$ref === 'string'; step++) {
     const { $ref, ...beside } = node;
     const target = step < STEPS_MAX ? resolve(String($ref)) : undefined;
-    node = isRecord(target) ? { ...target, ...beside } : beside;
+    node = isObject(target) ? { ...target, ...beside } : beside;
   }
   return node;
 }
@@ -145,8 +147,4 @@ function isSame(one: unknown, other: unknown): boolean {
 
 function toList(value: unknown): readonly unknown[] {
   return Array.isArray(value) ? value : [];
-}
-
-export function isRecord(value: unknown): value is Schema {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

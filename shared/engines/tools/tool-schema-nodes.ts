@@ -1,5 +1,6 @@
 // Cleans the schemas within the schema of a tool: each keyword that contains schemas, and references.
-import { combine, isRecord, type Resolve, type Schema, UnusableSchema } from './tool-schema-form.ts';
+import { isObject } from '../../json-object.ts';
+import { combine, type Resolve, type Schema, UnusableSchema } from './tool-schema-form.ts';
 import { followReferences, resolvePointer } from './tool-schema-references.ts';
 import { type Dialect, isPattern, RARE, toScalars, toTypes, withLoneAnyOf, withTypes } from './tool-schema-values.ts';
 
@@ -44,7 +45,7 @@ export function createNodeCleaner({ root, dialect, resolve, toName }: NodeCleane
   /** `trail`: the references that lead to this node, to detect loops. */
   function clean(value: unknown, trail: readonly string[], depth: number): Cleaned {
     if (++nodes > NODES_MAX) throw new UnusableSchema('its schema is too large');
-    if (!isRecord(value) || depth > DEPTH_MAX) return {};
+    if (!isObject(value) || depth > DEPTH_MAX) return {};
     const node = combine(value, resolve);
     if (typeof node.$ref !== 'string') return cleanKeywords(node, trail, depth);
     const referred = refer(node.$ref, trail, depth);
@@ -66,8 +67,8 @@ export function createNodeCleaner({ root, dialect, resolve, toName }: NodeCleane
     const each = (list: unknown): Cleaned[] =>
       Array.isArray(list) ? list.filter((one) => one !== false).map((one) => clean(one, trail, depth + 1)) : [];
     const types = toTypes(node);
-    if (isRecord(node.properties) || Array.isArray(node.required)) {
-      const given = isRecord(node.properties) ? node.properties : {};
+    if (isObject(node.properties) || Array.isArray(node.required)) {
+      const given = isObject(node.properties) ? node.properties : {};
       Object.assign(out, cleanProperties(given, Array.isArray(node.required) ? node.required : [], trail, depth));
     }
     for (const key of ['additionalProperties', 'propertyNames', 'not']) {
@@ -75,13 +76,13 @@ export function createNodeCleaner({ root, dialect, resolve, toName }: NodeCleane
         out[key] = typeof node[key] === 'boolean' ? node[key] : clean(node[key], trail, depth + 1);
       }
     }
-    if (!isPlain && isRecord(node.patternProperties)) {
+    if (!isPlain && isObject(node.patternProperties)) {
       const kept = Object.entries(node.patternProperties).filter(([pattern]) => isPattern(pattern));
       out.patternProperties = Object.fromEntries(kept.map(([key, one]) => [key, clean(one, trail, depth + 1)]));
     }
     const tuple = each(Array.isArray(node.items) ? node.items : node.prefixItems);
     if (tuple.length > 0) out.prefixItems = tuple;
-    if (isRecord(node.items)) out.items = clean(node.items, trail, depth + 1);
+    if (isObject(node.items)) out.items = clean(node.items, trail, depth + 1);
     else if (types.includes('array')) out.items = {};
     for (const key of ['anyOf', 'oneOf']) {
       const alternatives = each(node[key]);

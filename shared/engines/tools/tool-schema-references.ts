@@ -1,5 +1,6 @@
 // Resolves the references within a schema: JSON pointers into its root.
-import { isRecord, type Schema } from './tool-schema-form.ts';
+import { isObject } from '../../json-object.ts';
+import type { Schema } from './tool-schema-form.ts';
 
 /** The JSON pointer at the end of a chain of references; undefined for a missing target or a loop. */
 export function followReferences(root: Schema, first: string): string | undefined {
@@ -7,7 +8,7 @@ export function followReferences(root: Schema, first: string): string | undefine
   for (let pointer = first; !seen.has(pointer); ) {
     seen.add(pointer);
     const target = resolvePointer(root, pointer);
-    if (!isRecord(target) || typeof target.$ref !== 'string') return pointer;
+    if (!isObject(target) || typeof target.$ref !== 'string') return pointer;
     pointer = target.$ref;
   }
   return undefined;

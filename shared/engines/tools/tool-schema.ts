@@ -1,8 +1,10 @@
 // The JSON Schema of a tool, cleaned for a provider: only keywords that every validator supports, with values of the
 // right form, so that no schema fails a whole request. Other keywords are removed, which only permits more: the tool's
 // server checks the arguments.
+
 import { createHash } from 'node:crypto';
-import { isRecord, type Resolve, type Schema, toForm, UnusableSchema } from './tool-schema-form.ts';
+import { isObject } from '../../json-object.ts';
+import { type Resolve, type Schema, toForm, UnusableSchema } from './tool-schema-form.ts';
 import { createNodeCleaner } from './tool-schema-nodes.ts';
 import { resolvePointer } from './tool-schema-references.ts';
 import type { Dialect } from './tool-schema-values.ts';
@@ -60,7 +62,7 @@ export function cleanSchema(root: Schema, dialect: Dialect): CleanSchema {
 /** Replaces the names in the arguments of a call by those of the tool's original schema. */
 export function restoreNames(value: unknown, names: ReadonlyMap<string, string>): unknown {
   if (Array.isArray(value)) return value.map((item) => restoreNames(item, names));
-  if (!isRecord(value)) return value;
+  if (!isObject(value)) return value;
   return Object.fromEntries(
     Object.entries(value).map(([name, member]) => [names.get(name) ?? name, restoreNames(member, names)]),
   );

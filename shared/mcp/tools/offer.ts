@@ -1,5 +1,6 @@
 // Selects the tools of a server that the caller allows, within bounds of number and size. An invalid tool is omitted
 // and reported, and does not affect the others.
+import { isObject } from '../../json-object.ts';
 import { hasMarks, isMarked } from '../../rpc/exact-json.ts';
 import { isDeep } from '../failures.ts';
 
@@ -39,9 +40,9 @@ export function selectTools(offered: readonly unknown[], allowed: ReadonlySet<st
       omitted.push({ tool: name.slice(0, OMITTED_NAME_CHARS_MAX).toWellFormed(), reason });
   };
   for (const item of offered) {
-    const name = isRecord(item) && typeof item.name === 'string' ? item.name : '';
+    const name = isObject(item) && typeof item.name === 'string' ? item.name : '';
     if (allowed !== undefined && !allowed.has(name)) continue;
-    const tool = isRecord(item) ? toTool(name, item) : 'it is not an object';
+    const tool = isObject(item) ? toTool(name, item) : 'it is not an object';
     if (typeof tool === 'string') {
       omit(name, tool);
       continue;
@@ -65,17 +66,17 @@ function toTool(name: string, item: Readonly<Record<string, unknown>>): McpTool 
   if (name.length > NAME_CHARS_MAX) return `its name is longer than ${NAME_CHARS_MAX} characters`;
   if (isDeep(item)) return 'its description is nested deeper than 64 levels';
   const { title, description, inputSchema = { type: 'object' }, outputSchema, annotations } = item;
-  if (!isRecord(inputSchema)) return 'its input schema is not an object';
+  if (!isObject(inputSchema)) return 'its input schema is not an object';
   const exact = withoutMarks(inputSchema);
   if (exact === undefined) return 'its input schema requires a number that would lose digits';
-  const exactOutput = isRecord(outputSchema) ? withoutMarks(outputSchema) : undefined;
+  const exactOutput = isObject(outputSchema) ? withoutMarks(outputSchema) : undefined;
   return {
     name,
     title: typeof title === 'string' ? title : undefined,
     description: typeof description === 'string' ? description : undefined,
     inputSchema: exact,
     outputSchema: exactOutput,
-    annotations: isRecord(annotations) && !hasMarks(annotations) ? annotations : undefined,
+    annotations: isObject(annotations) && !hasMarks(annotations) ? annotations : undefined,
   };
 }
 
@@ -91,16 +92,12 @@ function withoutMarks(schema: Readonly<Record<string, unknown>>): Readonly<Recor
       if (value.some(isMarked)) isUsable = false;
       return value.map(clean);
     }
-    if (!isRecord(value)) return value;
+    if (!isObject(value)) return value;
     if (isMarked(value.const)) isUsable = false;
     return Object.fromEntries(
       Object.entries(value).flatMap(([key, member]) => (isMarked(member) ? [] : [[key, clean(member)]])),
     );
   };
   const cleaned = clean(schema);
-  return isUsable && isRecord(cleaned) ? cleaned : undefined;
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  return isUsable && isObject(cleaned) ? cleaned : undefined;
 }

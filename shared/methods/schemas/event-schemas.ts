@@ -1,8 +1,9 @@
 // What the events.* methods share: a recorded event in wire names, ids of subscriptions.
+
 import { z } from 'zod';
+import { isObject } from '../../json-object.ts';
 import { hasMarks, parseMarked, toExactText } from '../../rpc/exact-json.ts';
 import type { EventDocument } from '../../webhooks/documents.ts';
-import { isObject } from '../../webhooks/interpret.ts';
 
 /** Prefix of the ids under which a connection keeps its subscriptions. */
 export const SUBSCRIPTION_PREFIX = 'sub';

@@ -1,10 +1,12 @@
 // Requests and notifications of a link in both directions: JSON-RPC 2.0 in control messages. Bounds the running and
 // pending requests, and the size of responses.
+
 import { isReason, RpcError, toRpcError } from '../../errors.ts';
+import { isObject, type JsonObject } from '../../json-object.ts';
 import { errorFields, type Logger } from '../../log.ts';
 import type { Channel } from './channel.ts';
 import { type Handlers, type Link, REQUESTS_MAX } from './link.ts';
-import { isCount, isObject, type JsonObject, LINK_METHODS, toControlText, Violation } from './wire.ts';
+import { isCount, LINK_METHODS, toControlText, Violation } from './wire.ts';
 
 interface Pending {
   resolve(result: unknown): void;

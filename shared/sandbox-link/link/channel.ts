@@ -1,22 +1,14 @@
 // Sends numbered messages over successive WebSockets, so that each message arrives once and in order until the link is
 // over. Messages are kept until the other side acknowledges them; a new WebSocket starts with those that it has not
 // received. Control messages are sent immediately. Data is sent only while the transport and the other side keep up.
+
 import type { WebSocket } from 'ws';
 import { RpcError } from '../../errors.ts';
+import { isObject, type JsonObject } from '../../json-object.ts';
 import { CLOSE } from '../../protocol.ts';
 import { KeptMessages, type Message } from './kept-messages.ts';
 import type { LinkTimes } from './link.ts';
-import {
-  chargeOf,
-  HEADER_BYTES,
-  isCount,
-  isObject,
-  type JsonObject,
-  LINK_METHODS,
-  parseJson,
-  Violation,
-  withSeq,
-} from './wire.ts';
+import { chargeOf, HEADER_BYTES, isCount, LINK_METHODS, parseJson, Violation, withSeq } from './wire.ts';
 
 /** Maximum unacknowledged data. It bounds the kept data, and the data that a control message has to wait for. */
 const WINDOW_BYTES = 1 << 20;

@@ -1,6 +1,8 @@
 // The streams of one side of a link. Decides which stream sends the next frame (streams take turns, frame by frame),
 // and when received bytes are credited. A stream that is not read can send no more than its credit.
+
 import { RpcError } from '../../errors.ts';
+import { isObject, type JsonObject } from '../../json-object.ts';
 import type { Channel } from './channel.ts';
 import { Credit } from './credit.ts';
 import { type LinkStream, STREAMS_MAX } from './link.ts';
@@ -9,8 +11,6 @@ import {
   chargeOf,
   HEADER_BYTES,
   isCount,
-  isObject,
-  type JsonObject,
   LINK_METHODS,
   PAYLOAD_BYTES_MAX,
   payloadWithin,

@@ -26,8 +26,6 @@ export const LINK_METHODS = {
 /** The other side has violated the protocol. The link ends with the message as reason. */
 export class Violation extends Error {}
 
-export type JsonObject = Readonly<Record<string, unknown>>;
-
 /** Returns the credit that a frame uses. */
 export function chargeOf(payloadBytes: number): number {
   return payloadBytes + FRAME_CHARGE_BYTES;
@@ -69,10 +67,6 @@ export function parseJson(bytes: Buffer): unknown {
   } catch {
     return undefined;
   }
-}
-
-export function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** Whether the value is a safe integer that is not negative. */

@@ -1,6 +1,7 @@
 // Anthropic's Messages stream, of its own API and of compatible servers. The provider may add kinds of events, blocks
 // and deltas at any time; only those that are part of an answer are passed on.
-import { type EventRepair, isJson, type Json, startsWith } from './stream-repair.ts';
+import { isObject, type JsonObject } from '../../../json-object.ts';
+import { type EventRepair, startsWith } from './stream-repair.ts';
 
 const BLOCKS: ReadonlySet<unknown> = new Set(['text', 'thinking', 'redacted_thinking', 'tool_use']);
 /** Type of a delta -> the member that contains its text. */
@@ -24,7 +25,7 @@ export function createAnthropicRepair(): EventRepair {
       case 'message_start':
         return [{ type, message: toMessage(event.message) }];
       case 'content_block_start': {
-        const block = isJson(event.content_block) ? event.content_block : {};
+        const block = isObject(event.content_block) ? event.content_block : {};
         if (!BLOCKS.has(block.type)) {
           left.add(index);
           return [];
@@ -33,7 +34,7 @@ export function createAnthropicRepair(): EventRepair {
         return [{ type, index, content_block: toBlock(block) }, ...firstDelta(index, block)];
       }
       case 'content_block_delta': {
-        if (left.has(index) || !isJson(event.delta)) return [];
+        if (left.has(index) || !isObject(event.delta)) return [];
         const piece = DELTAS.get(event.delta.type);
         if (piece === undefined || typeof event.delta[piece] !== 'string') return [];
         return event.index === undefined ? [{ ...event, index }] : undefined;
@@ -44,7 +45,7 @@ export function createAnthropicRepair(): EventRepair {
         return [toMessageDelta(event)];
       case 'error':
         return [
-          { type, error: { type: 'api_error', message: 'no reason given', ...(isJson(event.error) && event.error) } },
+          { type, error: { type: 'api_error', message: 'no reason given', ...(isObject(event.error) && event.error) } },
         ];
       case 'message_stop':
       case 'ping':
@@ -56,29 +57,29 @@ export function createAnthropicRepair(): EventRepair {
   return { isPlain, repair };
 }
 
-function toMessage(message: unknown): Json {
-  const { id, model, usage } = isJson(message) ? message : {};
+function toMessage(message: unknown): JsonObject {
+  const { id, model, usage } = isObject(message) ? message : {};
   return { id: toText(id), model: toText(model), role: 'assistant', usage: { input_tokens: 0, ...toUsage(usage) } };
 }
 
 /** Replaces null or missing members by empty ones; `input` and `id` are members of a tool call only. */
-function toBlock({ type, id, name, input, text, thinking, data, signature }: Json): Json {
+function toBlock({ type, id, name, input, text, thinking, data, signature }: JsonObject): JsonObject {
   return {
-    ...{ type, id, name, input: isJson(input) ? input : {} },
+    ...{ type, id, name, input: isObject(input) ? input : {} },
     ...{ text: toText(text) ?? '', thinking: toText(thinking) ?? '', data: toText(data) ?? '' },
     signature: toText(signature),
   };
 }
 
 /** Converts text in the start of a block to a delta, because the SDK ignores it there. */
-function firstDelta(index: unknown, { type, text }: Json): Json[] {
+function firstDelta(index: unknown, { type, text }: JsonObject): JsonObject[] {
   if (type !== 'text' || typeof text !== 'string' || text === '') return [];
   return [{ type: 'content_block_delta', index, delta: { type: 'text_delta', text } }];
 }
 
-function toMessageDelta({ type, delta, usage }: Json): Json {
-  const { stop_reason, stop_sequence, stop_details } = isJson(delta) ? delta : {};
-  const { explanation } = isJson(stop_details) ? stop_details : {};
+function toMessageDelta({ type, delta, usage }: JsonObject): JsonObject {
+  const { stop_reason, stop_sequence, stop_details } = isObject(delta) ? delta : {};
+  const { explanation } = isObject(stop_details) ? stop_details : {};
   return {
     type,
     delta: {
@@ -92,9 +93,9 @@ function toMessageDelta({ type, delta, usage }: Json): Json {
 
 const COUNTS = ['input_tokens', 'output_tokens', 'cache_creation_input_tokens', 'cache_read_input_tokens'];
 
-function toUsage(usage: unknown): Json {
-  const counted = isJson(usage) ? usage : {};
-  const { thinking_tokens } = isJson(counted.output_tokens_details) ? counted.output_tokens_details : {};
+function toUsage(usage: unknown): JsonObject {
+  const counted = isObject(usage) ? usage : {};
+  const { thinking_tokens } = isObject(counted.output_tokens_details) ? counted.output_tokens_details : {};
   return {
     ...Object.fromEntries(COUNTS.flatMap((name) => (typeof counted[name] === 'number' ? [[name, counted[name]]] : []))),
     ...(typeof thinking_tokens === 'number' && { output_tokens_details: { thinking_tokens } }),

@@ -1,7 +1,8 @@
 // The stream of chat completions as servers with OpenAI's wire write it (vLLM, llama.cpp, Ollama, LM Studio, Groq,
 // Together, Mistral, OpenRouter, Azure). The SDK refuses a chunk with a member of another type or without choices, so
 // every chunk is reduced to the members that the gateway uses.
-import { type EventRepair, isJson, type Json, NotAStream } from './stream-repair.ts';
+import { isObject, type JsonObject } from '../../../json-object.ts';
+import { type EventRepair, NotAStream } from './stream-repair.ts';
 
 /** Reasons for the end of an answer, in the words of servers -> those of OpenAI. */
 const REASONS: Readonly<Record<string, string>> = {
@@ -22,8 +23,8 @@ export function createChatRepair(): EventRepair {
       if (failure !== undefined) return [{ error: failure }];
       if (typeof event.type === 'string' && event.type.startsWith('response.'))
         throw new NotAStream('{}', 'a stream of the Responses API');
-      const choice = Array.isArray(choices) ? choices.find(isJson) : undefined;
-      const counted = [usage, isJson(groq) ? groq.usage : undefined, choice?.usage].find(isJson);
+      const choice = Array.isArray(choices) ? choices.find(isObject) : undefined;
+      const counted = [usage, isObject(groq) ? groq.usage : undefined, choice?.usage].find(isObject);
       const repaired = choice === undefined ? undefined : toChoice(choice);
       if (repaired === undefined && counted === undefined) return [];
       if (FAILED.has(String(repaired?.finish_reason)))
@@ -40,20 +41,20 @@ export function createChatRepair(): EventRepair {
     atEnd: () => (hasText && !hasEnd ? [{ choices: [{ delta: {}, finish_reason: 'stop' }] }] : []),
   };
 
-  function toChoice({ delta, message, finish_reason: reason }: Json): Json {
+  function toChoice({ delta, message, finish_reason: reason }: JsonObject): JsonObject {
     const end = typeof reason === 'string' && reason !== '' ? reason.toLowerCase() : undefined;
     if (end !== undefined) hasEnd = true;
     // A message that follows deltas repeats their text.
-    const given = isJson(delta) ? delta : isJson(message) && !hasText ? message : {};
+    const given = isObject(delta) ? delta : isObject(message) && !hasText ? message : {};
     if (given.content !== undefined && given.content !== null && given.content !== '') hasText = true;
     return { delta: toDelta(given), ...(end !== undefined && { finish_reason: REASONS[end] ?? end }) };
   }
 }
 
-function toDelta(delta: Json): Json {
+function toDelta(delta: JsonObject): JsonObject {
   const { content, tool_calls: calls } = delta;
-  const parts = Array.isArray(content) ? content.filter((part) => isJson(part) && typeof part.type === 'string') : [];
-  const toolCalls = Array.isArray(calls) ? calls.filter(isJson).flatMap(toToolCall) : [];
+  const parts = Array.isArray(content) ? content.filter((part) => isObject(part) && typeof part.type === 'string') : [];
+  const toolCalls = Array.isArray(calls) ? calls.filter(isObject).flatMap(toToolCall) : [];
   return {
     ...texts(delta, ['content', 'refusal', 'reasoning_content', 'reasoning']),
     ...(parts.length > 0 && { content: parts }),
@@ -61,10 +62,10 @@ function toDelta(delta: Json): Json {
   };
 }
 
-function toToolCall(call: Json): Json[] {
-  if (!isJson(call.function)) return [];
+function toToolCall(call: JsonObject): JsonObject[] {
+  if (!isObject(call.function)) return [];
   const { arguments: args } = call.function;
-  const text = isJson(args) ? JSON.stringify(args) : args;
+  const text = isObject(args) ? JSON.stringify(args) : args;
   const { extra_content: extra } = call;
   return [
     {
@@ -72,27 +73,27 @@ function toToolCall(call: Json): Json[] {
       ...(typeof call.index === 'number' && { index: call.index }),
       function: { ...texts(call.function, ['name']), ...(typeof text === 'string' && { arguments: text }) },
       // The signature of Gemini's thoughts, which its next call requires.
-      ...(isJson(extra) && isJson(extra.google) && { extra_content: { google: texts(extra.google, [SIGNATURE]) } }),
+      ...(isObject(extra) && isObject(extra.google) && { extra_content: { google: texts(extra.google, [SIGNATURE]) } }),
     },
   ];
 }
 
 const SIGNATURE = 'thought_signature';
 
-function toUsage(usage: Json): Json {
+function toUsage(usage: JsonObject): JsonObject {
   const { prompt_tokens = usage.input_tokens, completion_tokens = usage.output_tokens } = usage;
   const { prompt_tokens_details: prompt, completion_tokens_details: completion } = usage;
   return {
     ...numbers({ prompt_tokens, completion_tokens }),
-    ...(isJson(prompt) && { prompt_tokens_details: numbers(prompt) }),
-    ...(isJson(completion) && { completion_tokens_details: numbers(completion) }),
+    ...(isObject(prompt) && { prompt_tokens_details: numbers(prompt) }),
+    ...(isObject(completion) && { completion_tokens_details: numbers(completion) }),
   };
 }
 
 /** An error in the forms of servers: an object with a message, a text, FastAPI's `detail`. */
-function toError(value: unknown): Json | undefined {
+function toError(value: unknown): JsonObject | undefined {
   if (typeof value === 'string' && value !== '') return { message: value };
-  if (!isJson(value)) return undefined;
+  if (!isObject(value)) return undefined;
   const { message = value.detail ?? value.msg, code, type, status } = value;
   const known = { ...texts({ type }, ['type']), ...toCode(code ?? status) };
   if (typeof message === 'string') return { message, ...known };
@@ -101,14 +102,14 @@ function toError(value: unknown): Json | undefined {
     : undefined;
 }
 
-function toCode(code: unknown): Json {
+function toCode(code: unknown): JsonObject {
   return typeof code === 'string' || typeof code === 'number' ? { code } : {};
 }
 
-function texts(value: Json, names: readonly string[]): Json {
+function texts(value: JsonObject, names: readonly string[]): JsonObject {
   return Object.fromEntries(names.flatMap((name) => (typeof value[name] === 'string' ? [[name, value[name]]] : [])));
 }
 
-function numbers(value: Json): Json {
+function numbers(value: JsonObject): JsonObject {
   return Object.fromEntries(Object.entries(value).filter(([, count]) => typeof count === 'number'));
 }

@@ -1,11 +1,11 @@
 // Completes the items of a Responses stream (messages, reasoning, function calls). Some servers omit ids, output
 // indexes and deltas of text; this module remembers what the SDK has received, and supplies what is missing.
-import { isJson, type Json } from './stream-repair.ts';
+import { isObject, type JsonObject } from '../../../json-object.ts';
 
 const TYPES: ReadonlySet<unknown> = new Set(['message', 'reasoning', 'function_call']);
 
-export function isItem(value: unknown): value is Json {
-  return isJson(value) && TYPES.has(value.type);
+export function isItem(value: unknown): value is JsonObject {
+  return isObject(value) && TYPES.has(value.type);
 }
 
 /** The ids and output indexes of the items of one stream. */
@@ -13,9 +13,9 @@ export interface ItemPlaces {
   /** Id of the item that started or ended last. */
   readonly itemId: string;
   /** Returns an event of an item with the item's id and output index. */
-  place(event: Json): Json;
+  place(event: JsonObject): JsonObject;
   /** Returns the event that starts or ends an item, with all members that the SDK requires. */
-  toItemEvent(event: Json, item: Json): Json;
+  toItemEvent(event: JsonObject, item: JsonObject): JsonObject;
 }
 
 export function createItemPlaces(): ItemPlaces {
@@ -58,13 +58,13 @@ export interface ItemTexts {
   refusalSent(): void;
   itemBegins(): void;
   /** At the end of a part of an item. */
-  missingOfPart(text: unknown): readonly Json[];
+  missingOfPart(text: unknown): readonly JsonObject[];
   /** At the end of a refusal. */
-  missingOfRefusal(refusal: unknown): readonly Json[];
+  missingOfRefusal(refusal: unknown): readonly JsonObject[];
   /** At the end of an item. */
-  missingOfItem(item: Json): readonly Json[];
+  missingOfItem(item: JsonObject): readonly JsonObject[];
   /** At the end of the response, for each message in it. */
-  missingOfResponse(message: Json): readonly Json[];
+  missingOfResponse(message: JsonObject): readonly JsonObject[];
 }
 
 export function createItemTexts(places: ItemPlaces): ItemTexts {
@@ -78,19 +78,19 @@ export function createItemTexts(places: ItemPlaces): ItemTexts {
   const refusalSent = (): void => {
     hasItemText = hasText = true;
   };
-  const toDelta = (delta: string): readonly Json[] => {
+  const toDelta = (delta: string): readonly JsonObject[] => {
     sent();
     return [{ type: 'response.output_text.delta', item_id: places.itemId, delta }];
   };
-  const toRefusal = (delta: string): readonly Json[] => {
+  const toRefusal = (delta: string): readonly JsonObject[] => {
     refusalSent();
     return delta === '' ? [] : [{ type: 'response.refusal.delta', item_id: places.itemId, delta }];
   };
   /** Returns the missing events for the text or the refusal of a message item. */
-  const toDeltas = ({ content }: Json): readonly Json[] => {
+  const toDeltas = ({ content }: JsonObject): readonly JsonObject[] => {
     if (typeof content === 'string' && content !== '') return toDelta(content);
     if (!Array.isArray(content)) return [];
-    return content.filter(isJson).flatMap(({ type, text, refusal }) => {
+    return content.filter(isObject).flatMap(({ type, text, refusal }) => {
       if ((type === 'output_text' || type === 'text') && typeof text === 'string' && text !== '') return toDelta(text);
       if (type !== 'refusal' || typeof refusal !== 'string') return [];
       return [...toRefusal(refusal), { type: 'response.refusal.done', item_id: places.itemId, refusal }];
@@ -114,7 +114,7 @@ export function createItemTexts(places: ItemPlaces): ItemTexts {
   };
 }
 
-function completeItem(item: Json): Json {
+function completeItem(item: JsonObject): JsonObject {
   const { type } = item;
   if (type === 'message') return { type };
   if (type === 'reasoning') return { type, encrypted_content: item.encrypted_content };

@@ -1,14 +1,14 @@
 // Completes the members of a Responses stream that concern the whole response: its beginning, its end, and errors.
-import { isJson, type Json } from './stream-repair.ts';
+import { isObject, type JsonObject } from '../../../json-object.ts';
 
 /** The response in the first events of a stream. */
-export function toBeginning(response: unknown): Json {
-  const { id, created_at, model } = isJson(response) ? response : {};
+export function toBeginning(response: unknown): JsonObject {
+  const { id, created_at, model } = isObject(response) ? response : {};
   return { id: toText(id, 'resp_0'), created_at: toNumber(created_at), model: toText(model, '') };
 }
 
 /** The last event of a stream. `type`: as sent by the server. */
-export function toEnd(type: string, response: Json): Json {
+export function toEnd(type: string, response: JsonObject): JsonObject {
   const end = type === 'response.done' ? endOf(response) : type;
   const complete = completeResponse(response);
   if (end !== 'response.failed') return { type: end, response: complete };
@@ -17,33 +17,33 @@ export function toEnd(type: string, response: Json): Json {
 }
 
 /** Some servers send `response.done` for every kind of end. */
-function endOf({ status }: Json): string {
+function endOf({ status }: JsonObject): string {
   return `response.${status === 'failed' || status === 'incomplete' ? status : 'completed'}`;
 }
 
-export function hasError({ error }: Json): boolean {
+export function hasError({ error }: JsonObject): boolean {
   return toError(error) !== undefined;
 }
 
 /** The error is nested in `error`, or the event itself. */
-export function toErrorEvent(event: Json): Json {
+export function toErrorEvent(event: JsonObject): JsonObject {
   const error = toError(event.error) ?? toError(event) ?? { message: 'no reason given' };
   return { type: 'error', sequence_number: 0, ...error };
 }
 
-function completeResponse({ incomplete_details, usage }: Json): Json {
-  const { reason } = isJson(incomplete_details) ? incomplete_details : {};
+function completeResponse({ incomplete_details, usage }: JsonObject): JsonObject {
+  const { reason } = isObject(incomplete_details) ? incomplete_details : {};
   return {
     incomplete_details: typeof reason === 'string' ? { reason } : null,
-    usage: isJson(usage) ? toUsage(usage) : null,
+    usage: isObject(usage) ? toUsage(usage) : null,
   };
 }
 
-function toUsage(usage: Json): Json {
+function toUsage(usage: JsonObject): JsonObject {
   const { input_tokens = usage.prompt_tokens, output_tokens = usage.completion_tokens } = usage;
   const { input_tokens_details: input, output_tokens_details: output } = usage;
-  const { cached_tokens } = isJson(input) ? input : {};
-  const { reasoning_tokens } = isJson(output) ? output : {};
+  const { cached_tokens } = isObject(input) ? input : {};
+  const { reasoning_tokens } = isObject(output) ? output : {};
   return {
     input_tokens: toNumber(input_tokens),
     output_tokens: toNumber(output_tokens),
@@ -61,9 +61,9 @@ function toNumber(value: unknown): number {
 }
 
 /** The code of some servers is a number. */
-function toError(value: unknown): Json | undefined {
+function toError(value: unknown): JsonObject | undefined {
   if (typeof value === 'string') return { message: value };
-  if (!isJson(value) || typeof value.message !== 'string') return undefined;
+  if (!isObject(value) || typeof value.message !== 'string') return undefined;
   const { code, message } = value;
   return { message, ...(code !== undefined && code !== null && { code: String(code) }) };
 }

@@ -1,9 +1,10 @@
 // The Responses stream of OpenAI and of compatible servers (llama.cpp, LM Studio, vLLM, Ollama), which omit members
 // that the SDK requires: `created_at`, `model`, `output_index`, ids, deltas. Missing members are filled in; text that
 // arrives only at the end of a part, an item or the response becomes the missing delta.
+import { isObject, type JsonObject } from '../../../json-object.ts';
 import { createItemPlaces, createItemTexts, isItem } from './repair-openai-items.ts';
 import { hasError, toBeginning, toEnd, toErrorEvent } from './repair-openai-response.ts';
-import { type EventRepair, isJson, type Json, NotAStream, startsWith } from './stream-repair.ts';
+import { type EventRepair, NotAStream, startsWith } from './stream-repair.ts';
 
 const TEXT = Buffer.from('data: {"type":"response.output_text.delta",');
 /** A delta without an item id must be completed, and one with empty text or log probabilities must be parsed. */
@@ -25,7 +26,7 @@ export function createOpenAiRepair(): EventRepair {
     return true;
   }
 
-  function repair(event: Json): readonly Json[] | undefined {
+  function repair(event: JsonObject): readonly JsonObject[] | undefined {
     const { type } = event;
     switch (type) {
       case 'response.created':
@@ -39,7 +40,7 @@ export function createOpenAiRepair(): EventRepair {
       case 'response.output_text.done':
         return texts.missingOfPart(event.text);
       case 'response.content_part.done':
-        return isJson(event.part) ? texts.missingOfItem({ content: [event.part] }) : [];
+        return isObject(event.part) ? texts.missingOfItem({ content: [event.part] }) : [];
       case 'response.refusal.delta':
         texts.refusalSent();
         return [places.place(event)];
@@ -56,7 +57,7 @@ export function createOpenAiRepair(): EventRepair {
       case 'response.completed':
       case 'response.incomplete':
       case 'response.failed':
-        return repairEnd(type, isJson(event.response) ? event.response : {});
+        return repairEnd(type, isObject(event.response) ? event.response : {});
       case 'error':
         return [toErrorEvent(event)];
       case undefined:
@@ -66,7 +67,7 @@ export function createOpenAiRepair(): EventRepair {
     }
   }
 
-  function repairItem(event: Json, item: Json): readonly Json[] {
+  function repairItem(event: JsonObject, item: JsonObject): readonly JsonObject[] {
     const isNew = event.type === 'response.output_item.added';
     if (isNew) texts.itemBegins();
     else itemsDone++;
@@ -75,23 +76,23 @@ export function createOpenAiRepair(): EventRepair {
     return [...missing, complete];
   }
 
-  function repairText(event: Json): readonly Json[] | undefined {
+  function repairText(event: JsonObject): readonly JsonObject[] | undefined {
     if (typeof event.delta !== 'string') return [];
     if (event.delta !== '') texts.sent();
     if (typeof event.item_id === 'string' && isEmpty(event.logprobs)) return undefined;
     return [{ ...places.place(event), logprobs: null }];
   }
 
-  function repairEnd(type: string, response: Json): readonly Json[] {
+  function repairEnd(type: string, response: JsonObject): readonly JsonObject[] {
     const end = toEnd(type, response);
     return end.type === 'response.failed' ? [end] : [...lateItems(response), end];
   }
 
   /** Returns events for the items that only the response at the end contains. */
-  function lateItems({ output }: Json): readonly Json[] {
+  function lateItems({ output }: JsonObject): readonly JsonObject[] {
     if (!Array.isArray(output)) return [];
     const items = output.filter(isItem).filter((item) => item.type !== 'reasoning');
-    return items.flatMap((item): readonly Json[] => {
+    return items.flatMap((item): readonly JsonObject[] => {
       if (item.type === 'message') return texts.missingOfResponse(item);
       return itemsDone > 0 ? [] : [places.toItemEvent({ type: 'response.output_item.done' }, item)];
     });
@@ -99,7 +100,7 @@ export function createOpenAiRepair(): EventRepair {
 }
 
 /** An event without a type: an error, a chunk of another protocol, or an event that the SDK ignores. */
-function repairUntyped(event: Json): readonly Json[] | undefined {
+function repairUntyped(event: JsonObject): readonly JsonObject[] | undefined {
   if (hasError(event)) return [toErrorEvent(event)];
   if (Array.isArray(event.choices)) throw new NotAStream('{}', 'a stream of chat completions');
   return undefined;

@@ -1,19 +1,19 @@
 // Repairs a provider's event stream before the SDK reads it, because the SDK fails an answer when an event is unknown
 // or lacks a required member: such events are removed or completed. A body that is no stream of events becomes an error
 // that names its form.
-export type Json = Readonly<Record<string, unknown>>;
+import { isObject, type JsonObject } from '../../../json-object.ts';
 
 /** The repair of one stream. */
 export interface EventRepair {
   /** The events that replace an event; undefined: its bytes are unchanged; []: it is removed. */
-  repair(event: Json): readonly Json[] | undefined;
+  repair(event: JsonObject): readonly JsonObject[] | undefined;
   /**
    * Whether the line of an event is passed on without parsing it: text deltas in the provider's own form, which are
    * most of a stream.
    */
   isPlain?(line: Buffer): boolean;
   /** The events that are missing before the end marker of OpenAI's protocol. */
-  atEnd?(): readonly Json[];
+  atEnd?(): readonly JsonObject[];
 }
 
 export interface StreamRepair {
@@ -66,7 +66,7 @@ export function createStreamRepair(repair: EventRepair, contentType: string): St
     } catch {
       return undefined;
     }
-    if (!isJson(event)) return undefined;
+    if (!isObject(event)) return undefined;
     return repair.repair(event)?.map(toLine).join('\n');
   };
 
@@ -122,20 +122,16 @@ export function createStreamRepair(repair: EventRepair, contentType: string): St
   };
 }
 
-function toLine(event: Json): string {
+function toLine(event: JsonObject): string {
   return `data: ${JSON.stringify(event)}\n`;
 }
 
 /** The events before a line; undefined without events. */
-function toLines(events: readonly Json[], line: Buffer): string | undefined {
+function toLines(events: readonly JsonObject[], line: Buffer): string | undefined {
   return events.length === 0 ? undefined : `${events.map(toLine).join('\n')}\n${line}`;
 }
 
 /** Whether a line begins with these bytes. */
 export function startsWith(line: Buffer, start: Buffer): boolean {
   return line.length >= start.length && line.compare(start, 0, start.length, 0, start.length) === 0;
-}
-
-export function isJson(value: unknown): value is Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
