@@ -69,7 +69,7 @@ it.each([
 });
 
 it.each([
-  ['test/e2e/a.ts', './log.test.ts', 1],
+  ['test/e2e/a.ts', '../unit/log.test.ts', 1],
   ['test/unit/http/a.ts', '../log.test.ts', 1],
   ['test/bench/a.ts', '../soak/faults.ts', 1],
   ['test/bench/a.ts', './bench.ts', 0],
