@@ -34,7 +34,7 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
       return commands.run({ keyId, argv }, { ...options(), ...rest });
     };
 
-    it('are available', async () => {
+    it('commands are available', async () => {
       expect(await commands.available()).toMatchObject({ ok: true });
     });
 
@@ -197,7 +197,7 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
     const limits = { ...DISK_LIMITS, workspaceBytes: 4 << 20, checkMs: 60_000 };
     const { commands } = (await (await create({ disk: limits })).open()).ports;
 
-    it('are refused to write, and say so', async () => {
+    it('commands in a full workspace cannot write, and stderr names the reason', async () => {
       const write = { keyId: 'a', argv: shell('head -c 6M /dev/zero > /tmp/large') };
       await commands.run(write, options());
       const { isFull, exitCode, stderr } = await commands.run(write, options());
@@ -219,7 +219,7 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
   describeWith('memory', `commands ${name}, with less memory than they take`, async () => {
     const { commands, stdioServers } = (await (await create({ ownerMemoryBytes: 96 << 20 })).open()).ports;
 
-    it('are killed, also for memory that no process has as its own, and say so; others continue', async () => {
+    it('commands above the memory limit are killed, shared memory included, and report it; those of other keys continue', async () => {
       const { signal } = options();
       const other = await stdioServers.start('b', { command: 'cat', args: [], env: {} }, signal);
       const killed = await commands.run({ keyId: 'a', argv: ['/usr/bin/python3', '-c', MEMFDS] }, options());

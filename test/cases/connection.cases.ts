@@ -116,7 +116,7 @@ export function connectionCases(name: string, open: () => Promise<ConnectionTarg
     });
 
     it.each(['https://elsewhere.example', 'null', 'http://localhost:1', 'http://localhost.elsewhere.example'])(
-      'is closed to pages of %s, and says which variable would open it',
+      'refuses pages of %s, and logs the variable that allows them',
       async (origin) => {
         const text = await exchange(request([host(), `Origin: ${origin}`, 'Connection: close']));
         expect(statuses(text)).toEqual([403]);

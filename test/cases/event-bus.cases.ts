@@ -58,7 +58,7 @@ export function eventBusCases(name: string, open: () => Promise<BusUnderTest>): 
       expect(received?.body.length).toBe(event.body.length);
     });
 
-    test('does not publish for a caller that is gone already', async () => {
+    test('does not publish for a caller that has aborted before', async () => {
       const reason = new Error('gone');
       await expect(opened.bus.publish(eventOf('gone'), { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
     });

@@ -137,7 +137,7 @@ export function exportCases(name: string, openFixture: () => Promise<Fixture>): 
       ]);
     });
 
-    it('goes on after a session that was erased between two pages', async () => {
+    it('continues after a session that was erased between two pages', async () => {
       for (const session_id of ['s0', 's1']) {
         await a.prompt('hello', { session_id }, { owner: OWNER });
         fixture.clock.advance(1_000);

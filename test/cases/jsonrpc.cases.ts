@@ -242,7 +242,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         data: { reason: 'rate_limited', retryable: true, limit: TIGHT_CALLS, remaining: 0 },
       };
 
-      it('admit what is allowed, then answer 429 with limit, remaining, reset and when to come back', async () => {
+      it('admit the allowed calls, then answer 429 with limit, remaining, reset and Retry-After', async () => {
         for (let n = 0; n < TIGHT_CALLS; n++) expectStatus(await send(known(n), 'tight-1'), 200);
         const answer = await send(known('late'), 'tight-1');
         expectStatus(answer, 429);

@@ -83,7 +83,7 @@ export function mcpInstanceCases(name: string, open: (clock: WallClock) => Store
       await rm(directory, { recursive: true, force: true });
     });
 
-    it('are listed and called on another one, and gone on both when one has disconnected them', async () => {
+    it('connections of one instance are listed and called on another one, and end on both when one disconnects them', async () => {
       expect(await connect(first, 'modern', 'both')).toMatchObject({ result: { name: 'modern', transport: 'stdio' } });
       expect(await connect(first, 'remote', 'both')).toMatchObject({ result: { name: 'remote', transport: 'http' } });
       expect(await names(second, 'both')).toEqual(['modern', 'remote']);

@@ -113,11 +113,11 @@ export function storeQueryCases({ store, clock }: StoreFixture): void {
       expect(found).toEqual((await store().get([{ collection, id: 'a' }]))[0]);
     });
 
-    it.each([0, -1, 1.5, 1001])('refuses the limit %d', async (limit) => {
+    it.each([0, -1, 1.5, 1001])('a query refuses the limit %d', async (limit) => {
       await expect(store().query({ collection: 'cases', orderBy: 'n', limit })).rejects.toBeInstanceOf(TypeError);
     });
 
-    it.each(["a'", 'a.b', '', 'a b', '__name__'])('refuses the field %j', async (field) => {
+    it.each(["a'", 'a.b', '', 'a b', '__name__'])('a query refuses the field %j', async (field) => {
       const query = { collection: 'cases', limit: 1 };
       await expect(store().query({ ...query, orderBy: field })).rejects.toBeInstanceOf(TypeError);
       await expect(store().query({ ...query, orderBy: 'n', where: { [field]: 'x' } })).rejects.toBeInstanceOf(

@@ -92,7 +92,7 @@ export function storeTransactCases({ store, clock }: StoreFixture): void {
     expect(result).toBe('admitted');
   });
 
-  it('wins by lock what it has lost five times in the open', async () => {
+  it('a transaction that lost five optimistic rounds commits under the lock', async () => {
     const ref = freshRef();
     await put(store(), ref, { n: 0 });
     const contended: Store = {

@@ -53,7 +53,7 @@ const REFUSED: readonly (readonly [string, object])[] = [
 /** Run by `storeCases`. */
 export function storeValueCases({ store }: StoreFixture): void {
   describe('values', () => {
-    it.each(KEPT)('returns %s equal', async (_, data) => {
+    it.each(KEPT)('a stored value is read as it was written: %s', async (_, data) => {
       const ref = freshRef();
       await put(store(), ref, data);
       expect((await read(store(), ref)).data).toStrictEqual(data);
@@ -73,7 +73,7 @@ export function storeValueCases({ store }: StoreFixture): void {
       expect((await read(store(), ref)).data).toStrictEqual({ zero: 0, text: 'a\uFFFDb\uFFFD', list: ['\uFFFD'] });
     });
 
-    it('keeps as many levels as it promises', async () => {
+    it('keeps the documented number of nested levels', async () => {
       const ref = freshRef();
       const data = nested(19);
       await put(store(), ref, data);

@@ -69,7 +69,7 @@ function commitCases(store: () => Store): void {
     expect(await store().commit([])).toEqual([]);
   });
 
-  it('replaces a document whole: no field of the state before survives', async () => {
+  it('replaces a whole document: no field of the previous state is kept', async () => {
     const ref = freshRef();
     const version = await put(store(), ref, { old: 1, nested: { a: 1 } }, Date.now() + 3_600_000);
     await store().commit([{ ref, data: { nested: { b: 2 } }, if: { version } }]);
@@ -97,7 +97,7 @@ function commitCases(store: () => Store): void {
     }
   });
 
-  it('refuses a version on a document that is gone', async () => {
+  it('refuses a version as precondition of a document that no longer exists', async () => {
     const ref = freshRef();
     const version = await put(store(), ref, { n: 1 });
     await store().commit([{ ref, delete: true }]);
@@ -119,7 +119,7 @@ function commitCases(store: () => Store): void {
     expect((await store().get([a, b, c])).map((snapshot) => snapshot.data)).toEqual([undefined, { n: 2 }, { n: 3 }]);
   });
 
-  it('deletes under a precondition only what it names', async () => {
+  it('deletes a document only while it has the version of the precondition', async () => {
     const ref = freshRef();
     const stale = await put(store(), ref, { n: 1 });
     const version = await put(store(), ref, { n: 2 });

@@ -145,7 +145,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       await watching.until(/31 91\r/);
     });
 
-    it('of another owner is answered like one that is missing', async () => {
+    it('a terminal of another owner is answered like a missing one', async () => {
       const { terminals, erase } = await open();
       await terminals.start(HANDLE, REQUEST);
       const mine = await listen(terminals);
@@ -165,7 +165,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       await mine.until(/here/);
     });
 
-    it('sends the rest of its output and its exit to a watcher that comes after its end', async () => {
+    it('sends the rest of its output and its exit code to a watcher that connects after its end', async () => {
       const { terminals, ending, erase } = await open();
       await terminals.start(HANDLE, REQUEST);
       await terminals.input(HANDLE, "echo la''st; exit 4\r");

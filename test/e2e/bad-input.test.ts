@@ -171,7 +171,7 @@ describe('a bad body', () => {
     stuck.destroy();
   });
 
-  it('whose sender goes away halfway leaves nothing behind', async () => {
+  it('a request whose sender disconnects halfway leaves no open request', async () => {
     for (let n = 0; n < 20; n++) {
       const socket = connect(gateway.port, '127.0.0.1');
       await once(socket, 'connect');

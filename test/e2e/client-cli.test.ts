@@ -211,7 +211,7 @@ describe('on a terminal', () => {
     expect(out.written.join('')).toBe('a]52;c;ZXZpbA==b\tc\n2Jd\n');
   });
 
-  it('the progress line says what happens and leaves nothing behind', async () => {
+  it('the progress line shows the current activity and is erased', async () => {
     const out = terminal();
     const drawn = new Promise<void>((resolve) => {
       const { write } = out;

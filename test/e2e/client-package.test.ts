@@ -87,7 +87,7 @@ describe('the packed client', () => {
     }
   });
 
-  it('asks for nothing that a browser lacks, and holds no server code', () => {
+  it('the client needs no API that browsers lack, and contains no server code', () => {
     const files = readdirSync(installed).filter((name) => /^(index|chunk-.*)\.js$/.test(name));
     const code = files.map((name) => readFileSync(join(installed, name), 'utf8')).join('\n');
     expect(files.length).toBeGreaterThan(0);

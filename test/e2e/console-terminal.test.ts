@@ -19,7 +19,7 @@ describeWith('chromium', 'the console’s terminal', () => {
     rmSync(data, { recursive: true, force: true });
   });
 
-  it('says what is missing where no sandbox is', async () => {
+  it('shows what is missing on a machine without a sandbox', async () => {
     await using fixture = await startFixture({ GATEWAY_DATA_DIR: data }, withoutSandbox());
     await using open = await openPage(browser, fixture.gateway.url);
     await signIn(open.page);

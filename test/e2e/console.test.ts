@@ -301,7 +301,7 @@ describeWith('chromium', 'the console', () => {
     await takeScreenshot(page, 'methods');
   });
 
-  it('says whose doing a failure is: the key’s, the deployment’s, the model’s or another’s', async () => {
+  it('a failure shows its cause: the key, the deployment, the model or another service', async () => {
     const keys = [{ id: 'narrow', key: 'narrow-key-of-twenty-letters', scopes: ['conversation', 'proxy', 'mcp'] }];
     await using narrow = await startFixture({
       GATEWAY_KEYS: JSON.stringify({ keys }),
@@ -384,7 +384,7 @@ describeWith('chromium', 'the console', () => {
     await page.getByText('A new session').waitFor();
   });
 
-  it('comes back by itself after a reload while the gateway was away', async () => {
+  it('signs in again without the user after a reload while the gateway was down', async () => {
     const { page } = open;
     await signIn(page);
     await sendPrompt(page, 'Keep me');
@@ -400,7 +400,7 @@ describeWith('chromium', 'the console', () => {
     await lastAnswer(page, 'done').getByText('You said: Keep me').waitFor();
   });
 
-  it('keeps the key over a reload while it is rate limited, and says for how long', async () => {
+  it('keeps the key over a reload while it is rate limited, and shows the remaining time', async () => {
     // It is noon at the gateway.
     let aheadMs = DAY_MS / 2 - (Date.now() % DAY_MS);
     const clock = { now: () => Date.now() + aheadMs, monotonic: () => performance.now() };
@@ -475,7 +475,7 @@ describeWith('chromium', 'the console', () => {
     await lastAnswer(page, 'done').getByText('At last.').waitFor();
   });
 
-  it('chats and shows events where no WebSocket comes through', async () => {
+  it('chats and shows events where no WebSocket can be opened', async () => {
     await using relay = await startRelay({ sockets: false });
     await using closed = await startFixture({ GATEWAY_LIMITS: '2000/minute', ALLOWED_ORIGINS: relay.url });
     relay.to(closed.gateway.url);

@@ -102,7 +102,7 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
     });
   });
 
-  it('streams output as it comes over SSE', async () => {
+  it('exec streams output over SSE as the command writes it', async () => {
     const params = { command: 'sh', args: ['-c', 'echo one; sleep 0.1; echo two >&2; exit 3'], session_id: 's' };
     const response = await post('exec', params, ONE, { accept: 'text/event-stream' });
     const messages = (await response.text()).split('\n\n').flatMap((block) => {

@@ -88,7 +88,7 @@ function tryTo(work: () => void): boolean {
 }
 
 describeWith('mounts', 'a full disk', () => {
-  it('a full disk of the workspaces: says so, changes nothing, lets the rest of the gateway work, and serves again once there is room', async () => {
+  it('a full disk of the workspaces is reported, changes no file, does not affect other calls, and ends once space is free', async () => {
     await using on = await startOnSmallDisk('workspaces');
     expect(await on.sh('mkdir /tmp/repo; echo old > /tmp/repo/file.txt')).toMatchObject({ result: { exit_code: 0 } });
     on.fillBytes();

@@ -44,7 +44,7 @@ async function readFigure(fn: RunningFunction, figure: 'rss' | 'holding'): Promi
 }
 
 describe('bodies', () => {
-  it('reach the handler whole up to 1 MiB, whatever their type', async () => {
+  it('bodies of up to 1 MiB and of any type reach the handler completely', async () => {
     const { url } = await start();
     for (const type of [
       'application/json',

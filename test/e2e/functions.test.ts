@@ -104,7 +104,7 @@ describe('the build', () => {
 });
 
 describe('every target answers under the stock CLI, at / and at its name', () => {
-  it('the function health answers', async () => {
+  it('the function health answers under the stock CLI, at / and at its name', async () => {
     const { url } = await start('health');
     for (const at of ['/', '/health']) {
       const response = await fetch(url + at);

@@ -63,7 +63,7 @@ describe('npm start', () => {
     expect(gateway.url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
   });
 
-  it('says which model, key and store it uses, and ends with 0 on SIGTERM, its WebSockets with 1012', async () => {
+  it('prints its model, key and store; on SIGTERM it exits with 0 and closes WebSockets with 1012', async () => {
     const gateway = await startLocalGateway({ env: { GATEWAY_API_KEY: 'hunter2' } });
     const headers = { 'X-API-Key': 'hunter2' };
     const client = await connectSocket(`${gateway.url.replace('http', 'ws')}/ws`, { headers });
@@ -138,7 +138,7 @@ describe('npm start', () => {
 });
 
 describe('a gateway that cannot start', () => {
-  it('says every mistake in its environment in one line, exits 1 and never says it is ready', async () => {
+  it('prints every mistake of its environment in one line, exits with 1 and never prints that it is ready', async () => {
     const { code, stdout, lines } = await fail({
       PORT: 'http',
       GATEWAY_LIMITS: '5',
@@ -159,7 +159,7 @@ describe('a gateway that cannot start', () => {
     ['the development key reachable from elsewhere', { HOST: '0.0.0.0' }, /GATEWAY_API_KEY: .*HOST/],
     ['the development key set by hand', { HOST: '0.0.0.0', GATEWAY_API_KEY: 'dev-key' }, /dev-key is public/],
     ['keys that are not JSON', { GATEWAY_KEYS: '{"keys":' }, /GATEWAY_KEYS: the key document is not valid JSON/],
-  ])('refuses %s', async (_name, env, line) => {
+  ])('npm start refuses %s', async (_name, env, line) => {
     const { code, stdout, lines } = await fail(env);
     expect(code).toBe(1);
     expect(stdout).toBe('');

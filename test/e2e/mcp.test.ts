@@ -102,7 +102,7 @@ describeWith('bubblewrap', 'MCP over the wire', async () => {
   );
 
   it.each(['anthropic/claude-sonnet-4-5', 'openai/gpt-5'])(
-    'gives %s the odd tools of a server in a form it takes, and names those it goes without',
+    '%s receives unusual tools of a server in a form that it accepts, and the omitted ones are named',
     async (model) => {
       const session_id = `odd-${model.slice(0, 6)}`;
       await rpc('alice', 'mcp.connect', { server_config: { name: 'odd' }, session_id });

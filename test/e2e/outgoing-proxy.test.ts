@@ -85,7 +85,7 @@ it('sends the credentials of the proxy with prompts and logins', async () => {
   expect([...credentials]).toEqual([`Basic ${Buffer.from('us@er:secret').toString('base64')}`]);
 });
 
-it('takes what Codex asks, through its relay', async () => {
+it('carries the requests of Codex, through its relay', async () => {
   const baseUrls = { gateway: 'https://models.example.invalid/v1', chatgpt: 'https://models.example.invalid/v1' };
   const relay = createRelay(baseUrls, { HTTPS_PROXY: proxyUrl });
   const running = createRunningTurns();

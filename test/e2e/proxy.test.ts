@@ -109,7 +109,7 @@ async function proxy(params: object, key = KEY, at: { readonly url: string } = g
 }
 
 describe('a request', () => {
-  it('a request of the reference arrives below the base URL with its query and headers, and its answer comes back', async () => {
+  it('the documented request arrives below the base URL with its query and headers, and its response is returned', async () => {
     backend.answer = (response) => json(response, [{ id: 1, name: 'Ada' }]);
     const { status, result } = await proxy({
       endpoint: '/api/users',
@@ -281,7 +281,7 @@ describe('an answer', () => {
     expect((await proxy({ endpoint: '/x' })).error).toMatchObject({ code: 502 });
   });
 
-  it('an answer that is compressed comes back plain, without the header that says so', async () => {
+  it('a compressed response is returned decompressed, without its Content-Encoding', async () => {
     backend.answer = (response) =>
       response.writeHead(200, { 'content-encoding': 'gzip', 'content-type': 'text/plain' }).end(gzipSync('plain'));
     const { result } = await proxy({ endpoint: '/x' });
@@ -558,7 +558,7 @@ describe('refused without a connection', () => {
   });
 });
 
-it('the log says nothing of what was sent or answered', async () => {
+it('the log contains nothing of the request or the response', async () => {
   backend.answer = (response) => json(response, { secret: 'answer-of-the-backend' });
   await proxy({
     endpoint: '/x?q=secret-query',

@@ -205,7 +205,7 @@ print(json.dumps(${call}))`,
 });
 
 describe('the TypeScript client', () => {
-  it('runs to its end', async () => {
+  it('the documented TypeScript client runs to its end', async () => {
     const script = adapt('gateway-client.ts.txt', {
       "const GATEWAY_URL = 'https://wrapper-uamdjcvg7q-uc.a.run.app'": 'const GATEWAY_URL = process.env.GATEWAY_URL!',
     });

@@ -71,7 +71,7 @@ describe('npm run smoke', () => {
     expect(lines[1]).toBe('FAILED  wrong key: a wrong key was answered with HTTP 404');
   });
 
-  it('sends the development key to this machine only, and says which key another gateway needs', async () => {
+  it('sends the development key to this machine only, and names the variable of the key for another gateway', async () => {
     const { code, stderr } = await smoke('https://gateway.example.com');
     expect({ code, stderr }).toEqual({ code: 2, stderr: 'smoke: set GATEWAY_KEY to the API key of this gateway\n' });
   });

@@ -75,7 +75,7 @@ it('sends numbered events, each with its id, and the ordinary response last', as
   ]);
 });
 
-it('a client that leaves does not cancel; one that comes back misses nothing and sees nothing twice', async () => {
+it('a disconnect cancels no turn; a client that resumes receives every event exactly once', async () => {
   const session_id = 'comes-back';
   const requested = provider.next();
   const first = follow(url, 'conversation.prompt', { prompt: '[[chunks 40 every 20]]', session_id });
@@ -219,7 +219,7 @@ it('a reader that does not read holds up only itself: the turn ends, the gateway
   expect(received).toBeGreaterThan(3_500_000 * 2);
 });
 
-it('says in the header and in the log where the time went', async () => {
+it('reports the time of each phase in the header and in the log', async () => {
   const startMs = performance.now();
   const response = await post(prompt({ prompt: '[[delay 300]]', session_id: 'meter' }), { accept: 'application/json' });
   await response.json();

@@ -91,7 +91,7 @@ describeWith('bubblewrap', 'terminals over the wire', async () => {
     client.socket.close();
   });
 
-  it('shows a client that comes back what it missed, once, and another client everything', async () => {
+  it('a client that reconnects receives the missed output once, and another client all of it', async () => {
     const first = await open('alice');
     await first.call('interactive.start', { session_id: 'back' });
     await first.call('interactive.input', { session_id: 'back', data: 'echo o""ne\r' });

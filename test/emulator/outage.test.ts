@@ -24,7 +24,7 @@ describeWith('emulators', 'while Firestore does not answer', () => {
   });
   afterAll(() => emulator.stop());
 
-  test('a turn loses nothing when the model ends its answer meanwhile: it comes, whole and on record', async () => {
+  test('a turn whose model ends its answer during the outage loses nothing: the answer is sent and stored completely', async () => {
     const provider = await startModelProvider();
     const gateway = await startLocalGateway({
       env: {
@@ -142,7 +142,7 @@ function limiterTests(get: () => Emulator): void {
     expect(rest.outcomes).toEqual({ admitted: 100 - counted, rate_limited: counted });
   });
 
-  test('a store that is gone fails closed at once, and is used again as soon as it is back', {
+  test('an unreachable store fails calls at once, and is used again as soon as it can be reached', {
     timeout: 60_000,
   }, async () => {
     await emulator.stop();

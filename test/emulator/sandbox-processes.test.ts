@@ -187,7 +187,7 @@ describeWith('emulators', 'bundles on one Firestore', () => {
     );
 
     it.concurrent(
-      'a sandbox service that is killed: each call ends and says so, and the session continues when it is back',
+      'a killed sandbox service: each call ends with an error, and the session continues after the restart',
       async ({ expect }) => {
         const port = await freePort();
         const service = await startService('lost', port);

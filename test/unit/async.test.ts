@@ -47,7 +47,7 @@ it('bounded aborts its work at the deadline, answers unavailable or the given er
   }
 });
 
-it('settledWithin says whether the work settled in time, also when it failed', async () => {
+it('settledWithin returns whether the work settled in time, also when it failed', async () => {
   expect(await settledWithin(60_000, Promise.reject(REASON))).toBe(true);
   expect(await settledWithin(60_000, Promise.resolve())).toBe(true);
   expect(await settledWithin(1, never())).toBe(false);

@@ -174,9 +174,12 @@ describe('the sandbox service', () => {
     expect(problems(env)).toEqual(lines);
   });
 
-  it.each(['http://127.0.0.1:8081', 'http://localhost:8081', 'http://[::1]:8081'])('may be at %s', (url) => {
-    expect(loadConfig({ SANDBOX_URL: url, SANDBOX_TOKEN }).sandbox?.url).toBe(url);
-  });
+  it.each(['http://127.0.0.1:8081', 'http://localhost:8081', 'http://[::1]:8081'])(
+    'the sandbox service may be at %s',
+    (url) => {
+      expect(loadConfig({ SANDBOX_URL: url, SANDBOX_TOKEN }).sandbox?.url).toBe(url);
+    },
+  );
 });
 
 describe('adapters', () => {
@@ -213,7 +216,7 @@ describe('adapters', () => {
 });
 
 describe('keys', () => {
-  it('come inline or from a file, beside the bare one', () => {
+  it('keys are read inline or from a file, in addition to the bare key', () => {
     const file = join(directory, 'keys.json');
     writeFileSync(file, KEYS);
     for (const GATEWAY_KEYS of [KEYS, `@${file}`]) {
@@ -397,7 +400,7 @@ describe('a mistake', () => {
     ]);
   });
 
-  it('does not hide what the others say together', () => {
+  it('a mistake in one variable does not hide mistakes in combinations of others', () => {
     const found = problems({ PORT: 'x', HOST: '0.0.0.0', GATEWAY_STORE: 'firestore' });
     expect(found.map((line) => line.split(':')[0])).toEqual(['PORT', 'GATEWAY_API_KEY', 'GOOGLE_CLOUD_PROJECT']);
     const wrongKey = problems({ HOST: '0.0.0.0', GATEWAY_API_KEY: 'a b' });
@@ -473,7 +476,7 @@ describe('a variable that looks like a misspelt one', () => {
     await gateway.close();
   });
 
-  it('stands beside the mistakes that it explains', () => {
+  it('a warning about a misspelt variable is printed with the mistakes that it explains', () => {
     expect(() => loadConfig({ HOST: '0.0.0.0', GATEWAY_APIKEY: 'x' })).toThrow(/did you mean GATEWAY_API_KEY\?/);
   });
 

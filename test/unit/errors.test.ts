@@ -40,7 +40,7 @@ describe('the error table', () => {
     },
   );
 
-  it('the error table has a reason for every code of the contract and a code for every reason', () => {
+  it('the error table has a reason for every public code and a code for every reason', () => {
     const codes = new Set(Object.values(ERRORS).map(({ code }) => code));
     expect([...codes].toSorted()).toEqual(CONTRACT.map(([code]) => code).toSorted());
     expect(CONTRACT.flatMap(([, , reasons]) => reasons).toSorted()).toEqual(Object.keys(ERRORS).toSorted());
@@ -65,14 +65,14 @@ describe('an error on the wire', () => {
     expect(data).toEqual({ reason: 'not_found', request_id: 'req_1', retryable: false });
   });
 
-  it('says nothing of its cause or its stack', () => {
+  it('an error on the wire contains neither its cause nor its stack', () => {
     const wire = JSON.stringify(toRpcError(new Error('hunter2')).toWire('req_1'));
     expect(wire).not.toMatch(/hunter2|stack|at /);
   });
 });
 
 describe('anything thrown', () => {
-  it('anything thrown that is an RpcError stays what it is', () => {
+  it('a thrown RpcError is returned unchanged', () => {
     const error = new RpcError('cancelled');
     expect(toRpcError(error)).toBe(error);
   });

@@ -87,7 +87,7 @@ describe('while the store is down', () => {
     expect(statuses).toEqual([...Array(10).fill(200), ...Array(5).fill(503)]);
   });
 
-  it('a batch with anything that costs money in it fails closed as a whole', async () => {
+  it('a batch with a call that costs money is refused as a whole while the store is down', async () => {
     const { gateway, store } = await start();
     store.state = 'down';
     const batch = ['rpc.discover', 'conversation.prompt'].map((method, id) => ({

@@ -102,7 +102,7 @@ describe('json lines in Google Cloud', () => {
 });
 
 describe('pretty lines', () => {
-  it('the line of a call says first what it was, how it ended and what it took', () => {
+  it('the line of a call begins with its method, outcome and duration', () => {
     const { writes, log } = capture('pretty');
     log.info('call', {
       request_id: 'req_1',

@@ -19,7 +19,7 @@ it('what is missing is named in one closing line, each with how to get it', () =
 });
 
 describe('a suite', () => {
-  it.each(ALL)('a suite that needs %s runs where it is there, whatever CI says', (name) => {
+  it.each(ALL)('a suite that needs %s runs where it is installed, with and without CI', (name) => {
     for (const ci of [undefined, 'true']) expect(ruleFor(name, PRESENT, ci)).toBe('run');
   });
 

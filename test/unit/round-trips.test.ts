@@ -135,7 +135,7 @@ describe('a prompt', () => {
     expect(await a.tripsOf('conversation.prompt', fresh)).toBe(3);
   });
 
-  it('an instance that does not know owner and session reads them while the limiter counts', async () => {
+  it('an instance without owner and session in memory reads them while the limiter counts', async () => {
     const a = await start();
     const long = { ...prompt, prompt: 'many words '.repeat(1_000) };
     for (let turn = 0; turn < 12; turn++) await a.call('conversation.prompt', long);

@@ -79,7 +79,7 @@ describe('the tool that adds keys', () => {
     ]);
   });
 
-  it('stores the digest only, and keeps members of a document that this version does not know', async () => {
+  it('stores the digest only, and keeps unknown members of a document', async () => {
     const { fake, secret } = await start();
     fake.add('{"keys":[{"id":"a","key":"first","note":"kept"}],"owner":"kept"}');
     const key = await addKey(secret, { id: 'b' });
@@ -125,7 +125,7 @@ describe('the tool that adds keys', () => {
     expect([await idOf('first'), await enabled()]).toEqual(['a', isDone ? 1 : 2]);
   });
 
-  it('refuses the fifty-first enabled version, and says what to do', async () => {
+  it('refuses the fifty-first enabled version with a message about what to do', async () => {
     const { fake, secret, enabled } = await start();
     for (let version = 1; version <= 50; version++) fake.add(`key-${version}`);
     await expect(addKey(secret, { id: 'app' })).rejects.toThrow(

@@ -15,7 +15,7 @@ const aad = Buffer.from('owner and session');
 const { signal } = new AbortController();
 
 describe('the key file', () => {
-  it('the key file is made once, whole and mode 0600, by any number of processes at once; nothing else is left beside it', async () => {
+  it('any number of processes create the key file once, complete and with mode 0600, and leave no other file', async () => {
     const path = newPath();
     const wrappers = Array.from({ length: 20 }, () => createFileKeyWrapper(path));
     const envelopes = await Promise.all(wrappers.map((wrapper) => seal(wrapper, 'a secret', aad, signal)));
@@ -26,7 +26,7 @@ describe('the key file', () => {
     expect(readdirSync(join(path, '..'))).toEqual(['login.key']);
   });
 
-  it('opens after a restart what was sealed before; another key does not, and says so', async () => {
+  it('decrypts after a restart what was encrypted before; another key is refused with a reason', async () => {
     const path = newPath();
     const envelope = await seal(createFileKeyWrapper(path), 'a secret', aad, signal);
     expect(await open(createFileKeyWrapper(path), envelope, aad, signal)).toBe('a secret');

@@ -37,7 +37,7 @@ async function start() {
 }
 
 describe('Cloud KMS', () => {
-  it('opens what it sealed, also for another instance and after the key was rotated', async () => {
+  it('decrypts what it encrypted, also on another instance and after the key was rotated', async () => {
     const { kms, make, wrapper } = await start();
     const envelope = await seal(wrapper, 'a secret', aad, signal);
     expect(JSON.stringify(envelope)).not.toContain('a secret');
@@ -45,7 +45,7 @@ describe('Cloud KMS', () => {
     expect(await open(make(), envelope, aad, signal)).toBe('a secret');
   });
 
-  it('sees the data key only, never the secret, and says its own name in the envelope', async () => {
+  it('KMS receives the data key only, never the secret; the envelope contains the name of the KMS key', async () => {
     const { kms, wrapper } = await start();
     expect((await seal(wrapper, 'x'.repeat(100_000), aad, signal)).key_name).toBe(KEY);
     expect(kms.plaintexts.map((bytes) => bytes.length)).toEqual([32]);

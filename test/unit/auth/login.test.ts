@@ -74,10 +74,13 @@ describe('the check of a token', () => {
     ['openai', '/v1/models', { authorization: `Bearer ${TOKEN}` }],
     ['google', '/v1beta/models?pageSize=1', { 'x-goog-api-key': TOKEN }],
     ['chatgpt', '/api/wham/usage', { authorization: `Bearer ${TOKEN}` }],
-  ] as const)('asks %s once, with the token in a header and never in the URL', async (name, path, headers) => {
-    await logins.login('a', name, TOKEN, signal);
-    expect(provider.checks.seen).toMatchObject([{ path, headers }]);
-  });
+  ] as const)(
+    'the check of a token sends one request to %s, with the token in a header and never in the URL',
+    async (name, path, headers) => {
+      await logins.login('a', name, TOKEN, signal);
+      expect(provider.checks.seen).toMatchObject([{ path, headers }]);
+    },
+  );
 
   it('names the account that a ChatGPT token is for', async () => {
     const token = jwt({ 'https://api.openai.com/auth': { chatgpt_account_id: 'acc-1' } });
@@ -157,7 +160,7 @@ describe('the check of a token', () => {
     expect(written).toEqual([]);
   });
 
-  it('the check of a token is not made for a token that says itself that it has ended', async () => {
+  it('a token whose own claim has expired is refused without a request to its provider', async () => {
     const error = await failure(
       logins.login('a', 'chatgpt', jwt({ exp: Math.floor(clock.now() / 1_000) - 1 }), signal),
     );
@@ -207,7 +210,7 @@ describe('a login', () => {
   it.each([
     ['its token’s own end, when that comes first', 3_600, 3_600_000],
     ['30 days, when the token lasts longer', 90 * 86_400, LOGIN_MS],
-  ])('lasts until %s', async (_name, expInSeconds, lastsMs) => {
+  ])('a login lasts until %s', async (_name, expInSeconds, lastsMs) => {
     const token = jwt({ exp: Math.floor(clock.now() / 1_000) + expInSeconds });
     expect((await logins.login('a', 'chatgpt', token, signal)).expiresAtMs).toBe(clock.now() + lastsMs);
   });

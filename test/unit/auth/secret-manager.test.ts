@@ -53,7 +53,7 @@ async function start(options: { pageSizeMax?: number } = {}) {
 }
 
 describe('rotation', () => {
-  it('knows both keys within 5 s of adding a version, and only the new one within 70 s of disabling the old', async () => {
+  it('accepts both keys within 5 s of adding a version, and only the new one within 70 s of disabling the old', async () => {
     const { fake, outcomeOf, advance } = await start();
     const old = fake.add('old-key\n');
     expect(await outcomeOf('old-key')).toBe('default');
@@ -102,7 +102,7 @@ describe('rotation', () => {
     expect(await outcomeOf('a-key')).toBe('default');
   });
 
-  it('lets every version carry its own id, scopes and limits; the newest says what a repeated key is', async () => {
+  it('every version has its own id, scopes and limits; for a repeated key those of the newest version apply', async () => {
     const { fake, find } = await start();
     fake.add('{"keys":[{"id":"app","key":"k1","scopes":["webhook"]},{"id":"app","key":"k2","limits":"5/minute"}]}');
     fake.add('{"keys":[{"id":"app-2","key":"k1","scopes":["conversation"]}]}');
@@ -203,7 +203,7 @@ describe('cost', () => {
 });
 
 describe('outage', () => {
-  it('serves what it knew for 10 min, then says unavailable, then recovers', async () => {
+  it('uses cached keys for 10 min, then answers unavailable, then recovers', async () => {
     const { fake, outcomeOf, advance, logged } = await start();
     fake.add('a-key');
     await outcomeOf('a-key');
@@ -247,7 +247,7 @@ describe('outage', () => {
     for (let n = 0; n < 20; n++) expect(await outcomeOf('a-key')).toBe('default');
   });
 
-  it('stops waiting when the caller goes away', async () => {
+  it('stops waiting when the caller aborts', async () => {
     const { fake, keys } = await start();
     fake.fault = 'hang';
     const controller = new AbortController();

@@ -196,7 +196,7 @@ describe('over every way in', () => {
     await gateway.close();
   });
 
-  it('an absent credential is 401 however often, and beyond it 429 says when to come back', async () => {
+  it('an absent credential is always 401; too many wrong ones are 429 with Retry-After', async () => {
     const gateway = await startInProcess();
     const post = (headers: Record<string, string>) => fetch(`${gateway.url}/jsonrpc`, { method: 'POST', headers });
     for (let n = 0; n < 20; n++) {

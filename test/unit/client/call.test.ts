@@ -148,7 +148,7 @@ describe('a retry', () => {
     expect(third - second).toBeGreaterThanOrEqual(999);
   });
 
-  it('a retry is left out when it would come after the deadline, or the error is not worth one', async () => {
+  it('no retry is sent after the deadline, or for an error that is not retryable', async () => {
     const later = await startServer(refusal(429, 'rate_limited', true, 60_000));
     const error = await failure(
       new CodexGatewayClient(later.url, KEY).call('conversation.status', STATUS, { timeoutMs: 5_000 }),
@@ -182,7 +182,7 @@ describe('a retry', () => {
   });
 });
 
-it('over WebSocket connects to the URL that the caller names, and where there is no WebSocket says what to pass', async () => {
+it('connects to the WebSocket URL of the options; on a platform without WebSocket the error names the option', async () => {
   const socketUrl = `${fixture.gateway.url.replace('http', 'ws')}/ws`;
   const promptOver = (url: string) =>
     fixture.client({ streaming: 'websocket', socketUrl: url, retries: 0 }).stream({ prompt: 'Hi' }).answer();

@@ -55,7 +55,7 @@ describe('the reader of events', () => {
     await fc.assert(property, { numRuns: 100 });
   });
 
-  it('leaves out an event whose end did not come', async () => {
+  it('omits an event whose end was not received', async () => {
     expect(await read([new TextEncoder().encode('data: a\n\ndata: b\n')])).toEqual(['a']);
   });
 });

@@ -32,7 +32,7 @@ it('follows the running turn when the connection of its prompt is cut before the
 describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a stream over %s', (streaming) => {
   const session = (name: string): string => `${streaming}-${name}`;
 
-  it('brings the text as it comes, then the answer', async () => {
+  it('a stream yields the text as it arrives, then returns the answer', async () => {
     const gate = Promise.withResolvers<void>();
     fixture.provider.behave(() => ({
       chunks: ['one ', 'two'],

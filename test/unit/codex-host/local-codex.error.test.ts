@@ -62,7 +62,7 @@ describeWith('codex', 'a Codex that does not start', () => {
 });
 
 describe('a machine without Codex', () => {
-  it('says how to install it', async () => {
+  it('a missing Codex is refused with the command that installs it', async () => {
     const launcher: Launcher = { spawn: () => Promise.reject(new Error('not used')) };
     const codex = createLocalCodex({ ...PREPARED, launcher, program: '/nowhere/codex' });
     const host = codex.hostFor('one');

@@ -192,7 +192,7 @@ describe('calls', () => {
     ]);
   });
 
-  it('calls without an id are never answered, whatever comes of them', async () => {
+  it('calls without an id are never answered, whether they succeed or fail', async () => {
     const fixture = await fixtureOf({ env: { GATEWAY_LIMITS: '4/hour' } });
     const client = await fixture.connect();
     client.send({ jsonrpc: '2.0', method: 'no.such.method' });
@@ -299,14 +299,14 @@ describe('a reader that is slow', () => {
 });
 
 describe('a peer', () => {
-  it('a peer that is alive is pinged and kept', async () => {
+  it('a peer that answers pings stays connected', async () => {
     const fixture = await fixtureOf({ sockets: { tickMs: 10, pingMs: 400 } });
     const client = await fixture.connect();
     for (let pings = 0; pings < 4; pings++) await once(client.socket, 'ping');
     expect(fixture.sockets.size).toBe(1);
   });
 
-  it('a peer that shows no life for two pings is gone', async () => {
+  it('a peer that sends nothing for two pings is disconnected', async () => {
     const fixture = await fixtureOf({ sockets: { tickMs: 10, pingMs: 40 } });
     const client = await openRaw(fixture.port, KEY);
     expect(await client.ended).toBe(1006);
@@ -361,7 +361,7 @@ describe('a key', () => {
     expect((await busy.closed).code).toBe(1008);
   });
 
-  it('a key that is revoked learns it at its next call at the latest', async () => {
+  it('the connection of a revoked key is closed at its next call at the latest', async () => {
     const fixture = await fixtureOf();
     const client = await fixture.connect();
     await setRevoked(fixture.services.store, 'default', true);
@@ -396,7 +396,7 @@ describe('a key', () => {
 });
 
 describe('a planned end', () => {
-  it('comes with age: announced, then 1012', async () => {
+  it('a connection of the maximum age is announced its close, then closed with 1012', async () => {
     const fixture = await fixtureOf({ sockets: { tickMs: 10, ageMaxMs: 100 } });
     const client = await fixture.connect();
     const hint = await client.until(({ method }) => method === 'gateway.reconnect');

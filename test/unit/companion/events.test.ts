@@ -61,7 +61,7 @@ async function untilEvents(client: Client, count: number): Promise<Message[]> {
 }
 
 describe('a subscription', () => {
-  it('gets what comes after it, with all its facts, after its own response', async () => {
+  it('a subscription receives later events with all their fields, after its own response', async () => {
     const fixture = await fixtureOf();
     const now = Date.now();
     await put(fixture.services, 1, now - 1_000);
@@ -207,7 +207,7 @@ describe('a subscription', () => {
     expect(Math.max(...receiptsOf.values())).toBe(8);
   });
 
-  it('gets a large event whole, and one larger than a message without its data', async () => {
+  it('a subscription receives a large event completely, and one above the size of a message without its data', async () => {
     const fixture = await fixtureOf();
     const client = await fixture.connect();
     await client.call('events.subscribe');
@@ -333,7 +333,7 @@ describe('other transports', () => {
     });
   });
 
-  it('other transports with a stream (SSE) get the events for as long as they stay', async () => {
+  it('a subscription over SSE receives events until it disconnects', async () => {
     const { services } = await fixtureOf();
     const got: unknown[] = [];
     const leave = new AbortController();

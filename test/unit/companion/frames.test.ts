@@ -64,13 +64,13 @@ describe('framing', () => {
     'answers a message whose length is written longer than need be',
     answers('sized', frame(text, sized(110), { lengthBytes: 8 })),
   );
-  it('answers a message that comes byte by byte', () =>
+  it('answers a message that arrives byte by byte', () =>
     answers('sized', ...[...frame(text, sized(130))].map((byte) => Uint8Array.of(byte)))());
   it(
-    'answers messages that come in one piece',
+    'answers several messages that arrive in one piece',
     answers('b', Buffer.concat([frame(text, request('a')), frame(text, request('b'))])),
   );
-  it('answers a message that comes with the handshake', async () => {
+  it('answers a message that arrives with the handshake', async () => {
     const client = await openRaw(fixture.port, KEY, frame(text, request('early')));
     await client.until(({ payload }) => String(payload).includes('"early"'));
     await expectAlive(client);
@@ -121,7 +121,9 @@ describe('reserved bits and opcodes', () => {
     ['pong', pong],
     ['close', close],
   ])('refuses a reserved bit in a %s', (_, opcode) => ends(1002, frame(opcode, '', { rsv: 4 }))());
-  it.each([3, 4, 5, 6, 7, 11, 12, 13, 14, 15])('refuses opcode %i', (opcode) => ends(1002, frame(opcode, 'x'))());
+  it.each([3, 4, 5, 6, 7, 11, 12, 13, 14, 15])('refuses a frame with the reserved opcode %i', (opcode) =>
+    ends(1002, frame(opcode, 'x'))(),
+  );
 });
 
 describe('fragments', () => {
@@ -143,7 +145,7 @@ describe('fragments', () => {
       frame(continuation, ''),
     ),
   );
-  it('fragments are answered only when the last has come, control frames at once', async () => {
+  it('a fragmented message is answered after its last fragment, a control frame at once', async () => {
     const client = await openRaw(fixture.port, KEY);
     client.write(frame(text, part(0, 10), { fin: false }));
     client.write(frame(ping, 'between'));
@@ -231,7 +233,7 @@ describe('closing', () => {
 describe('sizes', () => {
   it('refuses a message of more than 1 MiB', ends(1009, frame(text, Buffer.alloc((1 << 20) + 1, 0x20))));
   it(
-    'refuses a message over 1 MiB at its header, before its bytes come',
+    'refuses a message over 1 MiB at its header, before its bytes arrive',
     ends(1009, frame(text, '', { claimedLength: (1n << 20n) + 1n })),
   );
   it(

@@ -47,7 +47,7 @@ describe('a key', () => {
     expect(answered['www-authenticate']).toMatch(/Bearer/);
   });
 
-  it('opens as many sockets as its limit, one more when one has gone', async () => {
+  it('a key opens as many sockets as its limit, and another one after one has ended', async () => {
     const clients = await Promise.all([1, 2, 3].map(() => fixture.connect()));
     const { status, body, headers } = await refusal(fixture.url, { headers: { 'X-API-Key': KEY } });
     expect(status).toBe(429);

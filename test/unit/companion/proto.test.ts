@@ -71,7 +71,7 @@ describe('a submission', () => {
     expect(resumed.result).toMatchObject({ status: 'completed' });
   });
 
-  it('a submission may come in fragments, with pings between them, and beside text', async () => {
+  it('a submission may arrive in fragments with pings between them, and among text messages', async () => {
     const client = await openRaw(fixture.port, KEY);
     const bytes = submission('f', 's', { prompt: 'in pieces é' });
     client.write(frame(OPCODE.binary, bytes.subarray(0, 1), { fin: false }));

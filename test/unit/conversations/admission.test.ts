@@ -118,7 +118,7 @@ describe('a busy session', () => {
     expect(await a.prompt('lost', LOST)).toMatchObject({ content: 'answer' });
   });
 
-  it('runs the prompt behind one whose instance stands still, which is cancelled and frees its key', async () => {
+  it('runs the prompt after one whose instance is frozen; that one is cancelled and frees its key', async () => {
     const gone = await fixture.instance();
     const resumed = Promise.withResolvers<void>();
     const { lost } = await dropPlaceOf(gone, () => {

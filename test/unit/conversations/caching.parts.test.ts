@@ -58,7 +58,7 @@ function toolIds(messages: readonly string[]): { readonly calls: unknown[]; read
   return ids;
 }
 
-it.each(MODELS)('is trimmed in steps of whole turns: %s', async (model) => {
+it.each(MODELS)('a long conversation is trimmed in steps of whole turns: %s', async (model) => {
   const [a] = instances;
   await a?.call(mcpConnect, { server_config: { name: 'tools' }, session_id: model });
   const changes: number[] = [];

@@ -147,7 +147,7 @@ describeWith('codex', 'Codex', () => {
     });
   });
 
-  it('knows afterwards what a fallback has answered in its place', async () => {
+  it('a model receives in its next turn what a fallback has answered', async () => {
     const session = { session_id: 'codex-again', model: CODEX };
     const { content } = await a.prompt('status 403', { ...session, fallbacks: [SAME] });
     await a.prompt('hello again', session);

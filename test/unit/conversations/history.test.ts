@@ -112,7 +112,7 @@ describe('history', () => {
     );
   });
 
-  it('keeps long texts beside the document, whole: 33 KiB, a body’s worth, an answer of 3 MB', async () => {
+  it('stores long texts completely in documents of their own: 33 KiB, a full body, an answer of 3 MB', async () => {
     fixture.provider.behave();
     const prompts = ['€'.repeat(12_000), '𝒳'.repeat(200_000), '[[size 3000000]]'];
     for (const prompt of prompts) await a.prompt(prompt);
@@ -214,7 +214,7 @@ describe('sessions', () => {
     }
   });
 
-  it('deleted by several at once are deleted once, whole, and not again when they live anew', async () => {
+  it('sessions that several callers delete at once are erased once; a new session of the same name is kept', async () => {
     for (let n = 0; n < 12; n++) await a.prompt(`old ${n}`);
     const outcomes = await Promise.all([
       a.call(conversationDelete, { session_id: 's' }),

@@ -77,7 +77,7 @@ describe('an image', () => {
     expect(sent()[0].content).toMatchObject([SOURCE]);
   });
 
-  it('as the whole first prompt leaves the title to the next prompt, also after an edit', async () => {
+  it('a first prompt of images only gets its title from the next prompt, also after an edit', async () => {
     const title = async () => Object(await b.call(conversationStatus, { session_id: 's' })).metadata.title;
     await a.call(conversationPrompt, { prompt: [IMAGE], session_id: 's' });
     expect(await title()).toBeUndefined();

@@ -125,7 +125,7 @@ describe('a lease', () => {
     await queued;
   });
 
-  it('a lease that has expired ends for every reader right after what it has seen, stored or not', async () => {
+  it('a turn with an expired lease ends for every reader right after the last event that it has received, stored or not', async () => {
     const running = a.stream('[[hang]]');
     await running.until(isDelta);
     a.line.state = 'down';

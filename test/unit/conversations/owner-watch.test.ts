@@ -39,7 +39,7 @@ describe('a lease', () => {
     expect(owners.ofLease(found)).toBe('expired');
   });
 
-  it('far ahead that is renewed belongs to an owner that is alive, for one lease', () => {
+  it('a lease far ahead that is renewed counts as alive for the length of one lease', () => {
     owners.ofLease(lease(clock.now() + EIGHT_HOURS_MS));
     clock.advance(10_000);
     const renewed = lease(clock.now() + EIGHT_HOURS_MS);

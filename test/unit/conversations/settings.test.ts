@@ -30,7 +30,7 @@ it.each([
   expect(checked).toEqual({ issues: [{ path, message }] });
 });
 
-it('are part of what an idempotency key stands for', async () => {
+it('settings are part of the params that an idempotency key compares', async () => {
   const key = { idempotency_key: 'k', settings: { temperature: 0.5, seed: 1 } };
   const first = await a.prompt('hello', key);
   const again = await a.prompt('hello', { ...key, settings: { seed: 1, temperature: 0.5 } });

@@ -60,7 +60,7 @@ it('takes base and builder from a mirror, by digest only', async () => {
   await expect(build('sandbox_image_build', output, { BASE_IMAGE: 'node:latest' })).rejects.toThrow('by digest');
 });
 
-it('names the step that has to come first', async () => {
+it('a missing bundle or registry is refused with the command that must run first', async () => {
   await expect(build('sandbox_image_build', OUTPUT)).rejects.toThrow('run `npm run build` first');
   await writeFile(join(directory, 'dist/sandbox/Dockerfile'), '');
   await expect(build('another_output', OUTPUT)).rejects.toThrow('run `terraform apply` first');

@@ -34,7 +34,7 @@ it('serves the console for every other path, and deploys no function', () => {
   expect(config.functions).toBeUndefined();
 });
 
-it('has browsers ask whether a page is still the deployed one, and keep no answer of an endpoint', () => {
+it('browsers revalidate the page, and store no response of an endpoint', () => {
   const rules: { source: string; headers: { key: string; value: string }[] }[] = config.hosting.headers;
   const caching = rules.flatMap(({ source, headers }) =>
     headers.filter(({ key }) => key === 'Cache-Control').map(({ value }) => [source, value]),

@@ -141,7 +141,7 @@ it('names the member as its kind, and notes the rights that only networks need',
   expect(notes).toContain('note  domain and sandbox_image also need rights of: roles/compute.networkAdmin');
 });
 
-it('does not fail for what only some deployments need, or what it may not read', async () => {
+it('preflight does not fail for optional requirements, or for what it may not read', async () => {
   const { code, stdout } = await preflight({ domains: '', firebase: '{}', database: 'FIRESTORE_NATIVE' });
   expect(code).toBe(0);
   expect(stdout).toContain('organisation policies could not be read');

@@ -94,6 +94,6 @@ it.each([
   [['hold', '5']],
   [['restore', 'x']],
   [['forward']],
-])('refuses what it does not understand: %j', async (act) => {
+])('traffic.sh refuses invalid arguments: %j', async (act) => {
   await expect(split('r1\\n', '100 r1\\n', ...act)).rejects.toMatchObject({ code: 64 });
 });

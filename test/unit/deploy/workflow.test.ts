@@ -49,7 +49,7 @@ it('has a .tfvars file for each environment that can be chosen', () => {
     expect(existsSync(join(ROOT, `terraform/envs/${name}.tfvars`))).toBe(true);
 });
 
-it('gives identities only to jobs of this repository, and goes back when the smoke test fails', () => {
+it('the workflow gives identities only to jobs of this repository, and rolls back when the smoke test fails', () => {
   const jobs = workflow.split(/^ {2}(?=\w+:$)/m).filter((job) => job.includes('id-token: write'));
   expect(jobs).toHaveLength(2);
   for (const job of jobs) {

@@ -142,7 +142,7 @@ describeCodex('the context of a codex turn', (place) => {
     expect(fixture.api.requests.at(-1)?.images).toEqual(urls);
   });
 
-  it('goes into the history with its commands, and from there into a new thread', async () => {
+  it('a turn of Codex is stored with its commands, and a new thread receives them from the history', async () => {
     fixture.api.behave(byPrompt);
     const conversation = startConversation();
     await conversation.prompt(engine, 'run echo remember me');

@@ -46,7 +46,7 @@ describeWith('codex', 'the credential of a codex turn', () => {
     await answered;
   });
 
-  it('is used for no request of a command: none reaches the exit of Codex, nor any port of the machine', async () => {
+  it('no command can use the credential: none reaches the relay of Codex or a port of the machine', async () => {
     const engine = fixture.machine();
     const { port } = new URL(fixture.api.url);
     fixture.api.behave(({ toolOutput }) =>

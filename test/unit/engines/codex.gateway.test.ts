@@ -48,7 +48,7 @@ describeWith('codex', 'a gateway with ENGINE=codex', () => {
   const homes = async (): Promise<number> =>
     (await readdir(join(directory, 'codex'))).filter((name) => name.startsWith('home-')).length;
 
-  it('answers a prompt without a model by Codex, and streams what it does', async () => {
+  it('a prompt without a model is answered by Codex, with its events as a stream', async () => {
     const prompt = { prompt: 'run echo $((40+2))', session_id: 's1' };
     const stream = await (await post('conversation.prompt', prompt, 'text/event-stream')).text();
     const order = [

@@ -50,7 +50,7 @@ function toSent(body: unknown): Sent {
 }
 
 describe.each(CASES)('$provider', ({ model, provider: name }) => {
-  it('receives in each request what it received before, images, calls, failures and reasoning included', async () => {
+  it('each request begins with the previous one, images, calls, failures and reasoning included', async () => {
     const engine = createTestEngine(provider);
     const from = provider.requests.length;
     let messages: readonly Message[] = [];
@@ -79,16 +79,19 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
     expect([...keys]).toEqual([name === 'openai' ? 'conv_1' : undefined]);
   });
 
-  it.each([400, 422])('is asked no more where the server refuses it (%s)', async (status) => {
-    provider.behave(({ body }) =>
-      /cache_control|prompt_cache_key/.test(JSON.stringify(body))
-        ? { status, message: 'Extra inputs are not permitted: cache_control, prompt_cache_key' }
-        : { text: 'fine' },
-    );
-    const { outcome } = await runTurn(createTestEngine(provider), { model });
-    expect(outcome.content).toBe('fine');
-    expect(outcome).not.toHaveProperty('warnings');
-  });
+  it.each([400, 422])(
+    'the prompt cache is not requested again after the server has refused it (%s)',
+    async (status) => {
+      provider.behave(({ body }) =>
+        /cache_control|prompt_cache_key/.test(JSON.stringify(body))
+          ? { status, message: 'Extra inputs are not permitted: cache_control, prompt_cache_key' }
+          : { text: 'fine' },
+      );
+      const { outcome } = await runTurn(createTestEngine(provider), { model });
+      expect(outcome.content).toBe('fine');
+      expect(outcome).not.toHaveProperty('warnings');
+    },
+  );
 });
 
 it('costs at most 0.4 of the input of a chat of 30 turns, as Anthropic bills it', async () => {
@@ -96,7 +99,7 @@ it('costs at most 0.4 of the input of a chat of 30 turns, as Anthropic bills it'
   expect(billed / whole).toBeLessThan(0.4);
 });
 
-it('Anthropic is asked to cache the instructions, the prompt, and what the request before ended with', async () => {
+it('requests to Anthropic mark the instructions, the prompt and the end of the previous request for its cache', async () => {
   const messages = ['one', 'two', 'three'].flatMap((content): Message[] => [
     { role: 'user', content },
     { role: 'assistant', content: `answer to ${content}` },

@@ -243,7 +243,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
 
 describe('what differs by provider', () => {
   it.each(['anthropic/claude-sonnet-4-5', 'openai/gpt-5', 'groq/llama'])(
-    'asks %s again when its stream opens with an error',
+    'repeats the call to %s when its stream begins with an error',
     async (model) => {
       let left = 2;
       provider.behave(() => (left-- > 0 ? { streamError: 'first' } : { text: 'recovered' }));

@@ -19,17 +19,20 @@ const toOptions = ({ hang }: (typeof MODEL_FAILURES)[number]['script']) => ({
 });
 
 describe.each(CASES)('of $provider', ({ model, provider: name }) => {
-  it.each(MODEL_FAILURES)('$name: $failed', async ({ script, failed, error: expected, isBegun }) => {
-    provider.behave(() => script);
-    const engine = createTestEngine(provider, toOptions(script));
-    // A wait that is requested is too long where another model may answer.
-    const { error, events } = await failTurn(engine, { model, retryWaitMsMax: 1_000 });
-    expect(failedPart(error)).toBe(failed);
-    const { reason, retryable, status } = expected;
-    expect({ reason: error.reason, retryable: error.retryable }).toEqual({ reason, retryable });
-    expect(error.data).toMatchObject({ provider: name });
-    expect(textOf(events) !== '').toBe(isBegun);
-    // Wires differ in the number by which an overload is reported within a stream.
-    if (status !== undefined && script.streamError === undefined) expect(error.data).toMatchObject({ status });
-  });
+  it.each(MODEL_FAILURES)(
+    'a failure of $provider ($name) concerns the $failed',
+    async ({ script, failed, error: expected, isBegun }) => {
+      provider.behave(() => script);
+      const engine = createTestEngine(provider, toOptions(script));
+      // A wait that is requested is too long where another model may answer.
+      const { error, events } = await failTurn(engine, { model, retryWaitMsMax: 1_000 });
+      expect(failedPart(error)).toBe(failed);
+      const { reason, retryable, status } = expected;
+      expect({ reason: error.reason, retryable: error.retryable }).toEqual({ reason, retryable });
+      expect(error.data).toMatchObject({ provider: name });
+      expect(textOf(events) !== '').toBe(isBegun);
+      // Wires differ in the number by which an overload is reported within a stream.
+      if (status !== undefined && script.streamError === undefined) expect(error.data).toMatchObject({ status });
+    },
+  );
 });

@@ -14,7 +14,7 @@ afterEach(() => {
 afterAll(() => provider.close());
 
 describe.each(CASES)('$provider', ({ model, provider: name }) => {
-  it('returns the whole answer, equal to its deltas, with the usage the provider counted', async () => {
+  it('returns the complete answer, equal to its deltas, with the usage of the provider', async () => {
     const { events, outcome } = await runTurn(createTestEngine(provider), { model, prompt: 'count [[chunks 20]]' });
     expect(outcome.content).toBe(Array.from({ length: 20 }, (_, index) => `${index} `).join(''));
     expect(textOf(events)).toBe(outcome.content);

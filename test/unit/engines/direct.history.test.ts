@@ -82,7 +82,7 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
     expect(withoutIds(sentMessages()).startsWith(withoutIds(inOwnForm).slice(0, -1))).toBe(true);
   });
 
-  it('receives them without tools of its own, and may not call one that is gone', async () => {
+  it('a model without tools receives earlier tool calls, and cannot call a tool that no longer exists', async () => {
     const first = await converse({ model, messages: [ask(ASK)], tools: ADDER });
     const { outcome } = await runTurn(createTestEngine(provider), { model, messages: [...first, ask(ASK)] });
     expect(lastBody()).toContain('sum 42');

@@ -82,7 +82,7 @@ it.each([
   [400, 'deepseek-reasoner does not support Function Calling'],
   [404, 'No endpoints found that support tool use. To learn more, visit the documentation'],
   [400, "This model doesn't support tool use in streaming mode."],
-])('understands %i %s', async (status, message) => {
+])('a refusal of tools is recognised: %i %s', async (status, message) => {
   refuse(message, status);
   const { outcome } = await runTurn(createTestEngine(provider), { model: 'groq/m', tools: TOOLS });
   expect(outcome).toMatchObject({ content: 'fine', warnings: [{ setting: 'tools' }] });

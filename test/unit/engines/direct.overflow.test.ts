@@ -39,7 +39,7 @@ const FORMS: readonly (readonly [string, number | undefined])[] = [
   ['context_length_exceeded', undefined],
 ];
 
-it.each(FORMS)('reads %j', (message, limit) => {
+it.each(FORMS)('an overflow is recognised, with its limit: %j', (message, limit) => {
   expect(isOverflow(message)).toBe(true);
   expect(limitOf(message)).toBe(limit);
 });

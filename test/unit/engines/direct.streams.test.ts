@@ -247,7 +247,7 @@ describe('the repair of a stream', () => {
     );
   });
 
-  it('passes what it need not change on as it came, at once', () => {
+  it('bytes that need no repair are passed on unchanged and at once', () => {
     const stream = createStreamRepair({ repair }, '');
     const piece = Buffer.from('event: a\ndata: {"n": 1}\n\n');
     expect(stream.push(piece).toString()).toBe(piece.toString());

@@ -86,7 +86,7 @@ describe.each(CASES)('$provider', ({ model }) => {
   });
 
   it.each(['{"a": 9007199254740993, "b": 1}', '{"list": {"n": 12345678901234567890}}'])(
-    'does not run a tool with rounded numbers, and says so to the model: %s',
+    'a tool is not run with rounded numbers, and the model receives the reason: %s',
     async (args) => {
       const adder = createAdder();
       const { events, outcome } = await run(model, `[[tool math__add ${args}]]`, adder);

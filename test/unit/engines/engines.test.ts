@@ -115,7 +115,7 @@ describe('base URLs', () => {
   afterAll(() => provider.close());
 
   it.each(['', '/', '/v1', '/v1/', '/proxy/v1//'])(
-    'reaches the provider at a base URL ending in %j',
+    'calls the provider at a base URL that ends in %j',
     async (suffix) => {
       const access = { apiKey: 'k', baseUrl: provider.url + suffix };
       const engines = createEngines({ model: undefined, providers: { anthropic: access, openai: access } });

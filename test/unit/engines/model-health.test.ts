@@ -59,7 +59,7 @@ describe('a model that fails', () => {
     expect(isPassedOver()).toBe(false);
   });
 
-  it('is passed over by the time that has passed, whatever the wall clock says', () => {
+  it('a model is passed over by elapsed time, independent of the wall clock', () => {
     fail(5);
     clock.step(3_600_000);
     expect(isPassedOver()).toBe(true);
@@ -75,7 +75,7 @@ describe('after 30 s', () => {
     clock.advance(30_000);
   });
 
-  it('one call at a time goes through', () => {
+  it('after the time one call at a time is made to a model that was passed over', () => {
     const probe = health.begin(MODEL, { hasFallback: true });
     expect(probe).toBeDefined();
     expect(isPassedOver()).toBe(true);

@@ -130,7 +130,7 @@ it('is refused under a login, which is for the models of its provider only', () 
   );
 });
 
-it('is among the known providers that an unknown model is told', () => {
+it('the error of an unknown model lists the providers of the operator', () => {
   expect(() => enginesWith({}).resolve('other/x')).toThrow(
     expect.objectContaining({ data: { issues: [{ path: 'model', message: expect.stringContaining('own/…') }] } }),
   );
@@ -324,7 +324,7 @@ it.each([
   expect(provider.calls - from).toBe(3);
 });
 
-it('turns that run at the same time all leave out what a server does not know', async () => {
+it('turns that run at the same time all leave out what a server refuses', async () => {
   provider.behave(({ body }) =>
     JSON.stringify(body).includes('stream_options')
       ? { status: 400, message: 'Unknown field: stream_options', delayMs: 50 }

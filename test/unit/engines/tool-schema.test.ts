@@ -207,7 +207,7 @@ describe.each(MODELS)('%s', (model) => {
     ['a list', { type: 'array', items: TEXT }],
     ['a text', { type: 'string' }],
     ['no object among its alternatives', { anyOf: [{ type: 'string' }, { type: 'array' }] }],
-  ])('goes without a tool whose parameters are %s', (_name, schema) => {
+  ])('a tool is omitted whose parameters are %s', (_name, schema) => {
     expect(fit(schema, model)).toBe('its parameters are not an object');
   });
 

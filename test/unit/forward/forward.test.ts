@@ -209,7 +209,7 @@ describe('a forwarded call', () => {
     expect(await (await call({ mode: 'nonsense' })).json()).toMatchObject({ error: { code: -32602 } });
   });
 
-  it('a forwarded call is aborted there when its caller has gone', async () => {
+  it('a forwarded call is aborted on the companion when its caller disconnects', async () => {
     begun = Promise.withResolvers();
     aborted = Promise.withResolvers();
     const leave = new AbortController();
@@ -307,7 +307,7 @@ describe('the companion', () => {
 });
 
 describe('an ID token', () => {
-  it('comes from the metadata server, for the audience, and is fetched once', async () => {
+  it('the ID token comes from the metadata server, for the audience, and is fetched once', async () => {
     const requested: string[] = [];
     const metadata = createServer((req, res) => {
       requested.push(req.url ?? '');

@@ -134,7 +134,7 @@ describe('stays on the function', () => {
     expect(forwarded).toBe(0);
   });
 
-  it('another key’s login, answered like one that does not exist', async () => {
+  it('a login of another key is answered like one that does not exist', async () => {
     const promptWith = (auth_session_id: string): Promise<unknown> =>
       call('conversation.prompt', { prompt: 'hi', auth_session_id });
     const theirs = await promptWith(logins.theirs);

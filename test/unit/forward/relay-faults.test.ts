@@ -76,7 +76,7 @@ const UNAVAILABLE = {
 };
 
 describe('a companion without whole requests', () => {
-  it('gets each call by itself, which the function counts', async () => {
+  it('an older companion receives each call separately, counted by the function', async () => {
     const paths: string[] = [];
     const front = await startFront((req, res) => {
       paths.push(req.url ?? '');
@@ -223,7 +223,7 @@ describe('a relayed stream', () => {
   it.each([
     ['between events', EVENT.length],
     ['within an event', 20],
-  ])('is whole for a client that has closed its side, and comments stand only between events: %s', async (_, cut) => {
+  ])('a relayed stream is complete for a half-closed client, with comments only between events: %s', async (_, cut) => {
     const gate = Promise.withResolvers<void>();
     const front = await startFront(async (req, res) => {
       req.resume();

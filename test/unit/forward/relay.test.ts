@@ -63,7 +63,7 @@ async function forwardedBy<T>(work: () => Promise<T>): Promise<readonly [T, read
 }
 
 describe('a relayed prompt', () => {
-  it('is sent whole, counted once, and answered under the headers of any answer', async () => {
+  it('a relayed prompt is sent unchanged, counted once, and answered with the usual headers', async () => {
     const send = () => post(cloud.url, promptBody({ prompt: 'hi' }), { 'X-Request-Id': 'mine-1', Origin: ORIGIN });
     const [first, forwarded] = await forwardedBy(send);
     expect(forwarded).toEqual(['/exchange']);

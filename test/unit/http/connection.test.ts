@@ -139,7 +139,7 @@ describe('a request behind one that is still being answered', () => {
     server.close();
   });
 
-  it('a request behind one that is still being answered is answered with 405 and JSON when a request for a tunnel comes first', async () => {
+  it('a CONNECT as the first request of a connection gets 405 and JSON', async () => {
     const server = createHttpServer(() => {});
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');

@@ -6,7 +6,7 @@ import { startInProcess } from '../../support/fixtures/in-process.ts';
 const HEADERS = { 'x-api-key': 'dev-key', accept: 'text/event-stream' };
 const BODY = JSON.stringify({ jsonrpc: '2.0', method: 'events.subscribe', params: {}, id: 1 });
 
-it('gives back the subscriptions of streams whose clients have left', async () => {
+it('the subscriptions of streams end when their clients disconnect', async () => {
   await using gateway = await start();
   // Each round takes all 8 places of the key and leaves; the next one waits until the server has seen that the clients
   // are gone.

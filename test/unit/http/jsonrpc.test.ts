@@ -196,7 +196,7 @@ describe('POST /jsonrpc', () => {
   });
 
   describe('the headers of an answer', () => {
-    it('carry the limits of the tightest window, whatever comes of the call', async () => {
+    it('responses have the limits of the tightest window, whether the call succeeds or fails', async () => {
       const clock = createTestClock();
       const still = await startInProcess({ GATEWAY_KEYS: JSON.stringify(KEYS) }, { clock });
       const sent: (string | null | undefined)[][] = [];

@@ -27,7 +27,7 @@ describe('without a sandbox', () => {
     }
   });
 
-  it('reaches no internal address that a caller names', async () => {
+  it('no internal address that a caller names is connected', async () => {
     const fixture = await createMcpFixture({});
     for (const url of ['http://127.0.0.1:9/mcp', 'http://169.254.169.254/mcp', 'http://metadata.google.internal/mcp']) {
       const config = { name: 'x', url, headers: {} };

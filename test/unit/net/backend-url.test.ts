@@ -13,7 +13,7 @@ it.each([
   ['/..a/b..', 'https://api.example.com/base/..a/b..'],
   ['/a;v=1/100%2525', 'https://api.example.com/base/a;v=1/100%2525'],
   ['/caf%C3%A9/caf%E9', 'https://api.example.com/base/caf%C3%A9/caf%E9'],
-])('joins %s', (endpoint, expected) => {
+])('a path is joined to the base URL: %s', (endpoint, expected) => {
   expect(toBackendUrl(BASE, endpoint).href).toBe(expected);
 });
 

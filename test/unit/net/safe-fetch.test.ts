@@ -231,6 +231,6 @@ it.each([
   'gopher://example.com/',
   'http://user:pass@example.com/',
   'nonsense',
-])('refuses %s', async (url) => {
+])('a fetch refuses the URL %s', async (url) => {
   await expect(make()(url)).rejects.toMatchObject({ reason: 'forbidden' });
 });

@@ -136,7 +136,7 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
   it.each([
     ['git diff --no-prefix', NO_PREFIX],
     ['Subversion', SUBVERSION],
-  ])('names a file whole: %s', async (_, patch) => {
+  ])('a name without a/ and b/ is the whole name of the file: %s', async (_, patch) => {
     const both = await run({ 'limits.txt': '100', 'src/limits.txt': '100' }, patch);
     expect(both.tree).toBe('./limits.txt 100\n./src/limits.txt 200\n');
     expect(both.outcome).toMatchObject([{ path: 'src/limits.txt', change: 'modified' }]);
@@ -180,7 +180,7 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
     expect((await run({}, prefixed)).tree).toBe('./src/n.txt n\n');
   });
 
-  it('refuses a combined diff as a whole, next to one that git would apply', async () => {
+  it('refuses the whole patch if it contains a combined diff, which git would omit', async () => {
     const { outcome, tree } = await run({ 'notes.txt': 'ours', 'other.txt': 'old' }, `${SKIPPED[0]?.[1]}${GOOD}`);
     expect(outcome).toMatchObject({ reason: 'patch_failed', data: { file: 'notes.txt', hunk: 1 } });
     expect(tree).toBe('./notes.txt ours\n./other.txt old\n');

@@ -24,7 +24,7 @@ it('counts the bytes of the frame and of its answer', () => {
   expect(counted).toEqual([frame.length, reply.length]);
 });
 
-it('carries the whole answer: parsed output, warnings, number in the history, details of the usage', () => {
+it('a reply has the complete answer: parsed output, warnings, number in the history, details of the usage', () => {
   const { answers } = readFrame(frame, () => true);
   const usage = { ...ANSWER.usage, cached_input_tokens: 3, reasoning_tokens: 4 };
   const warnings = [{ setting: 'seed', message: 'no' }];

@@ -35,7 +35,7 @@ function submit(submission: Parameters<typeof create<typeof SubmissionSchema>>[1
 }
 
 describe('proto', () => {
-  it('answers the reference’s bytes, an encoded Hello, with a Reply of the session stream_id', async () => {
+  it('answers the documented bytes, an encoded Hello, with a Reply of the session stream_id', async () => {
     const { result } = await call('proto', { stream_id: 'session-123', data: 'CgVIZWxsbw==' });
     const { stream_id, data } = result;
     const reply = fromBinary(ReplySchema, Buffer.from(data, 'base64'));

@@ -86,7 +86,7 @@ const outcomes = (seen: readonly { readonly decision: RateDecision }[]): string[
 ];
 
 describe('a busy owner', () => {
-  test('is admitted from memory, and what it has not used is given back within a second of its last call', async () => {
+  test('a busy owner is admitted from memory, and unused calls are given back within a second of its last call', async () => {
     const world = createWorld();
     const seen = await world.traffic(world.instance(), 50, 10_000);
     expect(outcomes(seen)).toEqual(['admitted']);
@@ -138,7 +138,7 @@ describe('a busy owner', () => {
 });
 
 describe('an instance that ends', () => {
-  test('gives back, and counts the calls that still come one by one', async () => {
+  test('after close, unused calls are given back and further calls are counted one by one', async () => {
     const world = createWorld();
     const instance = world.instance();
     await world.traffic(instance, 50, 2_000);
@@ -322,7 +322,7 @@ describe('a block', () => {
     expect(updateHolder(once, update, now).windows[0]?.count).toBe(43);
   });
 
-  test('for the next windows leaves the current one open, until a clock reaches them', () => {
+  test('a block for the next windows leaves the current one open until a clock reaches them', () => {
     const today = [...limits, { max: 5_000, windowMs: HOUR }];
     const used = charge(EMPTY_STATE, today, 990, now).state;
     const { state, labels } = addCalls(used, today, 20, now, NOON + MINUTE);

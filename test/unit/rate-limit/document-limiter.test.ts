@@ -144,7 +144,7 @@ describe('cost', () => {
     expect(store.total()).toBeLessThanOrEqual(80);
   });
 
-  test('goes back to one operation per call when the other instance falls silent', async () => {
+  test('returns to one operation per call when the other instance stops calling', async () => {
     const other = createDocumentLimiter({ store, clock });
     for (let calls = 0; calls < 10; calls++) {
       clock.advance(250);

@@ -38,7 +38,7 @@ async function breakDown(): Promise<void> {
 }
 
 describe('while the store is down', () => {
-  test('costly calls are unavailable with a time to come back, from the first', async () => {
+  test('calls that cost money are unavailable with Retry-After from the first one on', async () => {
     line.state = 'down';
     for (let calls = 0; calls < 5; calls++) {
       const decision = await costly();
@@ -62,7 +62,7 @@ describe('while the store is down', () => {
     expect(await cheap({ keyId: 'other' })).toMatchObject({ outcome: 'admitted', degraded: true, remaining: 9 });
   });
 
-  test('the bucket is never larger than the limit of the key, and takes a batch whole or not at all', async () => {
+  test('the bucket is never larger than the limit of the key, and admits all calls of a batch or none', async () => {
     await breakDown();
     const limits = [{ max: 3, windowMs: 60_000 }];
     expect(await cheap({ limits, cost: 4 })).toMatchObject({ outcome: 'unavailable' });
@@ -127,7 +127,7 @@ describe('when the store is back', () => {
     expect(decisions.filter(({ outcome }) => outcome === 'admitted')).toHaveLength(39);
   });
 
-  test('after a single failure the next call still goes to the store', async () => {
+  test('after a single failure the next call still uses the store', async () => {
     await costly();
     line.state = 'down';
     expect(await costly()).toMatchObject({ outcome: 'unavailable' });

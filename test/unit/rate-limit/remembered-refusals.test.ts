@@ -33,7 +33,7 @@ function setup() {
 }
 
 describe('a remembered refusal', () => {
-  it('refuses the calls of its key without the limiter, and says how long is left', async () => {
+  it('a remembered refusal refuses the calls of its key without the limiter, with the remaining time', async () => {
     const { remember, isRefused, take, taken, pass } = setup();
     expect(isRefused(REQUEST)).toBe(false);
     remember(REQUEST, REFUSED);
@@ -53,7 +53,7 @@ describe('a remembered refusal', () => {
     expect(taken).toHaveLength(3);
   });
 
-  it('ends with its window', async () => {
+  it('a remembered refusal ends with its window', async () => {
     const { remember, take, pass, isRefused } = setup();
     remember(REQUEST, REFUSED);
     pass(30_000);

@@ -30,7 +30,7 @@ describe('whether the version we left is probably still stored', () => {
     expect(isProbablyCurrent(watchFor(5, 0), 86_400_000)).toBe(true);
   });
 
-  test('it is only for as long as others usually leave it alone', () => {
+  test('a cached document counts as current only for a part of the usual pause between writes of others', () => {
     const traffic = watchFor(20, 4);
     expect(isProbablyCurrent(traffic, 50)).toBe(true);
     expect(isProbablyCurrent(traffic, 250)).toBe(false);

@@ -26,7 +26,7 @@ const calls = fc.array(
 );
 
 describe('charge', () => {
-  test('charge never admits more than max per window label, whatever the clocks of the instances say', () => {
+  test('charge never admits more than max per window label, for any clocks of the instances', () => {
     fc.assert(
       fc.property(limits, calls, (limits, calls) => {
         const used = new Map<string, number>();

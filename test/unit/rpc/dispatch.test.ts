@@ -387,7 +387,7 @@ describe('a batch', () => {
     expect(trace.filter((step) => step.startsWith('limit'))).toHaveLength(1);
   });
 
-  it('answers each call under its id, in order, and is 200 whatever the calls come to', async () => {
+  it('a batch answers each call under its id, in order, with 200 also when calls fail', async () => {
     const { reply } = await send(
       bodyOf(call('echo', { text: 'a' }, 'x'), call('broken.throw', undefined, 2), call('nope', {}, 3), { id: 4 }),
     );
@@ -420,12 +420,9 @@ describe('a batch', () => {
 describe('a notification', () => {
   const notification = (name: string): object => ({ jsonrpc: '2.0', method: name, params: { text: 'hi' } });
 
-  it.each(['echo', 'nope', 'fails', 'broken.throw'])(
-    'a notification is never answered, whatever comes of it: %s',
-    async (name) => {
-      expect((await send(bodyOf(notification(name)))).reply).toEqual({ status: 204, payload: undefined });
-    },
-  );
+  it.each(['echo', 'nope', 'fails', 'broken.throw'])('a notification is never answered: %s', async (name) => {
+    expect((await send(bodyOf(notification(name)))).reply).toEqual({ status: 204, payload: undefined });
+  });
 
   it('a notification over the limit is not run; HTTP has the status of the refusal, other transports send no response', async () => {
     for (const body of [bodyOf(notification('echo')), bodyOf(notification('echo'), notification('nope'))]) {

@@ -62,7 +62,7 @@ describe('an issue', () => {
     expect(messagesOf(schema, params)[0]).toBe(message);
   });
 
-  it('about a misspelt name within a param gives the whole path', () => {
+  it('the issue of a misspelt name within a param has the whole path', () => {
     const issues = messagesOf(schema, { server: { name: 'a', comand: 'b' } });
     expect(issues[1]).toBe('server.comand is not known, did you mean server.command?');
   });

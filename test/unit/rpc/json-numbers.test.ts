@@ -24,7 +24,7 @@ it.each([
   ['9007199254740994', false],
   ['1e300', true],
   ['-9007199254740996', false],
-])('%s is safe: %s', (literal, isSafe) => expect(isSafeNumber(literal)).toBe(isSafe));
+])('%s is a number that parsing keeps exact: %s', (literal, isSafe) => expect(isSafeNumber(literal)).toBe(isSafe));
 
 it('finds the depth and the inexact numbers of a text, outside its strings', () => {
   const text = '{"a":[1,{"9007199254740993":"9007199254740993 \\" [["}], "b" : 9007199254740993 ,"c":1e400}';

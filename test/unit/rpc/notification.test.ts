@@ -31,7 +31,7 @@ it('where that does not help, the short members stay', () => {
   expect(read(text).params).toEqual({ seq: 1, id: 'a', truncated: true });
 });
 
-it.each([{}, { cursor: 'c' }])('shared members stand behind those of the reader: %j', (own) => {
+it.each([{}, { cursor: 'c' }])('shared members follow those of the reader: %j', (own) => {
   const { head, tail } = aroundShared('event', own);
   expect(read(`${head}"data":1${tail}`)).toEqual({ jsonrpc: '2.0', method: 'event', params: { ...own, data: 1 } });
 });

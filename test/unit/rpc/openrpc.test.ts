@@ -93,7 +93,7 @@ describe.each(document.methods.map((described) => [described.name, described] as
     expect(validate(example?.result.value), JSON.stringify(validate.errors)).toBe(true);
   });
 
-  it('refuses an undeclared parameter', () => {
+  it('the schema refuses an undeclared parameter', () => {
     const parsed = method.params.safeParse({ ...method.example.params, role: 'admin' });
     expect(parsed.error?.issues.map(({ code }: z.core.$ZodIssue) => code)).toEqual(['unrecognized_keys']);
   });

@@ -59,7 +59,7 @@ describe('an ID token', () => {
   /** As Cloud Run's invoker check leaves a token that it has verified. */
   const stripped = (token: string): string => token.replace(/[^.]+$/, 'SIGNATURE_REMOVED_BY_GOOGLE');
 
-  it.each(CALLERS)('of %s is accepted', async (email) => {
+  it.each(CALLERS)('an ID token of %s is accepted', async (email) => {
     await expect(check({ authorization: sign({ email }) })).resolves.toBeUndefined();
   });
 

@@ -41,7 +41,7 @@ async function fixtureOf() {
   };
 }
 
-it('carries 20 MB whole to a reader that pauses', async () => {
+it('carries all of 20 MB to a reader that pauses', async () => {
   const { openPair } = await fixtureOf();
   const [near, far] = await openPair();
   const bytes = randomBytes(20 << 20, 1);

@@ -42,7 +42,7 @@ function open(place: ErasuresDeps['place']): Erasures {
 const recorded = async (): Promise<number> =>
   (await store.query({ collection: 'sandbox_erasures', orderBy: 'requested_at_ms', limit: 10 })).length;
 
-it('reaches a sandbox that is there, and leaves nothing behind', async () => {
+it('an erasure that reaches the sandbox is not recorded', async () => {
   await open('service').erase(SESSION);
   expect(erased).toEqual([{ ...SESSION, agoMs: 0 }]);
   expect(await recorded()).toBe(0);
@@ -109,7 +109,7 @@ it('a time that is ahead ends nothing that was started since, also at the first 
   expect(erased).toEqual([{ ...SESSION, agoMs: 0 }]);
 });
 
-it('is recorded by a process that reaches no sandbox', async () => {
+it('an erasure is recorded by a process that reaches no sandbox', async () => {
   await open('elsewhere').erase(SESSION);
   expect([erased.length, await recorded()]).toEqual([0, 1]);
 });

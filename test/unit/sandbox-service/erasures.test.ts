@@ -52,7 +52,7 @@ describeWith('bubblewrap', 'a session that is deleted while its sandbox cannot b
     for (const path of [dataDir, store]) rmSync(path, { recursive: true, force: true });
   });
 
-  it('ends at another gateway, which reaches it', async () => {
+  it('a recorded erasure is carried out by another gateway that reaches the service', async () => {
     const session_id = 'apart';
     await post(apart, 'conversation.prompt', { prompt: 'hello', session_id, model: 'offline/echo' });
     const client = await connect(`${other.url.replace('http', 'ws')}/ws`);

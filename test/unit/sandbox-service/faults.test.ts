@@ -170,7 +170,7 @@ describeWith('bubblewrap', 'faults of the sandbox service', () => {
     proxy.delay(0);
   });
 
-  it('a service of another version: nothing is started, and the log says why', async () => {
+  it('with a service of another version nothing is started, and the log contains the reason', async () => {
     await service.end();
     await restart({ protocol: { min: 2, max: 2 } });
     await expect

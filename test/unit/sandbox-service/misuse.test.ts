@@ -73,7 +73,7 @@ describeWith('bubblewrap', 'a sandbox service', () => {
     expect(response.resume().statusCode).toBe(401);
   });
 
-  it('has nothing but health', async () => {
+  it('the sandbox service serves only /health and links', async () => {
     expect(await (await fetch(`${url}/health`)).json()).toEqual({ status: 'healthy' });
     expect((await fetch(`${url}/health`, { method: 'POST' })).status).toBe(405);
     for (const path of ['/', '/jsonrpc', '/ws', LINK_PATH]) {

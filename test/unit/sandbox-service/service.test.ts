@@ -87,7 +87,7 @@ describeWith('bubblewrap', 'a gateway with a sandbox service', () => {
     client.socket.close();
   });
 
-  it('says that a command may have had an effect when the service is killed, and continues with the next one', async () => {
+  it('a command of a killed service reports that it may have had an effect, and the next one runs', async () => {
     const mark = freshMark();
     const call = post(gateway, 'exec', shell(`sleep ${mark}`));
     await expect.poll(() => isRunning(mark)).toBe(true);
@@ -128,7 +128,7 @@ describeWith('bubblewrap', 'a gateway with a sandbox service', () => {
     await restart();
   });
 
-  it('says that nothing was started when there is no service', async () => {
+  it('a call without a reachable service reports that nothing was started', async () => {
     await post(gateway, 'exec', { command: 'true' });
     await service.end('SIGKILL');
     expect((await post(gateway, 'exec', { command: 'true' })).error).toMatchObject({

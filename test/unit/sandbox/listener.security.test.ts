@@ -41,7 +41,7 @@ describeWith('bubblewrap', 'the listener of a sandbox', () => {
     return typeof address === 'object' && address !== null ? address.port : 0;
   };
 
-  it('is all that its processes reach; of two sandboxes each reaches its own, on the same port', async () => {
+  it('the processes of a sandbox reach only their own loopback; two sandboxes use the same port separately', async () => {
     const started = await Promise.all(['a', 'b'].map((keyId) => start(keyId, [PORT, hostPort(), 22])));
     const outputs = await Promise.all(
       started.map(async ({ child, listener }) => {

@@ -30,7 +30,7 @@ describe('the limits of a disk that is memory', () => {
     expect(diskLimitsOf('/proc/not/there', false)).toEqual(DISK_LIMITS);
   });
 
-  it('leave less to each workspace as all of them together come near their limit', async () => {
+  it('each workspace may have less as all of them together come near their limit', async () => {
     const limits = toMemoryLimits(400 * MB);
     const shareAt = async (usedMb: number) => (await freeSpace(tmpdir(), limits, usedMb * MB)).share;
     expect(await Promise.all([0, 94, 96, 99, 100, 150].map(shareAt))).toEqual([1, 1, 1 / 10, 1 / 100, 0, 0]);

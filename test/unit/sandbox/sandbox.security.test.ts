@@ -96,7 +96,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     }
   });
 
-  it('reaches no network: not the metadata server, not the machine itself', async () => {
+  it('a command reaches no network: neither the metadata server nor the machine itself', async () => {
     let calls = 0;
     const server = createServer((_, res) => {
       calls++;

@@ -32,7 +32,7 @@ describe('the helper', () => {
   const sh = (script: string, onStatus: (text: string) => void = () => {}) =>
     spawner.spawn('/bin/sh', ['-c', script], { hasStdin: true, onStatus });
 
-  it('passes the streams on whole, and reports status and exit', async () => {
+  it('passes on the streams completely, and reports status and exit', async () => {
     let status = '';
     const child = await sh('cat; head -c 3000000 /dev/zero; echo said >&2; echo told >&3; exit 7', (more) => {
       status += more;

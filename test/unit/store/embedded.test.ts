@@ -30,7 +30,7 @@ storeCases('embedded store in memory', (clock) => createEmbeddedStore({ path: ':
 storeCases('embedded store in a file', (clock) => createEmbeddedStore({ path: freshPath(), clock }));
 
 describe('commits made together', () => {
-  it('continue after a whole batch of callers that have aborted', async () => {
+  it('commits continue after a batch of which all callers have aborted', async () => {
     const store = createEmbeddedStore({ path: ':memory:', clock: systemClock });
     const caller = new AbortController();
     const left = Array.from({ length: 200 }, () =>

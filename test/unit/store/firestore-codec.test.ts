@@ -123,7 +123,7 @@ describe('requests to Firestore are read by protobufjs as they were meant', () =
     expect(read('CommitRequest', whole)).not.toMatchObject({ writes: [{ updateMask: {} }] });
   });
 
-  it('BatchGetDocuments, BeginTransaction and Rollback', () => {
+  it('protobufjs decodes BatchGetDocuments, BeginTransaction and Rollback as they were encoded', () => {
     const get = encodeGet({ database, names: [name, `${name}2`], transaction: token });
     expect(read('BatchGetDocumentsRequest', get)).toMatchObject({
       database,

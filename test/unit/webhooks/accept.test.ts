@@ -217,7 +217,7 @@ describe('the sweeper', () => {
     expect(await sweep(fixture.services)).toMatchObject({ published: 20 });
   });
 
-  test('runs by itself at an interval until it is stopped', async () => {
+  test('the sweeper runs at an interval until it is stopped', async () => {
     fixture.wire.up = false;
     await accept();
     fixture.wire.up = true;

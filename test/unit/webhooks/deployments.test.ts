@@ -37,7 +37,7 @@ const apply = (event: GatewayEvent) => applyDeploymentEvent(fixture.services, ev
 const all = async () => (await listDeployments(fixture.store, { limit: 1000 })).items;
 
 describe('the latest state', () => {
-  test("the latest state is what the reference's event says", async () => {
+  test('the latest state is that of the documented event', async () => {
     expect(await apply(eventOf())).toBe('applied');
     expect(await all()).toEqual([
       {

@@ -37,7 +37,7 @@ async function events(params: object = {}): Promise<z.output<typeof eventsList.r
 }
 
 describe('events.list', () => {
-  test("events.list returns the reference's event", async () => {
+  test('events.list returns the documented event', async () => {
     const receipt = await accept(REFERENCE_EVENT);
     expect(await events()).toEqual({
       events: [
@@ -130,7 +130,7 @@ describe('events.list', () => {
 });
 
 describe('deployment.list', () => {
-  test("deployment.list returns the state after the reference's event", async () => {
+  test('deployment.list returns the state after the documented event', async () => {
     const receipt = await accept(REFERENCE_EVENT);
     expect((await call('deployment.list')).result).toEqual({
       deployments: [

@@ -75,7 +75,7 @@ describe('Standard Webhooks', () => {
     ['webhook-signature', 'v1'],
     ['webhook-signature', 'v1,'],
     ['webhook-signature', 'v1,%%%'],
-  ])('refuses %s = %s', (name, value) => {
+  ])('a delivery of Standard Webhooks is refused with %s = %s', (name, value) => {
     expect(() => verifier.verify({ ...signed(SECRET, body), [name]: value }, body)).toThrow(refused);
   });
 

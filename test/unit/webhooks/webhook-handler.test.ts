@@ -58,7 +58,7 @@ function github(body: string, secret = 'hub-secret') {
 }
 
 describe('POST /webhook', () => {
-  test("answers the reference's request as the contract says, at both of its paths", async () => {
+  test('answers the documented request with the documented response, at both of its paths', async () => {
     const response = await post('/webhook', CI);
     expect(response.status).toBe(200);
     const receipt = await receiptOf(response);
@@ -291,7 +291,7 @@ describe('POST /webhook', () => {
     expect((await post('/webhook', headers, body)).status).toBe(403);
   });
 
-  test('keeps the latest deployment of senders whose clock does not advance, as the reference shows it', async () => {
+  test('keeps the latest deployment of senders whose clock does not advance', async () => {
     for (const version of ['v1', 'v2', 'v3', 'v4']) {
       const data = { ...REFERENCE_EVENT.data, version };
       expect((await post('/webhook', CI, { ...REFERENCE_EVENT, data })).status).toBe(200);
@@ -341,7 +341,7 @@ describe('POST /webhook/sweep', () => {
     ['no credentials', {}, 401],
     ['a key without the scope', CI, 403],
     ['a token while no account is configured', { Authorization: 'Bearer a.b.c' }, 401],
-  ])('refuses %s', async (_, headers, status) => {
+  ])('the sweep refuses %s', async (_, headers, status) => {
     expect((await post('/webhook/sweep', headers as Record<string, string>, '')).status).toBe(status);
   });
 });
