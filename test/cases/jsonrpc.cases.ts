@@ -99,27 +99,30 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         ['params by position', JSON.stringify(call(STATUS, ['missing'])), -32602, 200, 1],
         ['params missing', JSON.stringify(call(STATUS)), -32602, 200, 1],
         ['params undeclared', JSON.stringify(call(STATUS, { session_id: 'a', admin: true })), -32602, 200, 1],
-      ])('is single, with its code, reason, request id and retryability: %s', async (_name, body, code, status, id) => {
-        const answer = await transport.call(body);
-        expectStatus(answer, status);
-        if (transport.isText === true && typeof body !== 'string') {
-          expect(answer.payload).toEqual({ closed: 1007 });
-          return;
-        }
-        expect(answer.payload).toEqual({
-          jsonrpc: '2.0',
-          id,
-          error: {
-            code,
-            message: expect.any(String),
-            data: expect.objectContaining({
-              reason: expect.any(String),
-              request_id: expect.stringMatching(/^req_[0-9a-f]{32}$/),
-              retryable: false,
-            }),
-          },
-        });
-      });
+      ])(
+        'an error is single, with its code, reason, request id and retryability: %s',
+        async (_name, body, code, status, id) => {
+          const answer = await transport.call(body);
+          expectStatus(answer, status);
+          if (transport.isText === true && typeof body !== 'string') {
+            expect(answer.payload).toEqual({ closed: 1007 });
+            return;
+          }
+          expect(answer.payload).toEqual({
+            jsonrpc: '2.0',
+            id,
+            error: {
+              code,
+              message: expect.any(String),
+              data: expect.objectContaining({
+                reason: expect.any(String),
+                request_id: expect.stringMatching(/^req_[0-9a-f]{32}$/),
+                retryable: false,
+              }),
+            },
+          });
+        },
+      );
 
       it('about params contains the path of each mistake', async () => {
         const { payload } = await send(call('conversation.prompt', { prompt: 5, on_busy: 'panic' }));

@@ -235,7 +235,7 @@ describe('clients without a key', () => {
 });
 
 describe('the process', () => {
-  it('does not grow, whatever it is sent, and answers as before', async () => {
+  it('the process does not grow, whatever it is sent, and answers as before', async () => {
     const round = async (): Promise<void> => {
       for (const [, body, , status] of CORPUS) {
         const response = await post(body);

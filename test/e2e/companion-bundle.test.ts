@@ -92,7 +92,7 @@ describe('the bundle', () => {
     proxy.close();
   }, 60_000);
 
-  it('does not start with an invalid configuration, and prints every mistake', async () => {
+  it('the bundle does not start with an invalid configuration, and prints every mistake', async () => {
     await expect(start({ HOST: '0.0.0.0', GATEWAY_LIMITS: 'many' })).rejects.toThrow(
       /ended with 1: .*configuration is not valid/s,
     );

@@ -88,7 +88,7 @@ describeWith('chromium', 'the console is usable', () => {
     });
   });
 
-  it('without a mouse: sign in, go to a page, skip the navigation', async () => {
+  it('the console is usable without a mouse: sign in, go to a page, skip the navigation', async () => {
     await using open = await openPage(browser, fixture.gateway.url);
     const { page } = open;
     // The field takes the focus with the first frame after it is there.

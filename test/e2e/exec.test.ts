@@ -80,7 +80,7 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
     });
   });
 
-  it('with dry_run returns what a patch would change, and writes nothing', async () => {
+  it('apply with dry_run returns what a patch would change, and writes nothing', async () => {
     await sh('mkdir -p /tmp/dry && echo old > /tmp/dry/file.txt');
     const patch = '--- a/file.txt\n+++ b/file.txt\n@@ -1 +1 @@\n-old\n+new\n';
     expect(await call('apply', { patch, repo_path: '/tmp/dry', dry_run: true })).toMatchObject({

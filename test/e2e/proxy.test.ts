@@ -241,7 +241,7 @@ describe('an answer', () => {
     expect((await proxy({ endpoint: '/x' })).result).toMatchObject({ body, body_encoding });
   });
 
-  it('to HEAD has headers and no body', async () => {
+  it('an answer to HEAD has headers and no body', async () => {
     backend.answer = (response) => response.writeHead(200, { 'content-type': 'application/json', etag: '"1"' }).end();
     const { result } = await proxy({ endpoint: '/x', method: 'HEAD' });
     expect(result).toMatchObject({ status: 200, headers: { etag: '"1"' }, body: '' });
@@ -357,7 +357,7 @@ describe('a redirect', () => {
     ['a place that only looks like its base path', () => '/basement'],
     ['a place above its base path', () => '/base/../secret'],
     ['a disguised place above its base path', () => '/base/%252e%252e/secret'],
-  ])('to %s is refused, and nothing is dialled', async (_name, location) => {
+  ])('a redirect to %s is refused, and nothing is dialled', async (_name, location) => {
     backend.answer = (response) => response.writeHead(307, { location: location() }).end();
     expect((await proxy({ endpoint: '/x' })).error).toMatchObject({ code: 403, data: { reason: 'forbidden' } });
     expect(backend.seen).toHaveLength(1);
@@ -473,7 +473,7 @@ describe('a failure after a request was sent', () => {
     ['POST', { 'Idempotency-Key': 'k1' }, true],
     ['PUT', {}, true],
     ['GET', {}, true],
-  ])('of %s with headers %j is retryable: %s', async (method, headers, retryable) => {
+  ])('a failure after %s with headers %j was sent is retryable: %s', async (method, headers, retryable) => {
     backend.answer = (response) => response.socket?.resetAndDestroy();
     const { error } = await proxy({ endpoint: '/x', method, headers });
     expect(error).toMatchObject({ code: 502, data: { retryable } });

@@ -24,7 +24,7 @@ describe('the bundle of the sandbox service', () => {
   }, 120_000);
   afterAll(() => rm(outdir, { recursive: true }));
 
-  it('has no store, keys, limits, conversations, providers or methods, and of Google’s code only the check of tokens', () => {
+  it('the bundle of the sandbox service has no store, keys, limits, conversations, providers or methods, and of Google’s code only the check of tokens', () => {
     const own = inputs.filter((file) => /^(shared|functions)\//.test(file));
     const rooms = [...new Set(own.map((file) => file.split('/').slice(0, 2).join('/')))];
     expect(rooms.filter((room) => !room.endsWith('.ts')).toSorted()).toEqual([
@@ -57,7 +57,7 @@ describe('the bundle of the sandbox service', () => {
   it.each([
     ['no credential', {}],
     ['two kinds of it', { SANDBOX_TOKEN: TOKEN, SANDBOX_AUDIENCE: 'a', SANDBOX_CALLERS: 'a@example.com' }],
-  ])('does not start with %s, and names the variable in one line', async (_, env) => {
+  ])('the bundle of the sandbox service does not start with %s, and names the variable in one line', async (_, env) => {
     const starting = startProgram([process.execPath, join(outdir, 'main.js')], READY, { PORT: '0', ...env });
     await expect(starting).rejects.toThrow(
       /^ended before it was ready: configuration is not valid:\n {2}SANDBOX_TOKEN: must be set, or SANDBOX_AUDIENCE [^\n]+$/,

@@ -39,7 +39,7 @@ async function storedRemaining(gateway: LocalGateway): Promise<number | undefine
 }
 
 describeWith('emulators', 'a busy owner', () => {
-  it('is counted exactly: in the headers, in auth.limits with its blocks, and after SIGTERM', async () => {
+  it('a busy owner is counted exactly: in the headers, in auth.limits with its blocks, and after SIGTERM', async () => {
     const gateway = await start();
     try {
       for (let n = 1; n <= CALLS; n++) {

@@ -132,7 +132,7 @@ describe('nothing set', () => {
 });
 
 describe('tokens of Pub/Sub and Cloud Scheduler', () => {
-  it('are accepted without a signature only on Cloud Run, where the invoker is checked', () => {
+  it('tokens of Pub/Sub and Cloud Scheduler are accepted without a signature only on Cloud Run, where the invoker is checked', () => {
     const deployed = { K_SERVICE: 'deployments', GATEWAY_API_KEY: 'a-key-of-this-test' };
     expect(loadConfig(deployed).push.isInvokerChecked).toBe(false);
     expect(loadConfig({ ...deployed, PUSH_INVOKER_CHECK: 'iam' }).push.isInvokerChecked).toBe(true);
@@ -144,7 +144,7 @@ describe('the sandbox service', () => {
   const SANDBOX_URL = 'https://sandbox.example';
   const SANDBOX_TOKEN = 'x'.repeat(32);
 
-  it('is reached with a token or with ID tokens, else sandboxes run in this process', () => {
+  it('the sandbox service is reached with a token or with ID tokens, else sandboxes run in this process', () => {
     expect(loadConfig({}).sandbox).toBeUndefined();
     expect(loadConfig({ SANDBOX_TOKEN }).sandbox).toBeUndefined();
     expect(loadConfig({ SANDBOX_URL, SANDBOX_TOKEN }).sandbox).toEqual({ url: SANDBOX_URL, token: SANDBOX_TOKEN });
@@ -170,7 +170,7 @@ describe('the sandbox service', () => {
       { SANDBOX_URL: 'http://127.0.0.1.example', SANDBOX_TOKEN },
       ['SANDBOX_URL: must be an https URL; plain http only for a loopback address'],
     ],
-  ])('is refused at start with one line: %s', (_, env, lines) => {
+  ])('the sandbox service is refused at start with one line: %s', (_, env, lines) => {
     expect(problems(env)).toEqual(lines);
   });
 
@@ -390,7 +390,7 @@ describe('a mistake', () => {
     expect(found[0]).not.toContain('\n');
   });
 
-  it('does not hide another: each has its line', () => {
+  it('a mistake does not hide another: each has its line', () => {
     const found = problems({ PORT: 'x', GATEWAY_STORE: 'y', GATEWAY_LIMITS: 'z', ALLOWED_ORIGINS: '*' });
     expect(found.map((line) => line.split(':')[0])).toEqual([
       'PORT',

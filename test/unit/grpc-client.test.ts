@@ -53,24 +53,30 @@ describe('a client of a gRPC service', () => {
     ['finds no connection', fail(14)],
     ['cannot authenticate', fail(16)],
     ['fails before it is sent', () => Promise.reject(new Error('no credentials'))],
-  ])('is replaced when a call %s twice in a row, and the next call works', async (_name, work) => {
-    const { run, used, replacedCount } = start();
-    expect(await used()).toBe(1);
-    await run(work);
-    expect(await used()).toBe(1);
-    await run(work);
-    await run(work);
-    expect(replacedCount()).toBe(0);
-    expect([await used(), await used(), replacedCount()]).toEqual([2, 2, 1]);
-  });
+  ])(
+    'a client of a gRPC service is replaced when a call %s twice in a row, and the next call works',
+    async (_name, work) => {
+      const { run, used, replacedCount } = start();
+      expect(await used()).toBe(1);
+      await run(work);
+      expect(await used()).toBe(1);
+      await run(work);
+      await run(work);
+      expect(replacedCount()).toBe(0);
+      expect([await used(), await used(), replacedCount()]).toEqual([2, 2, 1]);
+    },
+  );
 
-  it.each([3, 5, 6, 7, 8, 9, 10, 13])('is kept when the service answers with status %i', async (code) => {
-    const { run, used } = start();
-    for (let n = 0; n < 5; n++) await run(fail(code));
-    expect(await used()).toBe(1);
-  });
+  it.each([3, 5, 6, 7, 8, 9, 10, 13])(
+    'a client of a gRPC service is kept when the service answers with status %i',
+    async (code) => {
+      const { run, used } = start();
+      for (let n = 0; n < 5; n++) await run(fail(code));
+      expect(await used()).toBe(1);
+    },
+  );
 
-  it('is kept when the work itself refuses, or its caller disconnects', async () => {
+  it('a client of a gRPC service is kept when the work itself refuses, or its caller disconnects', async () => {
     const { client, run, used } = start();
     for (let n = 0; n < 5; n++) await run(() => Promise.reject(new RpcError('session_busy')));
     const left = new AbortController();
@@ -81,7 +87,7 @@ describe('a client of a gRPC service', () => {
     expect(await used()).toBe(1);
   });
 
-  it('is replaced at most once in 5 s, and closed a minute later, when late answers have arrived', async () => {
+  it('a client of a gRPC service is replaced at most once in 5 s, and closed a minute later, when late answers have arrived', async () => {
     const { client, closed, run, used } = start();
     await run(hang);
     const late = Promise.withResolvers<string>();
@@ -98,7 +104,7 @@ describe('a client of a gRPC service', () => {
     expect(await used()).toMatchObject({ reason: 'unavailable' });
   });
 
-  it('is opened again after a failure to open it, and after an attempt that takes too long', async () => {
+  it('a client of a gRPC service is opened again after a failure to open it, and after an attempt that takes too long', async () => {
     const slow = Promise.withResolvers<number>();
     const closed: number[] = [];
     const attempts = [() => Promise.reject(new Error('no SDK')), () => slow.promise, async () => 3];

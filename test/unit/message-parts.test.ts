@@ -63,12 +63,12 @@ describe('the calls of a model in a message', () => {
         [['1'], ['1']],
       ],
     ],
-  ])('are separated: %s', (_, parts, rounds) => {
+  ])('the calls of a model in a message are separated: %s', (_, parts, rounds) => {
     const nameOf = (part: OutputPart | ToolResultPart): string => ('call_id' in part ? part.call_id : part.text);
     expect(toRounds(parts).map(({ output, results }) => [output.map(nameOf), results.map(nameOf)])).toEqual(rounds);
   });
 
-  it('have a result for a tool that did not answer', () => {
+  it('the calls of a model in a message have a result for a tool that did not answer', () => {
     const [round] = toRounds([call('1'), call('2'), result('2')]);
     expect(round?.results).toEqual([
       expect.objectContaining({ call_id: '1', is_error: true, content: expect.stringMatching(/no result/) }),
@@ -98,12 +98,12 @@ describe('the stored detail of a message', () => {
     expect(decodeDetail('ab', detail)).toEqual([text('a'), call('1'), text('b')]);
   });
 
-  it('does not exist for an answer of text only', () => {
+  it('the stored detail of a message does not exist for an answer of text only', () => {
     expect(encodeDetail('ab', [text('a'), text('b')])).toBeUndefined();
     expect(encodeDetail('ab', [])).toBeUndefined();
   });
 
-  it('is bounded: large results are cut, each call stays', () => {
+  it('the stored detail of a message is bounded: large results are cut, each call stays', () => {
     const parts = Array.from({ length: 32 }, (_, index) => [
       call(`${index}`),
       result(`${index}`, 'x'.repeat(64 << 10)),

@@ -32,7 +32,7 @@ describe('a schema of an answer', () => {
       'that refers to itself',
       { type: 'object', properties: { next: { anyOf: [{ $ref: '#' }, { type: 'null' }] } }, required: ['next'] },
     ],
-  ])('is accepted: %s', (_, schema) => {
+  ])('a schema of an answer is accepted: %s', (_, schema) => {
     expect(schemaProblem(schema)).toBeUndefined();
   });
 
@@ -98,7 +98,7 @@ describe('an answer', () => {
     ['{"city":"Rome","people":3}'],
     ['\n```json\n{"city":"Rome","people":3}\n```\n'],
     ['Let me look {that} up.\n\n{"city":"Rome","people":3}'],
-  ])('is the JSON in it: %j', async (content) => {
+  ])('an answer is the JSON in it: %j', async (content) => {
     expect(await readOutput(CITY, content)).toEqual({ output: { city: 'Rome', people: 3 } });
     expect(findJson(content)).toEqual({ output: { city: 'Rome', people: 3 } });
   });
@@ -130,7 +130,7 @@ describe('an answer', () => {
       { a: 1, b: 1 },
     ],
     [{ type: 'object', properties: { a: {} }, unevaluatedProperties: false }, { a: 1 }],
-  ])('of the schema %j is %j', async (schema, output) => {
+  ])('an answer of the schema %j is %j', async (schema, output) => {
     expect(schemaProblem(schema)).toBeUndefined();
     expect(await readOutput(schema, JSON.stringify(output))).toEqual({ output });
   });
@@ -153,7 +153,7 @@ describe('an answer', () => {
     [{ type: 'object', dependentRequired: { a: ['b'] } }, { a: 1 }],
     [{ type: 'object', dependentSchemas: { a: { required: ['b'] } } }, { a: 1 }],
     [{ type: 'object', properties: { a: {} }, unevaluatedProperties: false }, { b: 1 }],
-  ])('of the schema %j is not %j', async (schema, output) => {
+  ])('an answer of the schema %j is not %j', async (schema, output) => {
     expect(schemaProblem(schema)).toBeUndefined();
     expect(await readOutput(schema, JSON.stringify(output))).toHaveProperty('issues');
   });

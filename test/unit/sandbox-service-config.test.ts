@@ -17,7 +17,7 @@ function problems(env: Environment): readonly string[] {
 }
 
 describe('callers of the sandbox service', () => {
-  it('have a token, or ID tokens for an audience', () => {
+  it('callers of the sandbox service have a token, or ID tokens for an audience', () => {
     expect(loadSandboxConfig({ SANDBOX_TOKEN })).toMatchObject({
       ...{ host: '127.0.0.1', port: 8081, dataDir: '.data', admission: { token: SANDBOX_TOKEN }, warnings: [] },
     });
@@ -39,7 +39,7 @@ describe('callers of the sandbox service', () => {
     ],
     ['a short token', { SANDBOX_TOKEN: 'short' }, ['SANDBOX_TOKEN: must have at least 32 characters']],
     ['an empty token', { SANDBOX_TOKEN: ' ' }, NOT_ONE],
-  ])('are refused at start with one line: %s', (_, env, lines) => {
+  ])('callers of the sandbox service are refused at start with one line: %s', (_, env, lines) => {
     expect(problems(env)).toEqual(lines);
   });
 });
@@ -47,7 +47,7 @@ describe('callers of the sandbox service', () => {
 describe('servers registered at the sandbox service', () => {
   const register = (server: object): Environment => ({ SANDBOX_TOKEN, MCP_SERVERS: JSON.stringify({ it: server }) });
 
-  it('are programs; those with an environment are marked, because their processes can read it', () => {
+  it('servers registered at the sandbox service are programs; those with an environment are marked, because their processes can read it', () => {
     expect(loadSandboxConfig(register({ command: 'run' })).servers.get('it')).toMatchObject({ command: 'run' });
     const marked = { command: 'run', env: { TOKEN: 'secret' }, in_sandbox: true };
     expect(loadSandboxConfig(register(marked)).servers.get('it')).toMatchObject({ env: { TOKEN: 'secret' } });
@@ -59,7 +59,7 @@ describe('servers registered at the sandbox service', () => {
       'MCP_SERVERS: it has "env", which its processes can read: mark it "in_sandbox": true',
     ],
     [{ url: 'https://m.example' }, 'MCP_SERVERS: it is reached by URL: register it at the gateway'],
-  ])('are refused at start: %j', (server, line) => {
+  ])('servers registered at the sandbox service are refused at start: %j', (server, line) => {
     expect(problems(register(server))).toEqual([line]);
   });
 });

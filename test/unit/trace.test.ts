@@ -67,7 +67,7 @@ describe('the headers', () => {
 });
 
 describe('a request', () => {
-  it('has its trace on its log lines and in its calls of the provider, and no other request has it', async () => {
+  it('a request has its trace on its log lines and in its calls of the provider, and no other request has it', async () => {
     const provider = await startModelProvider();
     closing.push(() => provider.close());
     const gateway = await startInProcess({

@@ -106,7 +106,7 @@ describe('the tool that adds keys', () => {
     expect(await enabled()).toBe(1);
   });
 
-  it('does not bring a key back that another operator revokes at the same time', async () => {
+  it('the tool that adds keys does not bring a key back that another operator revokes at the same time', async () => {
     const { fake, secret, idOf } = await start();
     fake.add('{"keys":[{"id":"a","key":"first"},{"id":"gone","key":"revoked"}]}');
     const ours = await addKey(

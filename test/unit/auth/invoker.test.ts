@@ -36,12 +36,12 @@ const verify = (headersDistinct: NodeJS.Dict<string[]>, isChecked: boolean): Pro
 const refused = { reason: 'unauthorized' };
 
 describe('a token whose signature Cloud Run has removed', () => {
-  it('is accepted where Cloud Run checks the invoker, in either header', async () => {
+  it('a token whose signature Cloud Run has removed is accepted where Cloud Run checks the invoker, in either header', async () => {
     await expect(verify({ authorization: [stripped()] }, true)).resolves.toBeUndefined();
     await expect(verify({ 'x-serverless-authorization': [stripped()] }, true)).resolves.toBeUndefined();
   });
 
-  it('is refused where allUsers may invoke the service', async () => {
+  it('a token whose signature Cloud Run has removed is refused where allUsers may invoke the service', async () => {
     await expect(verify({ authorization: [stripped()] }, false)).rejects.toMatchObject(refused);
     await expect(verify({ 'x-serverless-authorization': [stripped()] }, false)).rejects.toMatchObject(refused);
   });
@@ -59,11 +59,11 @@ describe('a token whose signature Cloud Run has removed', () => {
     ['a part too many', stripped().replace('.SIGNATURE', '.x.SIGNATURE')],
     ['another scheme', stripped().replace('Bearer', 'Basic')],
     ['unreasonable length', `Bearer a.${'a'.repeat(9_000)}.SIGNATURE_REMOVED_BY_GOOGLE`],
-  ])('is refused when it has %s', async (_, authorization) => {
+  ])('a token whose signature Cloud Run has removed is refused when it has %s', async (_, authorization) => {
     await expect(verify({ authorization: [authorization] }, true)).rejects.toMatchObject(refused);
   });
 
-  it('is refused beside another token, which is the one that Cloud Run has checked', async () => {
+  it('a token whose signature Cloud Run has removed is refused beside another token, which is the one that Cloud Run has checked', async () => {
     const checked = stripped({ email: SWEEPER });
     const forged = stripped();
     const headers = { authorization: [forged], 'x-serverless-authorization': [checked] };
@@ -78,7 +78,7 @@ const forged = (token: string): string =>
   token.replace(/\.([^.])([^.]*)$/, (_, first: string, rest: string) => `.${first === 'A' ? 'B' : 'A'}${rest}`);
 
 describe('a token with its signature', () => {
-  it('is verified, whether or not Cloud Run checks the invoker', async () => {
+  it('a token with its signature is verified, whether or not Cloud Run checks the invoker', async () => {
     for (const isChecked of [true, false]) {
       await expect(verify({ authorization: [signed()] }, isChecked)).resolves.toBeUndefined();
       await expect(verify({ authorization: [forged(signed())] }, isChecked)).rejects.toMatchObject(refused);

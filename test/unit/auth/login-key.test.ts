@@ -61,27 +61,33 @@ describe('an envelope', () => {
     expect(Buffer.from(one?.ciphertext ?? '', 'base64url').toString('latin1')).not.toContain('a secret');
   });
 
-  it('does not open for other bound data', async () => {
+  it('an envelope does not open for other bound data', async () => {
     const envelope = await seal(wrapper, 'a secret', aad, signal);
     await expect(open(wrapper, envelope, Buffer.from('another owner'), signal)).rejects.toThrow();
   });
 
-  it.each(['ciphertext', 'wrapped_key'] as const)('does not open when one bit of its %s was changed', async (field) => {
-    const envelope = await seal(wrapper, 'a secret', aad, signal);
-    const bytes = Buffer.from(envelope[field], 'base64url');
-    for (const index of [0, 12, bytes.length - 1]) {
-      const changed = Buffer.from(bytes);
-      changed[index] = (changed[index] ?? 0) ^ 1;
-      const forged: Envelope = { ...envelope, [field]: changed.toString('base64url') };
-      await expect(open(wrapper, forged, aad, signal)).rejects.toThrow();
-    }
-  });
+  it.each(['ciphertext', 'wrapped_key'] as const)(
+    'an envelope does not open when one bit of its %s was changed',
+    async (field) => {
+      const envelope = await seal(wrapper, 'a secret', aad, signal);
+      const bytes = Buffer.from(envelope[field], 'base64url');
+      for (const index of [0, 12, bytes.length - 1]) {
+        const changed = Buffer.from(bytes);
+        changed[index] = (changed[index] ?? 0) ^ 1;
+        const forged: Envelope = { ...envelope, [field]: changed.toString('base64url') };
+        await expect(open(wrapper, forged, aad, signal)).rejects.toThrow();
+      }
+    },
+  );
 
-  it.each(['ciphertext', 'wrapped_key'] as const)('does not open when its %s was cut short', async (field) => {
-    const envelope = await seal(wrapper, 'a secret', aad, signal);
-    for (const chars of [0, 8, 30]) {
-      const forged: Envelope = { ...envelope, [field]: envelope[field].slice(0, chars) };
-      await expect(open(wrapper, forged, aad, signal)).rejects.toThrow();
-    }
-  });
+  it.each(['ciphertext', 'wrapped_key'] as const)(
+    'an envelope does not open when its %s was cut short',
+    async (field) => {
+      const envelope = await seal(wrapper, 'a secret', aad, signal);
+      for (const chars of [0, 8, 30]) {
+        const forged: Envelope = { ...envelope, [field]: envelope[field].slice(0, chars) };
+        await expect(open(wrapper, forged, aad, signal)).rejects.toThrow();
+      }
+    },
+  );
 });

@@ -40,7 +40,7 @@ const header = { anthropic: 'x-api-key', openai: 'authorization', google: 'x-goo
 
 describe('a prompt that names a login', () => {
   it.each(['anthropic', 'openai', 'google'] as const)(
-    'is answered on the caller’s own %s account, where the deployment has none, by that provider’s default model',
+    'a prompt that names a login is answered on the caller’s own %s account, where the deployment has none, by that provider’s default model',
     async (provider) => {
       const instance = await start({ ANTHROPIC_API_KEY: '', MODEL: '' });
       const answer = await instance.prompt('hi', { auth_session_id: await logIn(instance, provider) });
@@ -67,7 +67,7 @@ describe('a prompt that names a login', () => {
     ['anthropic', 'offline/echo', 'models of anthropic'],
     ['openai', 'anthropic/claude-sonnet-4-5', 'models of openai and codex'],
     ['chatgpt', 'openai/gpt-5', 'models of codex'],
-  ] as const)('with %s is refused for %s', async (provider, model, hint) => {
+  ] as const)('a prompt that names a login with %s is refused for %s', async (provider, model, hint) => {
     const instance = await start();
     const login = await logIn(instance, provider);
     const error = await failure(instance.prompt('hi', { auth_session_id: login, model }));

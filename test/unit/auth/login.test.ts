@@ -263,7 +263,7 @@ describe('a login', () => {
   it.each([
     ['last longer', { expires_at_ms: Date.UTC(2026, 0, 1, 12) + LOGIN_MS + 1_000 }],
     ['be for another provider', { provider: 'anthropic' }],
-  ])('does not open when its document was changed to %s', async (_name, change) => {
+  ])('a login does not open when its document was changed to %s', async (_name, change) => {
     const { sessionId } = await logins.login('a', 'openai', TOKEN, signal);
     const [snapshot] = await store.get(written);
     if (snapshot === undefined) throw new Error('not stored');

@@ -36,7 +36,7 @@ describeWith('codex', 'a Codex that does not start', () => {
     ['ends at once', 'echo it broke >&2; exit 3'],
     ['answers in another form', 'echo "{}"; sleep 60'],
     ['answers no line', 'yes | tr -d "\\n"'],
-  ])('is unavailable when it %s', async (_, script) => {
+  ])('a Codex that does not start is unavailable when it %s', async (_, script) => {
     const program = join(fixture.directory, 'program/bin/codex');
     mkdirSync(join(program, '..'), { recursive: true });
     writeFileSync(program, `#!/bin/sh\nPATH=/usr/bin:/bin\n${script}\n`);
@@ -46,7 +46,7 @@ describeWith('codex', 'a Codex that does not start', () => {
     if (script.includes('broke')) expect(String(error.cause)).toContain('it broke');
   });
 
-  it('is refused where nothing can listen inside its sandbox', async () => {
+  it('a Codex that does not start is refused where nothing can listen inside its sandbox', async () => {
     const launcher: Launcher = {
       spawn: async (spec, options) => ({
         ...(await fixture.sandbox.spawn(spec, options)),

@@ -84,7 +84,7 @@ describe('a subscription', () => {
     expect(client.received[0]?.result).toBeDefined();
   });
 
-  it('gets events once, however often their documents change', async () => {
+  it('a subscription gets events once, however often their documents change', async () => {
     const fixture = await fixtureOf();
     const client = await fixture.connect();
     await client.call('events.subscribe');
@@ -95,7 +95,7 @@ describe('a subscription', () => {
     expect(seen(client)).toEqual([0, 1, 2, 3, 4, 99]);
   });
 
-  it('gets events that were committed late, though they arrived before others', async () => {
+  it('a subscription gets events that were committed late, though they arrived before others', async () => {
     const fixture = await fixtureOf();
     const client = await fixture.connect();
     await client.call('events.subscribe');

@@ -185,7 +185,7 @@ describe('a key that is not public', () => {
     },
   );
 
-  it('does not open under another name of the host', async () => {
+  it('a key that is not public opens no socket under another host name', async () => {
     const { status } = await refusal(fixture.url, { headers: { 'X-API-Key': OTHER, Host: 'rebind.example' } });
     expect(status).toBe(403);
   });

@@ -42,7 +42,7 @@ const calledModels = (from: number): string[] =>
   fixture.provider.requests.filter(({ index }) => index >= from).map(({ model }) => model);
 
 describe('a prompt with fallbacks', () => {
-  it('is answered by its own model without a trace of them', async () => {
+  it('a prompt with fallbacks is answered by its own model without a trace of them', async () => {
     failFirst({ text: 'from the first' });
     const from = fixture.provider.calls;
     const answer = await a.prompt('hello', { session_id, fallbacks: [...NEXT] });
@@ -78,7 +78,7 @@ describe('a prompt with fallbacks', () => {
     expect(messages).toHaveLength(2);
   });
 
-  it('is another prompt without them, for its idempotency key', async () => {
+  it('a prompt with fallbacks is another prompt without them, for its idempotency key', async () => {
     failFirst({ text: 'x' });
     const params = { session_id, idempotency_key: session_id };
     const answer = await a.prompt('hello', params);
@@ -87,7 +87,7 @@ describe('a prompt with fallbacks', () => {
     expect(error).toMatchObject({ reason: 'invalid_params', data: { issues: [{ path: 'idempotency_key' }] } });
   });
 
-  it('is not sent to them once its model has begun its answer', async () => {
+  it('a prompt with fallbacks is not sent to them once its model has begun its answer', async () => {
     failFirst({ chunks: ['a', 'b'], cut: 'socket' });
     const from = fixture.provider.calls;
     const stream = a.stream('hello', { session_id, fallbacks: [...NEXT] });
@@ -96,7 +96,7 @@ describe('a prompt with fallbacks', () => {
     expect(calledModels(from)).toEqual(['claude-first']);
   });
 
-  it('is trimmed for its own model where it is too long', async () => {
+  it('a prompt with fallbacks is trimmed for its own model where it is too long', async () => {
     let overflows = 1;
     await a.prompt('earlier '.repeat(200), { session_id });
     const from = fixture.provider.calls;
@@ -107,7 +107,7 @@ describe('a prompt with fallbacks', () => {
     expect(calledModels(from)).toEqual(['claude-first', 'claude-first']);
   });
 
-  it('is ended by a cancellation whichever model runs', async () => {
+  it('a prompt with fallbacks is ended by a cancellation whichever model runs', async () => {
     fixture.provider.behave(({ model }) => (model === 'claude-first' ? { status: 529 } : { hang: 'headers' }));
     const stream = a.stream('hello', { session_id, fallbacks: [...NEXT] });
     for (let seen = await fixture.provider.next(); seen.model !== 'claude-next'; ) seen = await fixture.provider.next();
@@ -194,7 +194,7 @@ describe('a model that failed five times in 30 s', () => {
     for (let time = 0; time < 5; time++) await a.prompt('hello', { session_id, fallbacks: [...NEXT] });
   });
 
-  it('is passed over where there is a fallback, and is named in the report of the instance', async () => {
+  it('a model that failed five times in 30 s is passed over where there is a fallback, and is named in the report of the instance', async () => {
     const from = fixture.provider.calls;
     const answer = await a.prompt('hello', { session_id, fallbacks: [...NEXT] });
     expect(calledModels(from)).toEqual(['claude-next']);
@@ -206,7 +206,7 @@ describe('a model that failed five times in 30 s', () => {
     expect(await checkDependencies(a.services)).toMatchObject({ models_passed_over: named });
   });
 
-  it('is called without a fallback, and as the last one', async () => {
+  it('a model that failed five times in 30 s is called without a fallback, and as the last one', async () => {
     const from = fixture.provider.calls;
     await failure(a.prompt('hello', { session_id }));
     fixture.provider.behave(() => ({ status: 403 }));
@@ -214,7 +214,7 @@ describe('a model that failed five times in 30 s', () => {
     expect(calledModels(from)).toEqual(['claude-first', 'claude-first', 'claude-first', 'claude-next', 'claude-first']);
   });
 
-  it('is called by one prompt at a time after 30 s, and by all once it answers', async () => {
+  it('a model that failed five times in 30 s is called by one prompt at a time after 30 s, and by all once it answers', async () => {
     fixture.clock.advance(30_000);
     const gate = Promise.withResolvers<void>();
     failFirst({ chunks: ['back'], gate: () => gate.promise });

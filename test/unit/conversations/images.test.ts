@@ -38,14 +38,14 @@ describe('a prompt of parts', () => {
     [[{ ...IMAGE, media_type: 'image/tiff' }], 'prompt.0.media_type', expect.stringContaining('image/webp')],
     [[{ ...IMAGE, data: 'A'.repeat(1_000_000) }], 'prompt.0.data', expect.stringContaining('at most 921600')],
     [Array(65).fill(text('x')), 'prompt', expect.stringContaining('at most 64')],
-  ])('is refused in plain words: %#', (prompt, path, message) => {
+  ])('a prompt of parts is refused in plain words: %#', (prompt, path, message) => {
     const checked = checkParams(conversationPrompt.params, { prompt });
     const issues = 'issues' in checked ? checked.issues : [];
     expect(issues[0]?.path).toMatch(path);
     expect(issues[0]?.message).toEqual(message instanceof RegExp ? expect.stringMatching(message) : message);
   });
 
-  it('is a text where it has no image; blank parts are left out', async () => {
+  it('a prompt of parts is a text where it has no image; blank parts are left out', async () => {
     await a.call(conversationPrompt, { prompt: [text('one '), text(' '), text('two')], session_id: 's' });
     expect(sent().at(-1).content).toMatchObject([text('one two')]);
     const { messages } = await a.call(conversationHistory, { session_id: 's' });
@@ -57,7 +57,7 @@ describe('a prompt of parts', () => {
 describe('an image', () => {
   const prompt = [text('what is '), IMAGE, text(' '), text('this?')];
 
-  it('is sent in this turn and the next ones, on every instance, and is in the history', async () => {
+  it('an image is sent in this turn and the next ones, on every instance, and is in the history', async () => {
     const first = { prompt, session_id: 's', idempotency_key: 'k' };
     const answer = await a.call(conversationPrompt, first);
     expect(sent()[0].content).toMatchObject([text('what is '), SOURCE, text('this?')]);
@@ -90,7 +90,7 @@ describe('an image', () => {
   });
 
   it.each([{ model: 'offline/echo' }, { model: BLIND }, { fallbacks: [BLIND] }])(
-    'is refused where a model takes none, before anything is stored: %j',
+    'an image is refused where a model takes none, before anything is stored: %j',
     async (params) => {
       const error = await failure(a.call(conversationPrompt, { prompt, session_id: 's', ...params }));
       const model = params.model ?? BLIND;
@@ -101,7 +101,7 @@ describe('an image', () => {
     },
   );
 
-  it('of an earlier prompt becomes a text for a model that takes none', async () => {
+  it('an image of an earlier prompt becomes a text for a model that takes none', async () => {
     await a.call(conversationPrompt, { prompt, session_id: 's' });
     await a.call(conversationPrompt, { prompt: 'and now?', session_id: 's', model: BLIND });
     const replaced = text('[An image that this model cannot take]');

@@ -61,7 +61,7 @@ describe('a daily budget', () => {
     expect(await d.prompt('a new day')).toMatchObject({ type: 'ai_response' });
   });
 
-  it('does not withhold a paid answer from a caller that repeats its idempotency key', async () => {
+  it('a daily budget does not withhold a paid answer from a caller that repeats its idempotency key', async () => {
     const c = await fixture.instance({ GATEWAY_DAILY_TOKENS: '10' });
     const params = { idempotency_key: 'k' };
     const paid = await c.prompt('[[say a long enough answer to use the budget up]]', params);

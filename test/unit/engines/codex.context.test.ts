@@ -90,7 +90,7 @@ describeCodex('the context of a codex turn', (place) => {
     expect(fixture.api.requests.length - from).toBe(2);
   });
 
-  it('has the tool calls of another engine’s turns, with a result for each', async () => {
+  it('the context of a codex turn has the tool calls of another engine’s turns, with a result for each', async () => {
     fixture.api.behave(byPrompt);
     const conversation = startConversation();
     const call = { type: 'tool_call', call_id: 'toolu_1', name: 'math__add', arguments: '{"a":2}' } as const;
@@ -124,7 +124,7 @@ describeCodex('the context of a codex turn', (place) => {
     expect(JSON.stringify(input)).not.toContain('secret thought');
   });
 
-  it('has the images of its prompt, and those of earlier prompts of other engines', async () => {
+  it('the context of a codex turn has the images of its prompt, and those of earlier prompts of other engines', async () => {
     fixture.api.behave(byPrompt);
     const dot = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==';
     const ask = (content: string): Message => {
@@ -165,7 +165,7 @@ describeCodex('the context of a codex turn', (place) => {
     expect(outputs?.map(({ text }) => text)).toEqual([expect.stringMatching(/^Exit code: 0\nremember me/)]);
   });
 
-  it('has the effort of its turn only, and a warning for other settings', async () => {
+  it('the context of a codex turn has the effort of its turn only, and a warning for other settings', async () => {
     fixture.api.behave(byPrompt);
     const conversation = startConversation();
     const efforts: unknown[] = [];
@@ -179,7 +179,7 @@ describeCodex('the context of a codex turn', (place) => {
     expect(efforts[3]).toBe(efforts[0]);
   });
 
-  it('has an effort that its model has, with a warning where another one was given', async () => {
+  it('the context of a codex turn has an effort that its model has, with a warning where another one was given', async () => {
     fixture.api.behave(byPrompt);
     const { outcome } = await startConversation().prompt(engine, 'hello', { settings: { reasoning: 'off' } });
     expect(fixture.api.requests.at(-1)?.effort).toBe('low');
@@ -188,7 +188,7 @@ describeCodex('the context of a codex turn', (place) => {
     ]);
   });
 
-  it('has the schema of its answer', async () => {
+  it('the context of a codex turn has the schema of its answer', async () => {
     fixture.api.behave(byPrompt);
     const outputSchema = { type: 'object', properties: { a: { type: 'integer' } } } as const;
     await startConversation().prompt(engine, 'hello', { outputSchema });

@@ -23,7 +23,7 @@ describeWith('codex', 'the credential of a codex turn', () => {
   });
   afterAll(() => fixture.close());
 
-  it('is in no process of the sandbox while a turn runs, and in none of its files', async () => {
+  it('the credential of a codex turn is in no process of the sandbox while a turn runs, and in none of its files', async () => {
     const engine = fixture.machine();
     const conversation = startConversation();
     const { promise: gate, resolve: open } = Promise.withResolvers<void>();

@@ -59,7 +59,7 @@ describeCodex('a codex turn that does not complete', (place) => {
     expect(JSON.stringify([error.message, error.data])).not.toMatch(/127\.0\.0\.1|sk-leaked/);
   });
 
-  it('has the key removed from the message of the provider, whatever its form', async () => {
+  it('the key is removed from the message of the provider about a failed codex turn, in any form', async () => {
     const apiKey = 'a-key-of-no-known-form';
     const own = fixture.machine({ apiKey });
     fixture.api.behave(() => ({ status: 400, message: `wrong: ${apiKey}` }));
@@ -120,7 +120,7 @@ describeCodex('a codex turn that does not complete', (place) => {
     );
   });
 
-  it('does not start for a turn that is cancelled already', async () => {
+  it('Codex does not start for a turn that is cancelled already', async () => {
     const requests = fixture.api.requests.length;
     const reason = new RpcError('cancelled');
     expect(await conversation.fail(engine, 'too late', {}, AbortSignal.abort(reason))).toBe(reason);

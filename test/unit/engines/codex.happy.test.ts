@@ -128,7 +128,7 @@ describeCodex('the codex engine', (place) => {
     expect(output).not.toMatch(/jsonl|sqlite/);
   });
 
-  it('does not let the machine’s disk be read', async () => {
+  it('the codex engine does not let the machine’s disk be read', async () => {
     const output = await run(`ls ${process.cwd()} ${fixture.directory} /root /home /var/lib; cat /etc/shadow`);
     expect(output).not.toContain('package.json');
     expect(output).not.toContain('root:');
@@ -141,7 +141,7 @@ describeCodex('the codex engine', (place) => {
     expect(outcome.content).toContain('approval policy is Never');
   });
 
-  it('does not start what a configuration in the workspace names', async () => {
+  it('the codex engine does not start what a configuration in the workspace names', async () => {
     const sandboxed = { keyId: 'key-b', argv: ['/bin/sh', '-c', EVIL] } as const;
     const signal = new AbortController().signal;
     await fixture.sandbox.run(sandboxed, { signal, timeoutMs: 10_000, outputBytesMax: 1_000 });

@@ -69,7 +69,7 @@ async function post(fetch: GuardedFetch, url: string, body = 'prompt'): Promise<
 }
 
 describe('an idle connection', () => {
-  it('is used again after 5 seconds, 30 seconds and 5 minutes of silence', async () => {
+  it('an idle connection is used again after 5 seconds, 30 seconds and 5 minutes of silence', async () => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'Date', 'performance'] });
     const { url, sockets } = await start(http.createServer());
     const fetch = createGuardedFetch();
@@ -87,7 +87,7 @@ describe('an idle connection', () => {
   it.each([
     ['a frozen instance', { wallMs: 60_000, monotonicMs: 60_000 }],
     ['a laptop that slept', { wallMs: 60_000, monotonicMs: 0 }],
-  ])('of %s is not used again', async (_, { wallMs, monotonicMs }) => {
+  ])('an idle connection of %s is not used again', async (_, { wallMs, monotonicMs }) => {
     vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'Date', 'performance'] });
     const { url, sockets } = await start(http.createServer());
     const fetch = createGuardedFetch();
@@ -110,7 +110,7 @@ describe('an idle connection', () => {
     expect(sockets).toHaveLength(2);
   });
 
-  it('is replaced once only, and a new connection that is closed is an error for the engine', async () => {
+  it('an idle connection is replaced once only, and a new connection that is closed is an error for the engine', async () => {
     const { url, bodies } = await start(http.createServer(), (socket, n) => socket === 1 && n === 1);
     const fetch = createGuardedFetch();
     await post(fetch, url, 'one');
@@ -120,7 +120,7 @@ describe('an idle connection', () => {
     expect(bodies).toHaveLength(4);
   });
 
-  it('is not replaced when the prompt was aborted', async () => {
+  it('an idle connection is not replaced when the prompt was aborted', async () => {
     const controller = new AbortController();
     const { url, bodies } = await start(http.createServer(), (_socket, n) => {
       if (n === 2) controller.abort(new Error('cancelled'));
@@ -135,7 +135,7 @@ describe('an idle connection', () => {
 });
 
 describe('a connection ahead of a prompt', () => {
-  it('is opened when none is idle, and the prompt uses it', async () => {
+  it('a connection ahead of a prompt is opened when none is idle, and the prompt uses it', async () => {
     const { url, sockets } = await start(http.createServer());
     const fetch = createGuardedFetch();
     fetch.openAhead();
@@ -154,7 +154,7 @@ describe('a connection ahead of a prompt', () => {
     expect(sockets).toHaveLength(2);
   });
 
-  it('is opened without the credential of the prompt before', async () => {
+  it('a connection ahead of a prompt is opened without the credential of the prompt before', async () => {
     const connect = vi.spyOn(http.Agent.prototype, 'createConnection');
     const { url, sockets } = await start(http.createServer());
     const { request, agent, openAhead } = createConnections('http:');

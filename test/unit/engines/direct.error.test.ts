@@ -252,7 +252,7 @@ describe('what differs by provider', () => {
     },
   );
 
-  it('does not call OpenAI again when the account has no quota left', async () => {
+  it('OpenAI is not called again when the account has no quota left', async () => {
     provider.behave(() => ({ status: 429, code: 'insufficient_quota', headers: { 'x-should-retry': 'false' } }));
     const { result, calls } = await countCalls(() => failTurn(createTestEngine(provider), { model: 'openai/gpt-5' }));
     expect(calls).toBe(1);

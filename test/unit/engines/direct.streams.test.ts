@@ -218,7 +218,7 @@ describe('the repair of a stream', () => {
   const repair = ({ n }: Readonly<Record<string, unknown>>) =>
     n === 0 ? [] : n === 1 ? undefined : [{ n, more: 'é𝄞' }, { n }];
 
-  it('does not depend on where the bytes are cut', () => {
+  it('the repair of a stream does not depend on where the bytes are cut', () => {
     const line = fc.constantFrom(
       'data: {"n":0}\n',
       'data: {"n":1}\n',

@@ -31,7 +31,7 @@ const isPassedOver = (model = MODEL): boolean => {
 };
 
 describe('a model that fails', () => {
-  it('is passed over after five failures in 30 s, for 30 s', () => {
+  it('a model that fails is passed over after five failures in 30 s, for 30 s', () => {
     fail(4);
     expect(isPassedOver()).toBe(false);
     call('failed');
@@ -44,7 +44,7 @@ describe('a model that fails', () => {
     expect(isPassedOver()).toBe(false);
   });
 
-  it('is called where there is no fallback', () => {
+  it('a model that fails is called where there is no fallback', () => {
     fail(50);
     expect(health.begin(MODEL, { hasFallback: false })).toBeDefined();
   });
@@ -54,7 +54,7 @@ describe('a model that fails', () => {
     ['a success between them', () => [fail(4), call('completed'), fail(4)]],
     ['calls that say nothing about it', () => Array.from({ length: 9 }, () => call('unknown'))],
     ['failures of another model', () => Array.from({ length: 9 }, () => call('failed', 'openai/gpt'))],
-  ])('is not passed over: %s', (_, run) => {
+  ])('a model that fails is not passed over: %s', (_, run) => {
     run();
     expect(isPassedOver()).toBe(false);
   });
@@ -75,7 +75,7 @@ describe('after 30 s', () => {
     clock.advance(30_000);
   });
 
-  it('after the time one call at a time is made to a model that was passed over', () => {
+  it('after 30 s one call at a time is made to a model that was passed over', () => {
     const probe = health.begin(MODEL, { hasFallback: true });
     expect(probe).toBeDefined();
     expect(isPassedOver()).toBe(true);

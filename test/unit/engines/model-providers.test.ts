@@ -371,7 +371,7 @@ describe('a tool call of a server with chat completions', () => {
       'with arguments as an object',
       call({ index: 0, id: 'a', function: { name: 'add', arguments: { a: 1 } } }, 'tool_calls'),
     ],
-  ])('is run: %s', async (_name, body) => {
+  ])('a tool call of a server with chat completions is run: %s', async (_name, body) => {
     const received: unknown[] = [];
     const tools: Toolset = {
       chars: 10,

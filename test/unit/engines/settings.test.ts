@@ -107,15 +107,18 @@ const ROWS: readonly Row[] = [
 ];
 
 describe('the settings of a turn', () => {
-  it.each(ROWS)('are sent, or left out with a warning: $model $settings', async ({ model, settings, sent, left }) => {
-    const { outcome } = await runTurn(createTestEngine(provider), { model, settings });
-    const body: object = Object(provider.requests.at(-1)?.body);
-    const found = Object.fromEntries(Object.keys(sent).map((name) => [name, Reflect.get(body, name)]));
-    expect(found).toEqual(sent);
-    const { warnings = [] } = outcome;
-    expect(warnings.map(({ setting }) => setting).sort()).toEqual([...left].sort());
-    for (const { message } of warnings) expect(message).toMatch(/\w+ \w+/);
-  });
+  it.each(ROWS)(
+    'the settings of a turn are sent, or left out with a warning: $model $settings',
+    async ({ model, settings, sent, left }) => {
+      const { outcome } = await runTurn(createTestEngine(provider), { model, settings });
+      const body: object = Object(provider.requests.at(-1)?.body);
+      const found = Object.fromEntries(Object.keys(sent).map((name) => [name, Reflect.get(body, name)]));
+      expect(found).toEqual(sent);
+      const { warnings = [] } = outcome;
+      expect(warnings.map(({ setting }) => setting).sort()).toEqual([...left].sort());
+      for (const { message } of warnings) expect(message).toMatch(/\w+ \w+/);
+    },
+  );
 
   it.each(CASES)('that $provider itself refuses are left out of the next call', async ({ model }) => {
     provider.behave(({ body }) =>
@@ -139,7 +142,7 @@ describe('the settings of a turn', () => {
     ['max_output_tokens', '`max_tokens` must be less than or equal to `32768`'],
     ['temperature', '`temperature` is deprecated for this model.'],
     ['temperature', 'temperature: range: 0..1'],
-  ] as const)('are left out where a value of %s is refused: %s', async (setting, message) => {
+  ] as const)('the settings of a turn are left out where a value of %s is refused: %s', async (setting, message) => {
     provider.behave(({ body }) =>
       /temperature|"max_tokens":90000\b/.test(JSON.stringify(body)) ? { status: 400, message } : { text: 'fine' },
     );
@@ -166,7 +169,7 @@ describe('the settings of a turn', () => {
     },
   );
 
-  it.each(CASES)('are not blamed for another refusal of $provider', async ({ model }) => {
+  it.each(CASES)('the settings of a turn are not blamed for another refusal of $provider', async ({ model }) => {
     provider.behave(() => ({ status: 400, message: 'messages: the text is not allowed' }));
     const from = provider.calls;
     const { error } = await failTurn(createTestEngine(provider), { model, settings: { max_output_tokens: 3 } });
@@ -174,7 +177,7 @@ describe('the settings of a turn', () => {
     expect(provider.calls - from).toBe(1);
   });
 
-  it('are all named as left out by the offline model, and none where none was given', async () => {
+  it('the settings of a turn are all named as left out by the offline model, and none where none was given', async () => {
     const settings = { ...SAMPLING, top_p: 1, reasoning: 'low' } as const;
     const { outcome } = await runTurn(createOfflineEngine(), { model: 'offline/echo', settings });
     const names = ['temperature', 'top_p', 'max_output_tokens', 'stop', 'seed', 'reasoning'];
@@ -200,7 +203,7 @@ describe('the schema of an answer', () => {
       /"response_format":\{"type":"json_schema","json_schema":\{"schema":\{"type":"object".*"strict":true,"name":"output"/,
     ],
     ['my-server/gpt-oss', /"text":\{"format":\{"type":"json_schema","strict":true,"name":"output"/],
-  ])('is sent in the form of the provider: %s', async (model, form) => {
+  ])('the schema of an answer is sent in the form of the provider: %s', async (model, form) => {
     provider.behave(() => ({ text: '{"a":1}' }));
     const { outcome } = await runTurn(createTestEngine(provider), { model, outputSchema: strict });
     expect(JSON.stringify(provider.requests.at(-1)?.body)).toMatch(form);
@@ -209,14 +212,14 @@ describe('the schema of an answer', () => {
   });
 
   it.each(['openai/gpt-5', 'groq/llama', 'my-server/gpt-oss'])(
-    'is not sent as strict where the rules of OpenAI for strict ones do not allow it: %s',
+    'the schema of an answer is not sent as strict where the rules of OpenAI for strict ones do not allow it: %s',
     async (model) => {
       await runTurn(createTestEngine(provider), { model, outputSchema });
       expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain('"strict":false');
     },
   );
 
-  it.each(CASES)('is an instruction where $provider refuses the format', async ({ model }) => {
+  it.each(CASES)('the schema of an answer is an instruction where $provider refuses the format', async ({ model }) => {
     provider.behave(({ body }) =>
       /json_schema|responseMimeType/.test(JSON.stringify(body))
         ? { status: 400, message: "Unsupported: response_format of type 'json_schema'" }

@@ -106,30 +106,35 @@ describe('a companion that does not answer', () => {
     ['the platform’s page for a crash', 500],
     ['the platform’s page for no service', 503],
     ['a success without a report', 200],
-  ])('is 503 for the caller, under the id of the call, and is logged: %s', async (_name, status) => {
-    const front = await startFront((req, res) => {
-      req.resume();
-      res.writeHead(status, { 'Content-Type': 'text/html', 'Retry-After': '99', 'X-RateLimit-Limit': '1' }).end('<p>');
-    });
-    for (const answer of [await front.prompt(), await front.stream()]) {
-      expect(answer.status).toBe(503);
-      expect(answer.headers.get('retry-after')).toBe('1');
-      expect(answer.headers.get('x-ratelimit-limit')).toBeNull();
-      expect(answer.headers.get('x-request-id')).toBe('mine');
-      expect(await answer.json()).toMatchObject(UNAVAILABLE);
-    }
-    expect(front.logged()).toContain(`the companion answered ${status}`);
-    expect(front.logged()).toMatch(/"method":"conversation.prompt","outcome":"unavailable"/);
-  });
+  ])(
+    'a companion that does not answer is 503 for the caller, under the id of the call, and is logged: %s',
+    async (_name, status) => {
+      const front = await startFront((req, res) => {
+        req.resume();
+        res
+          .writeHead(status, { 'Content-Type': 'text/html', 'Retry-After': '99', 'X-RateLimit-Limit': '1' })
+          .end('<p>');
+      });
+      for (const answer of [await front.prompt(), await front.stream()]) {
+        expect(answer.status).toBe(503);
+        expect(answer.headers.get('retry-after')).toBe('1');
+        expect(answer.headers.get('x-ratelimit-limit')).toBeNull();
+        expect(answer.headers.get('x-request-id')).toBe('mine');
+        expect(await answer.json()).toMatchObject(UNAVAILABLE);
+      }
+      expect(front.logged()).toContain(`the companion answered ${status}`);
+      expect(front.logged()).toMatch(/"method":"conversation.prompt","outcome":"unavailable"/);
+    },
+  );
 
-  it('is 503 where the connection breaks before the answer', async () => {
+  it('a companion that does not answer is 503 where the connection breaks before the answer', async () => {
     const front = await startFront((req) => req.socket.destroy());
     expect(await (await front.prompt()).json()).toMatchObject(UNAVAILABLE);
   });
 });
 
 describe('a companion that is silent', () => {
-  it('is 503 where the headers of a stream do not arrive in time', async () => {
+  it('a companion that is silent is 503 where the headers of a stream do not arrive in time', async () => {
     const front = await startFront((req) => req.resume(), { silentMsMax: 50 });
     const answer = await front.stream();
     expect([answer.status, await answer.json()]).toMatchObject([503, UNAVAILABLE]);
@@ -183,7 +188,7 @@ describe('a companion that ends within its answer', () => {
 });
 
 describe('a relayed stream', () => {
-  it('is passed on byte for byte, pieces that end anywhere included', async () => {
+  it('a relayed stream is passed on byte for byte, pieces that end anywhere included', async () => {
     const text = `${EVENT}: keep-alive\n\n${EVENT}data: {"id":1}\n\n`;
     const front = await startFront(async (req, res) => {
       req.resume();
@@ -198,7 +203,7 @@ describe('a relayed stream', () => {
     expect(await answer.text()).toBe(text);
   });
 
-  it('of a slow reader holds back the companion: the function buffers no more than a few pieces', async () => {
+  it('a relayed stream of a slow reader holds back the companion: the function buffers no more than a few pieces', async () => {
     const piece = `: ${'x'.repeat(65_532)}\n\n`;
     const front = await startFront((req, res) => {
       req.resume();

@@ -98,17 +98,20 @@ describe('a relayed prompt', () => {
     ['a model without credentials', promptBody({ prompt: 'hi', model: 'openai/gpt-5' }), {}],
     ['a prompt in binary that is none', { ...promptBody({ stream_id: 's', data: '!' }), method: 'proto' }, {}],
     ['a notification', { jsonrpc: '2.0', method: 'conversation.prompt', params: { prompt: 5 } }, {}],
-  ])('is refused with the same status and bytes as without a companion: %s', async (_name, body, headers) => {
-    const [one, other] = await Promise.all(
-      [cloud, alone].map(async ({ url }) => {
-        const answer = await post(url, body, { ...headers, 'X-Request-Id': 'same' });
-        return { status: answer.status, type: answer.headers.get('content-type'), text: await answer.text() };
-      }),
-    );
-    expect(one).toEqual(other);
-  });
+  ])(
+    'a relayed prompt is refused with the same status and bytes as without a companion: %s',
+    async (_name, body, headers) => {
+      const [one, other] = await Promise.all(
+        [cloud, alone].map(async ({ url }) => {
+          const answer = await post(url, body, { ...headers, 'X-Request-Id': 'same' });
+          return { status: answer.status, type: answer.headers.get('content-type'), text: await answer.text() };
+        }),
+      );
+      expect(one).toEqual(other);
+    },
+  );
 
-  it('is refused where its limit is used up, and the function remembers the refusal', async () => {
+  it('a relayed prompt is refused where its limit is used up, and the function remembers the refusal', async () => {
     const send = (key: string, accept = '*/*') =>
       post(cloud.url, promptBody({ prompt: 'hi' }), { 'X-API-Key': key, Accept: accept });
     const [answers, forwarded] = await forwardedBy(async () => {
@@ -143,7 +146,7 @@ describe('a relayed prompt', () => {
     expect(statuses.filter((code) => code === 429)).toHaveLength(10);
   });
 
-  it('in a batch is counted in the function, and its call is forwarded', async () => {
+  it('a relayed prompt in a batch is counted in the function, and its call is forwarded', async () => {
     const batch = [promptBody({ prompt: 'one' }), promptBody({ prompt: 'two' }, 2)];
     const [answer, forwarded] = await forwardedBy(() => post(cloud.url, batch, { 'X-API-Key': 'four' }));
     expect(forwarded).toEqual(['/jsonrpc', '/jsonrpc']);
@@ -194,7 +197,7 @@ describe('a relayed prompt', () => {
     expect((await running.answer)?.error).toMatchObject({ code: 499 });
   });
 
-  it('of a busy session with on_busy queue runs when the first one has ended', async () => {
+  it('a relayed prompt of a busy session with on_busy queue runs when the first one has ended', async () => {
     const gate = Promise.withResolvers<void>();
     provider.behave(() => ({ chunks: ['a', 'b'], gate: (index) => (index === 2 ? gate.promise : Promise.resolve()) }));
     const first = follow(cloud.url, 'conversation.prompt', { prompt: 'one', session_id: 'queued' });
@@ -209,7 +212,7 @@ describe('a relayed prompt', () => {
     expect(result).toMatchObject({ messages: ['one', 'ab', 'two', 'ab'].map((content) => ({ content })) });
   });
 
-  it('of a busy session with on_busy interrupt ends the first one, whose client receives that', async () => {
+  it('a relayed prompt of a busy session with on_busy interrupt ends the first one, whose client receives that', async () => {
     const requested = provider.next();
     const first = follow(cloud.url, 'conversation.prompt', { prompt: '[[hang]]', session_id: 'interrupted' });
     await requested;

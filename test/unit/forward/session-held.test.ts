@@ -84,7 +84,7 @@ describeWith('bubblewrap', 'a session with a terminal on the companion', async (
     await rm(directory, { recursive: true, force: true });
   });
 
-  it('is attached to at the address that the configuration names', async () => {
+  it('a session with a terminal on the companion is attached to at the address that the configuration names', async () => {
     const { result } = await cloud.call('interactive.start', { session_id: 'attached' });
     expect(result).toMatchObject({ attach: { url: 'wss://ws-abc-uc.a.run.app/ws' } });
   });

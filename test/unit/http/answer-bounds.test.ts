@@ -215,7 +215,7 @@ describe('a large answer', () => {
   it.each([
     ['HTTP', 8],
     ['WebSocket', 1],
-  ] as const)('of a batch ends where its bytes do, every call answered: %s', async (transport, mib) => {
+  ] as const)('a large answer of a batch ends where its bytes do, every call answered: %s', async (transport, mib) => {
     const calls = Array.from({ length: 50 }, (_, n) =>
       call({ chars: Math.floor(MIB / 5) }, `${n}-${'\u0001'.repeat(120)}`),
     );

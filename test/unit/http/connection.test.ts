@@ -151,7 +151,7 @@ describe('a request behind one that is still being answered', () => {
 });
 
 describe('a request that is not sent in time', () => {
-  it('behind one that is still being answered ends the connection only after the answer', async () => {
+  it('a request that is not sent in time after one that is still being answered ends the connection after that answer', async () => {
     const requested = Promise.withResolvers<void>();
     const server = createHttpServer(
       (_req, res) => {

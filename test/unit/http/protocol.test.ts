@@ -88,10 +88,13 @@ describe('a verb that an endpoint does not take', () => {
     ['/webhook', 'DELETE', 'POST, OPTIONS'],
     ['/webhook/sweep', 'GET', 'POST, OPTIONS'],
     ['/ws', 'POST', 'GET, HEAD'],
-  ])('is answered with 405 in JSON, which names those that it takes: %s', async (path, method, allow) => {
-    const response = await fetch(`${gateway.url}${path}`, { method, headers: { 'x-api-key': 'dev-key' } });
-    expect([response.status, response.headers.get('allow')]).toEqual([405, allow]);
-    expect(response.headers.get('content-type')).toMatch(/^application\/json/);
-    expect(await response.json()).toMatchObject({ error: { code: 405, data: { reason: 'method_not_allowed' } } });
-  });
+  ])(
+    'a verb that an endpoint does not take is answered with 405 in JSON, which names those that it takes: %s',
+    async (path, method, allow) => {
+      const response = await fetch(`${gateway.url}${path}`, { method, headers: { 'x-api-key': 'dev-key' } });
+      expect([response.status, response.headers.get('allow')]).toEqual([405, allow]);
+      expect(response.headers.get('content-type')).toMatch(/^application\/json/);
+      expect(await response.json()).toMatchObject({ error: { code: 405, data: { reason: 'method_not_allowed' } } });
+    },
+  );
 });

@@ -136,7 +136,7 @@ describe('the facts of a model', () => {
   };
   const factsOf = (model: string, nowMs = NOW) => modelFacts(model, config, nowMs);
 
-  it('are those of shipped data for an exact id, and the operator’s before them', async () => {
+  it('the facts of a model are those of shipped data for an exact id, and the operator’s before them', async () => {
     expect(await factsOf('anthropic/claude-sonnet-5')).toEqual({
       contextTokens: 1_000_000,
       price: { input: 2, output: 10, cachedInput: 0.2, cacheWrite: 2.5 },
@@ -157,16 +157,16 @@ describe('the facts of a model', () => {
     'openai/gpt-5-future',
     'own/gpt-5',
     'nobody/x',
-  ])('are absent where the data does not have the exact id: %s', async (model) =>
+  ])('the facts of a model are absent where the data does not have the exact id: %s', async (model) =>
     expect(await factsOf(model)).toEqual({}),
   );
 
-  it('are absent behind another address than the provider’s own', async () => {
+  it('the facts of a model are absent behind another address than the provider’s own', async () => {
     const providers = { openai: { apiKey: 'k', baseUrl: 'https://proxy.example' } };
     expect(await modelFacts('openai/gpt-4o', { ...config, providers }, NOW)).toEqual({});
   });
 
-  it('have the prices of long inputs, and those in force', async () => {
+  it('the facts of a model have the prices of long inputs, and those in force', async () => {
     expect((await factsOf('openai/gpt-6-sol')).price).toEqual({
       ...{ input: 2, output: 10, cachedInput: 0.2, cacheWrite: 2.5 },
       long: { aboveTokens: 272_000, input: 4, output: 15, cachedInput: 0.4, cacheWrite: 5 },

@@ -78,7 +78,7 @@ it.each(['8.8.8.8', '1.1.1.1', '2606:4700:4700::1111', '::ffff:8.8.8.8'])('%s is
 });
 
 describe('a request to an internal origin the operator named', () => {
-  it('is sent without headers that describe the gateway or the connection', async () => {
+  it('a request to an internal origin the operator named is sent without headers that describe the gateway or the connection', async () => {
     let seen: IncomingMessage['headers'] = {};
     handler = (req, res) => {
       seen = req.headers;
@@ -98,7 +98,7 @@ describe('a request to an internal origin the operator named', () => {
       expect(seen).not.toHaveProperty([name]);
   });
 
-  it('does not follow a redirect to another internal origin', async () => {
+  it('a request to an internal origin the operator named does not follow a redirect to another internal origin', async () => {
     handler = (_req, res) => res.writeHead(302, { location: 'http://169.254.169.254/computeMetadata/v1/' }).end();
     await expect(make({ internalOrigins: new Set([origin]) })(origin)).rejects.toMatchObject({ reason: 'forbidden' });
   });
@@ -189,7 +189,7 @@ describe('a request to an internal origin the operator named', () => {
   it.each([
     ['refuses the connection', 'upstream_error', /refused the connection/, true],
     ['cuts its answer', 'upstream_error', /ended before its answer was complete/, true],
-  ])('of a server that %s fails with a message', async (what, reason, message, retryable) => {
+  ])('a request to a server that %s fails with a message', async (what, reason, message, retryable) => {
     handler = (_req, res) => res.socket?.resetAndDestroy();
     const safeFetch = make({ internalOrigins: new Set([origin]) });
     if (what.startsWith('refuses')) {
@@ -218,7 +218,7 @@ describe('a request to an internal origin the operator named', () => {
     await expect(pending).rejects.toBe(reason);
   });
 
-  it('is read up to a bound', async () => {
+  it('a response of an internal origin is read up to a bound', async () => {
     handler = (_req, res) => res.end('x'.repeat(2_000));
     const response = await make({ internalOrigins: new Set([origin]) })(origin);
     await expect(readLimited(response, 1_000)).rejects.toMatchObject({ reason: 'upstream_error' });

@@ -99,7 +99,7 @@ describe('a busy owner', () => {
     expect(heldCalls(world.state(), world.time.nowMs)).toBe(0);
   });
 
-  test('of four instances waits no longer than one of a calm owner, over the end of a minute too', async () => {
+  test('a call of a busy owner on four instances waits no longer than one of a calm owner, also at the end of a minute', async () => {
     const world = createWorld(NOON + MINUTE - 6_000);
     const all = Array.from({ length: 4 }, () => world.instance());
     const seen = (await Promise.all(all.map((instance) => world.traffic(instance, 50, 12_000)))).flat();
@@ -118,7 +118,7 @@ describe('a busy owner', () => {
     for (const { atMs, state } of world.states) expect(heldCalls(state, atMs)).toBeLessThanOrEqual(260);
   });
 
-  test('is counted call by call where a limit allows fewer than 1,000 calls', async () => {
+  test('a busy owner is counted call by call where a limit allows fewer than 1,000 calls', async () => {
     const world = createWorld();
     const limits = [{ max: 999, windowMs: MINUTE }];
     await world.traffic(world.instance(), 50, 3_000, { limits });
@@ -186,7 +186,7 @@ describe('an instance whose store fails', () => {
 });
 
 describe('a document of version 1.2.0', () => {
-  test('is counted on, and keeps what other versions write, while an instance of that version counts too', async () => {
+  test('a document of version 1.2.0 is counted on, and keeps what other versions write, while an instance of that version counts too', async () => {
     const world = createWorld();
     const document = {
       windows: [
@@ -221,20 +221,20 @@ describe('a lost commit', () => {
   const boundOf = (count: number, id: string, round = 0): number =>
     retryPauseMs({ ...EMPTY_STATE, holders: holders(count) }, id, round, now);
 
-  test('of many instances is retried first by the one that has waited longest', () => {
+  test('a lost commit of many instances is retried first by the one that has waited longest', () => {
     const bounds = holders(100).map(({ id }) => boundOf(100, id));
     expect(bounds).toEqual(bounds.toSorted((a, b) => b - a));
     expect([bounds[0], bounds[99]]).toEqual([5_940, 50]);
   });
 
-  test('of few instances is retried within 50 ms, later as more commits are lost', () => {
+  test('a lost commit of few instances is retried within 50 ms, later as more commits are lost', () => {
     expect([boundOf(4, 'h0'), boundOf(4, 'h3')]).toEqual([50, 50]);
     expect(boundOf(4, 'h0', 5)).toBeGreaterThan(boundOf(4, 'h0', 4));
   });
 });
 
 describe('a revoked key', () => {
-  test.each([1, 25])('is refused within 2 s on %i instances', async (instances) => {
+  test.each([1, 25])('a revoked key is refused within 2 s on %i instances', async (instances) => {
     const world = createWorld();
     const all = Array.from({ length: instances }, () => world.instance());
     const rate = 200 / instances;
@@ -309,7 +309,7 @@ describe('a block', () => {
   const now = NOON + 58_000;
   const limits = [{ max: 1_000, windowMs: MINUTE }];
 
-  test('is given back once, by its id', () => {
+  test('a block is given back once, by its id', () => {
     const windows = [{ window_ms: MINUTE, start_ms: NOON }];
     const block = { id: 'a', calls: 10, until_ms: now + 1_000, windows };
     const state: LimitState = {

@@ -160,7 +160,7 @@ describe('cost', () => {
 });
 
 describe('a commit that is lost to another instance', () => {
-  test('is retried with the calls that have arrived since', async () => {
+  test('a commit that is lost to another instance is retried with the calls that have arrived since', async () => {
     let late: Promise<RateDecision> | undefined;
     const contended: Store = {
       ...store,
@@ -178,7 +178,7 @@ describe('a commit that is lost to another instance', () => {
 });
 
 describe('the deny cache', () => {
-  test('does not refuse a smaller batch that fits', async () => {
+  test('the deny cache does not refuse a smaller batch that fits', async () => {
     await call({ cost: 98 });
     expect(await call({ cost: 3 })).toMatchObject({ outcome: 'rate_limited', remaining: 2 });
     expect(await call({ cost: 2 })).toMatchObject({ outcome: 'admitted', remaining: 0 });

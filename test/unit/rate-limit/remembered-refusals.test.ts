@@ -44,7 +44,7 @@ describe('a remembered refusal', () => {
     expect(taken).toEqual([]);
   });
 
-  it('does not refuse another key, a free call, or the key under other limits', async () => {
+  it('a remembered refusal does not refuse another key, a free call, or the key under other limits', async () => {
     const { remember, take, taken } = setup();
     remember(REQUEST, REFUSED);
     expect(await take({ keyId: 'other' })).toEqual(ADMITTED);
@@ -61,7 +61,7 @@ describe('a remembered refusal', () => {
     expect(await take()).toEqual(ADMITTED);
   });
 
-  it('is decided again after a minute, so that a reset takes effect', async () => {
+  it('a remembered refusal is decided again after a minute, so that a reset takes effect', async () => {
     const { remember, take, pass } = setup();
     remember(REQUEST, { ...REFUSED, retryAfterMs: 86_000_000 });
     pass(59_999);
@@ -70,7 +70,7 @@ describe('a remembered refusal', () => {
     expect(await take()).toEqual(ADMITTED);
   });
 
-  it('of a revoked key refuses free calls too, and is decided again after five seconds', async () => {
+  it('a remembered refusal of a revoked key refuses free calls too, and is decided again after five seconds', async () => {
     const { remember, take, pass } = setup();
     remember(REQUEST, { ...ADMITTED, outcome: 'revoked' });
     expect(await take({ cost: 0 })).toMatchObject({ outcome: 'revoked' });

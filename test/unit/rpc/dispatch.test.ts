@@ -109,7 +109,7 @@ describe('a call of a method that starts early', () => {
     },
   });
 
-  it('is handled while the limiter counts it, and answered after that', async () => {
+  it('a call of a method that starts early is handled while the limiter counts it, and answered after that', async () => {
     const methods = early(async ({ text }, { trace }) => {
       trace.push('handle');
       return { text };
@@ -131,7 +131,7 @@ describe('a call of a method that starts early', () => {
     }
   });
 
-  it('is not begun without its scope or with invalid params, and not before a limiter that decides at once', async () => {
+  it('a call of a method that starts early is not begun without its scope or with invalid params, and not before a limiter that decides at once', async () => {
     const methods = early(async ({ text }, { trace }) => {
       trace.push('handle');
       return { text };
@@ -143,7 +143,7 @@ describe('a call of a method that starts early', () => {
     expect(refused.trace).toEqual(['limit 1 early']);
   });
 
-  it('is handled after the limiter where the store is in this process: nothing would be gained', async () => {
+  it('a call of a method that starts early is handled after the limiter where the store is in this process', async () => {
     const seen: string[] = [];
     const methods = early(async ({ text }) => {
       seen.push('handle');
@@ -212,7 +212,7 @@ describe('a call of a method that starts early', () => {
     expect(seen.indexOf('decided')).toBe(2);
   });
 
-  it('does not run when it gets its slot after its refusal, and frees it', async () => {
+  it('a call of a method that starts early does not run when it gets its slot after its refusal, and frees it', async () => {
     const seen: string[] = [];
     const slot = Promise.withResolvers<void>();
     const freed = Promise.withResolvers<void>();
@@ -457,7 +457,7 @@ describe('a registry', () => {
 });
 
 describe('a client that has gone', () => {
-  it('gets no more reads of its batch run, but what changes something', async () => {
+  it('after a disconnect the reads of a batch are not run, but its changes are', async () => {
     const gone = new AbortController();
     const ran: string[] = [];
     const note = (name: string, cost: 'read' | 'work'): AnyMethod<Trace> => ({

@@ -203,7 +203,7 @@ describe('the memory that a value takes', () => {
     expect(measure(body)).toBeUndefined();
   });
 
-  it('does not count brackets in strings', () => {
+  it('the estimated memory of a value does not count brackets in strings', () => {
     const body = JSON.stringify([`${'{['.repeat(100_000)}\\"`]);
     expect(measure(body)).toBeLessThan(body.length * 2);
   });

@@ -12,7 +12,7 @@ describe('a shared secret', () => {
   const token = 'a-shared-secret-of-32-characters';
   const check = createCallerCheck({ token });
 
-  it('is accepted as the gateway sends it', async () => {
+  it('a shared secret is accepted as the gateway sends it', async () => {
     const { Authorization } = await createLinkHeaders({ url: 'http://127.0.0.1', token })(new AbortController().signal);
     await expect(check({ authorization: Authorization })).resolves.toBeUndefined();
     await expect(check({ authorization: `bearer  ${token} ` })).resolves.toBeUndefined();
@@ -29,7 +29,7 @@ describe('a shared secret', () => {
     ['the token without a scheme', { authorization: token }],
     ['the token in another header', { 'x-api-key': token }],
     ['the token in the header of the invoker check', { 'x-serverless-authorization': `Bearer ${token}` }],
-  ])('is refused when the request has %s', async (_, headers) => {
+  ])('a shared secret is refused when the request has %s', async (_, headers) => {
     await expect(check(headers)).rejects.toMatchObject({ reason: 'unauthorized' });
   });
 });

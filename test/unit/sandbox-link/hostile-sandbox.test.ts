@@ -291,7 +291,7 @@ describe('a sandbox that does not answer', () => {
     expect(await expectEnd(call(keeper), () => asked.includes(method))).toMatchObject(SILENT);
   });
 
-  it('does not keep a server or an app-server that this side ends', async () => {
+  it('a sandbox that does not answer does not keep a server or an app-server that this side ends', async () => {
     const { keeper, asked } = await connectSilent(['server.start', 'codex.open']);
     const server = await createRemoteStdioServers(keeper).start('a', { registered: 'x' }, signal);
     const codex = await createRemoteCodex(() => keeper).host.open('a', signal);

@@ -71,7 +71,7 @@ describeWith('bubblewrap', 'the sandbox service', () => {
     expect(status).toBe(401);
   });
 
-  it('has no process of another link, and no terminal of another owner', async () => {
+  it('the sandbox service has no process of another link, and no terminal of another owner', async () => {
     const [own, other] = [await connect(), await connect()];
     const handle = await startServer(own);
     await expect(other.request('server.wait', handle)).rejects.toMatchObject({ reason: 'not_found' });
@@ -96,7 +96,7 @@ describeWith('bubblewrap', 'the sandbox service', () => {
     expect(await isRunning).toBe('ended');
   });
 
-  it('has nothing of an earlier boot', async () => {
+  it('the sandbox service has nothing of an earlier boot', async () => {
     const before = await connect();
     const handle = await startServer(before);
     await startTerminal(before, 'earlier');

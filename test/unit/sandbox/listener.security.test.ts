@@ -63,13 +63,13 @@ describeWith('bubblewrap', 'the listener of a sandbox', () => {
     );
   });
 
-  it('does not change a sandbox without a listener', async () => {
+  it('the listener of a sandbox does not change a sandbox without a listener', async () => {
     const child = await fixture.sandbox.spawn({ keyId: 'a', argv: ['cat'] });
     expect(child.listener).toBeUndefined();
     await child.kill(0);
   });
 
-  it('is refused where the port cannot be used inside', async () => {
+  it('the listener of a sandbox is refused where the port cannot be used inside', async () => {
     const child = await fixture.sandbox.spawn({ keyId: 'a', argv: ['sleep', '60'], listenPort: 99_999 });
     await expect(child.listener).rejects.toThrow('the listening program in the sandbox did not start');
     await child.kill(0);

@@ -19,16 +19,19 @@ function bytesIn({ directory }: SandboxFixture): number {
 }
 
 describe('the limits of a disk that is memory', () => {
-  it('are a quarter of the memory for all workspaces, and half of that for one', () => {
+  it('the limits of a disk that is memory are a quarter of the memory for all workspaces, and half of that for one', () => {
     expect(toMemoryLimits(2048 * MB)).toMatchObject({ totalBytes: 512 * MB, workspaceBytes: 256 * MB });
     expect(toMemoryLimits(64 * 1024 * MB).workspaceBytes).toBe(DISK_LIMITS.workspaceBytes);
     expect(diskLimitsOf('/proc', true)).toEqual(toMemoryLimits(memoryBytes()));
   });
 
-  it.runIf(process.platform === 'linux')('are those of a tmpfs, also of a directory that is not there yet', () => {
-    expect(diskLimitsOf('/dev/shm/not/there', false)).toEqual(toMemoryLimits(memoryBytes()));
-    expect(diskLimitsOf('/proc/not/there', false)).toEqual(DISK_LIMITS);
-  });
+  it.runIf(process.platform === 'linux')(
+    'the limits of a disk that is memory are those of a tmpfs, also of a directory that is not there yet',
+    () => {
+      expect(diskLimitsOf('/dev/shm/not/there', false)).toEqual(toMemoryLimits(memoryBytes()));
+      expect(diskLimitsOf('/proc/not/there', false)).toEqual(DISK_LIMITS);
+    },
+  );
 
   it('each workspace may have less as all of them together come near their limit', async () => {
     const limits = toMemoryLimits(400 * MB);

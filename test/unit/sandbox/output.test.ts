@@ -35,7 +35,7 @@ for (const [name, read] of Object.entries(READERS)) {
 }
 
 describe('the collected output of a command', () => {
-  it('is read one piece after the other, also when the stream is resumed meanwhile', async () => {
+  it('the collected output of a command is read one piece after the other, also when the stream is resumed meanwhile', async () => {
     const stream = new Readable({ read() {} });
     const gate = Promise.withResolvers<void>();
     const taken: string[] = [];

@@ -103,7 +103,7 @@ describeWith('bubblewrap', 'a gateway that is killed', () => {
     expect(await survivors(mark)).toEqual([]);
   });
 
-  it('before it has acknowledged the streams of a process ends its helper too', async () => {
+  it('a gateway that is killed before it has acknowledged the streams of a process ends its helper too', async () => {
     const mark = marker();
     // Ends with its standard input.
     const started = { file: '/bin/sh', args: ['-c', `read line # ${mark}`], hasStdin: true };

@@ -16,13 +16,13 @@ afterEach(() => rmSync(root, { recursive: true }));
 const NAME = /^\w+$/;
 
 describe('uids', () => {
-  it('are unique where the hashes of two names are the same, and the same for one name', async () => {
+  it('uids are unique where the hashes of two names are the same, and the same for one name', async () => {
     const uids = createUids(root, NAME);
     const given = await Promise.all([uids.of('a', 7), uids.of('b', 7), uids.of('c', 8), uids.of('a', 7)]);
     expect(given).toEqual([20_007, 20_008, 20_009, 20_007]);
   });
 
-  it('are refused when all are taken', async () => {
+  it('uids are refused when all are taken', async () => {
     const uids = createUids(root, NAME, 2);
     await uids.of('a', 0);
     await uids.of('b', 0);
@@ -33,7 +33,7 @@ describe('uids', () => {
 
 // Only root gives files to others.
 describeWith('mounts', 'the workspace of a key', () => {
-  it('has the uid that its directory has, after a restart too', async () => {
+  it('the workspace of a key has the uid that its directory has, after a restart too', async () => {
     const first = await createWorkspaces(root, true).open('key');
     chownSync(first.home, 31_234, 31_234);
     const again = await createWorkspaces(root, true).open('key');
@@ -41,7 +41,7 @@ describeWith('mounts', 'the workspace of a key', () => {
     expect(lstatSync(again.tmp).uid).toBe(31_234);
   });
 
-  it('gets a new uid when another key has its old one, and keeps its files', async () => {
+  it('the workspace of a key gets a new uid when another key has its old one, and keeps its files', async () => {
     const workspaces = createWorkspaces(root, true);
     const [one, two] = await Promise.all([workspaces.open('one'), workspaces.open('two')]);
     // As a version that took the uid from a hash left them.

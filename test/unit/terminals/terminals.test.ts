@@ -8,7 +8,7 @@ import { describeWith } from '../../support/requirements.ts';
 for (const [name, create] of Object.entries(PORT_ADAPTERS)) terminalsCases(name, create);
 
 describeWith('bubblewrap', 'the log of terminals', () => {
-  it('has one line for each ended terminal: its program, exit code and call, never its input or output', async () => {
+  it('the log of terminals has one line for each ended terminal: its program, exit code and call, never its input or output', async () => {
     const gateway = await startInProcess({ PATH: process.env.PATH });
     const { terminals } = gateway.services;
     const handle = { owner: 'a', sessionId: 's' };

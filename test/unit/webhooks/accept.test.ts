@@ -58,7 +58,7 @@ describe('a delivery', () => {
   test.each([
     ['8 hours', 8 * 3_600_000],
     ['400 days', 400 * 86_400_000],
-  ])('is published by the next sweep when its instance died with its clock %s ahead', async (_, aheadMs) => {
+  ])('a delivery is published by the next sweep when its instance died with its clock %s ahead', async (_, aheadMs) => {
     fixture.clock.step(aheadMs);
     fixture.wire.up = false;
     const { event_id } = await accept();
