@@ -192,7 +192,8 @@ export function createConversations(given: ConversationsDeps): Conversations {
 
     async resume(owner, sessionId, turnId, signal) {
       // The record of a turn that has just started is not in the store yet; this instance has its session in memory.
-      const session = sessionId ?? (turnId === undefined ? undefined : running.find(turnId)?.sessionId);
+      const local = turnId === undefined ? undefined : running.find(turnId);
+      const session = sessionId ?? (local?.owner === owner ? local.sessionId : undefined);
       return follow(await locateTurn(deps, owner, session, turnId, signal), signal);
     },
 

@@ -104,7 +104,7 @@ export async function locateTurn(
   signal?: AbortSignal,
 ): Promise<LocatedTurn> {
   const { store } = deps;
-  const session = sessionId ?? (await sessionOf(store, turnId, signal));
+  const session = sessionId ?? (await sessionOf(store, owner, turnId, signal));
   const found = session === undefined ? undefined : await findConversation(deps, owner, session);
   if (found === undefined) throw new RpcError('not_found', { message: 'no such session' });
   const { conversation } = found;
@@ -147,17 +147,24 @@ export function toNames({ conversation, turnId }: Pick<LocatedTurn, 'conversatio
   return { sessionId: conversation.session_id, conversationId: conversation.conversation_id, turnId };
 }
 
+/** The record of another owner's turn is waited for as long as a missing one, so that the two cannot be distinguished. */
 async function sessionOf(
   store: Store,
+  owner: string,
   turnId: string | undefined,
   signal: AbortSignal | undefined,
 ): Promise<string | undefined> {
   if (turnId === undefined) return undefined;
   const ref = Turns.ref(turnId);
-  const read = async (): Promise<string | undefined> => Turns.read((await store.get([ref]))[0])?.session_id;
+  // Records of older versions do not name their owner; the caller of this function checks their conversation.
+  const isOwn = (turn: TurnDocument | undefined): boolean => turn !== undefined && (turn.owner ?? owner) === owner;
+  const read = async (): Promise<string | undefined> => {
+    const turn = Turns.read((await store.get([ref]))[0]);
+    return isOwn(turn) ? turn?.session_id : undefined;
+  };
   const found = await read();
   if (found !== undefined) return found;
-  await awaitDocument(Turns, store, ref, FIRST_RECORD_MS_MAX, (turn) => turn !== undefined, signal);
+  await awaitDocument(Turns, store, ref, FIRST_RECORD_MS_MAX, isOwn, signal);
   return read();
 }
 

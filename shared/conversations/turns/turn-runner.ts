@@ -70,7 +70,8 @@ export function startTurn(deps: TurnDeps, admitted: AdmittedTurn): RunningTurn {
   });
   // The failure is already logged; a caller that waits handles the rejection.
   done.catch(() => {});
-  return { turnId: lease.turn_id, sessionId: conversation.session_id, log, done, spans, stop };
+  const { owner, session_id: sessionId } = conversation;
+  return { turnId: lease.turn_id, owner, sessionId, log, done, spans, stop };
 }
 
 /** The end of a turn that did not complete. `cause`: the reason of the abort, or the error of the engine. */

@@ -42,6 +42,7 @@ export interface AdmittedTurn {
 
 export interface RunningTurn {
   readonly turnId: string;
+  readonly owner: string;
   readonly sessionId: string;
   readonly log: EventLog;
   /** Rejects when the store could not be reached to settle the turn, or the session was deleted. */
