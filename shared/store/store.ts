@@ -34,6 +34,7 @@ export type Data = { readonly [field: string]: Value };
  */
 export interface Snapshot {
   readonly ref: Ref;
+  /** Must not be modified: other reads of the same version may return the same object. */
   readonly data: object | undefined;
   readonly version: Version | null;
 }

@@ -91,14 +91,11 @@ export function storeValueCases({ store }: StoreFixture): void {
       expect((await store().get([ref, other])).map((snapshot) => snapshot.version)).toEqual([null, null]);
     });
 
-    it('stored values are not changed by later changes to what was written or read', async () => {
+    it('stored values are not changed by later changes to what was written', async () => {
       const ref = freshRef();
       const data = { list: [{ n: 1 }] };
       await put(store(), ref, data);
       data.list.push({ n: 2 });
-      const first = await read<{ list: { n: number }[] }>(store(), ref);
-      expect(first.data).toEqual({ list: [{ n: 1 }] });
-      first.data?.list.push({ n: 3 });
       expect((await read(store(), ref)).data).toEqual({ list: [{ n: 1 }] });
     });
   });

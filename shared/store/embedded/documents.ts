@@ -1,8 +1,10 @@
 // The SQL of the embedded store: one table of documents, with prepared statements. Synchronous; embedded.ts adds
 // waiting, deadlines and watchers.
 import type { DatabaseSync, SQLOutputValue, StatementSync } from 'node:sqlite';
+import { LRUCache } from 'lru-cache';
 import type { WallClock } from '../../clock.ts';
-import type { Query, Ref, Snapshot, Version } from '../store.ts';
+import { shareOfHeap } from '../../heap-share.ts';
+import type { Data, Query, Ref, Snapshot, Version } from '../store.ts';
 import { parametersOf, planQuery, shapeOf } from './query.ts';
 import { createTransactions, type Transactions } from './transactions.ts';
 import { createWriter, type Prepared } from './writes.ts';
@@ -13,6 +15,9 @@ const PURGE_BATCH = 256;
  * Most plans of queries, each with a statement and an index. The queries are in the code, so more plans are a mistake.
  */
 const SHAPES_MAX = 64;
+/** Parsed documents in memory, by the characters of their JSON text; longer documents are parsed at each read. */
+const PARSED_CHARS_MAX = shareOfHeap(1 / 64, 8 << 20);
+const PARSED_ENTRY_CHARS_MAX = 16 << 10;
 
 export interface Documents extends Transactions {
   read(ref: Ref): Snapshot;
@@ -30,7 +35,7 @@ export interface Documents extends Transactions {
 
 /** Prepares the statements on an open database (database.ts). */
 export function createDocuments(database: DatabaseSync, clock: WallClock): Documents {
-  const select = database.prepare('SELECT version, data, expire_at FROM documents WHERE collection = ? AND id = ?');
+  const readRow = createRowReader(database);
   const purge = database.prepare(
     'DELETE FROM documents WHERE rowid IN (SELECT rowid FROM documents WHERE expire_at <= ? LIMIT ?)',
   );
@@ -41,8 +46,10 @@ export function createDocuments(database: DatabaseSync, clock: WallClock): Docum
     ...createTransactions(database),
     apply: createWriter(database),
     read(ref) {
-      const row = select.get(ref.collection, ref.id);
-      return row === undefined ? { ref, data: undefined, version: null } : toSnapshot(ref, row, clock.now());
+      const row = readRow(ref);
+      if (row === undefined) return { ref, data: undefined, version: null };
+      const { version, data, expireAtMs } = row;
+      return { ref, data: expireAtMs !== null && expireAtMs <= clock.now() ? undefined : data, version };
     },
     query(query) {
       const nowMs = clock.now();
@@ -52,6 +59,39 @@ export function createDocuments(database: DatabaseSync, clock: WallClock): Docum
     },
     purge: () => void purge.run(clock.now(), PURGE_BATCH),
     foreignChanges: () => dataVersion.get()?.data_version,
+  };
+}
+
+interface Row {
+  readonly version: Version;
+  readonly data: Data;
+  readonly expireAtMs: number | null;
+}
+
+/**
+ * Reads rows, whose documents stay parsed in memory. Versions are never used twice, so a document in memory that has the
+ * version of the row is the stored one; the statement returns no text for it.
+ */
+function createRowReader(database: DatabaseSync): (ref: Ref) => Row | undefined {
+  const select = database.prepare(
+    `SELECT version, expire_at, CASE WHEN version = ? THEN NULL ELSE data END AS data
+     FROM documents WHERE collection = ? AND id = ?`,
+  );
+  const parsed = new LRUCache<string, Omit<Row, 'expireAtMs'>>({
+    maxSize: PARSED_CHARS_MAX,
+    maxEntrySize: PARSED_ENTRY_CHARS_MAX,
+  });
+  return ({ collection, id }) => {
+    const key = `${collection}/${id}`;
+    const known = parsed.get(key);
+    const row = select.get(known?.version ?? '', collection, id);
+    if (row === undefined) return undefined;
+    const expireAtMs = typeof row.expire_at === 'number' ? row.expire_at : null;
+    if (known !== undefined && row.data === null) return { ...known, expireAtMs };
+    const text = String(row.data);
+    const read = { version: String(row.version), data: JSON.parse(text) };
+    parsed.set(key, read, { size: 256 + text.length });
+    return { ...read, expireAtMs };
   };
 }
 

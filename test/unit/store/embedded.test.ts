@@ -102,6 +102,24 @@ describe('embedded store file', () => {
     await Promise.all([one.close(), two.close()]);
   });
 
+  it('a document that another handle has written, deleted or created anew is read as it is stored', async () => {
+    const path = freshPath();
+    const [one, other] = [open(path), open(path)];
+    const ref = freshRef();
+    await put(other, ref, { n: 1 });
+    const readTwice = async (): Promise<readonly object[]> => [await read(one, ref), await read(one, ref)];
+    for (const data of [{ n: 2 }, undefined, { n: 3 }, { text: 'x'.repeat(100_000) }, { n: 4 }]) {
+      await (data === undefined ? other.commit([{ ref, delete: true }]) : put(other, ref, data));
+      const stored = await read(other, ref);
+      expect(stored.data).toEqual(data);
+      expect(await readTwice()).toEqual([stored, stored]);
+    }
+    // Version and time of expiry are read each time.
+    await other.commit([{ ref, data: { n: 4 }, expireAtMs: Date.now() - 1 }]);
+    expect(await read(one, ref)).toMatchObject({ data: undefined, version: expect.any(String) });
+    await Promise.all([one.close(), other.close()]);
+  });
+
   it('a watcher is called for a commit by another handle', async () => {
     const path = freshPath();
     const [one, two] = [open(path), open(path)];
