@@ -4,41 +4,19 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toTurnEvent } from '../../shared/client/events.ts';
 import { isObject } from '../../shared/json-object.ts';
-import { call } from './call.ts';
-import type { ConversationClient } from './conversation-client.ts';
-import type { Fleet } from './fleet.ts';
-import { digestOf, type Journal, type Json, type Session, statusOf, type Turn } from './journal.ts';
+import { type AuditDeps, createRequest, each, type Request } from './audit-request.ts';
+import { type AnsweredKey, digestOf, type Json, type Session, statusOf, type Turn } from './journal.ts';
 import { createPrompt, parsePrompt } from './prompts.ts';
 
-const PARALLEL = 8;
 /** States that another instance may write for a lost owner, which may have sent more events than it had stored. */
 const ENDS_FOR_LOST_OWNER: ReadonlySet<unknown> = new Set(['interrupted', 'cancelled']);
-const ATTEMPTS_MAX = 6;
 /** A lease of a killed process expires after 30 s, by a clock that may have been 30 s ahead. */
 const SETTLED_WITHIN_MS = 75_000;
-
-export interface AuditDeps {
-  readonly journal: Journal;
-  readonly fleet: Fleet;
-  readonly clients: ReadonlyMap<string, ConversationClient>;
-}
 
 /** Every session and every turn of the journal. */
 export async function auditTurns({ journal, fleet, clients }: AuditDeps): Promise<void> {
   const { checks } = journal;
-  const request = async (session: Session, method: string, params: object): Promise<Json | 404> => {
-    const client = clients.get(session.keyId);
-    for (let attempt = 0; client !== undefined && attempt < ATTEMPTS_MAX; attempt++) {
-      const response = await call(client, client.random.pick(fleet.instances), method, {
-        session_id: session.id,
-        ...params,
-      });
-      if (response?.result !== undefined) return response.result;
-      if (response?.error?.code === 404) return 404;
-      await sleep(200 * (attempt + 1));
-    }
-    throw new Error(`${method} of ${session.id} gets no response after the run`);
-  };
+  const request = createRequest({ fleet, clients });
 
   const giveUpMs = performance.now() + SETTLED_WITHIN_MS;
   const auditState = async (session: Session): Promise<void> => {
@@ -51,6 +29,8 @@ export async function auditTurns({ journal, fleet, clients }: AuditDeps): Promis
     } while (performance.now() < giveUpMs);
     checks.check('usable', state !== 'running', () => `${session.id} is still running`);
     const isGone = state === 'not_found';
+    // The state is that of the session that has its id now.
+    if (session.isReused) return;
     if (session.deleted === 'yes') checks.check('deleted', isGone, () => `${session.id} is ${state} again`);
     else if (session.deleted === 'no')
       checks.check('answers', !isGone || !session.exists, () => `${session.id} is lost`);
@@ -61,11 +41,23 @@ export async function auditTurns({ journal, fleet, clients }: AuditDeps): Promis
     if (session.deleted !== 'no' || history === undefined) return;
     const detail = (what: string) => (): string => `${session.id}: ${what}`;
     const answered = Map.groupBy(history.filter(isAnswer), (message) => String(message.turn_id));
-    for (const { id, answer } of own) {
-      if (answer === undefined) continue;
+    for (const { id, answer, answered: sent } of own) {
+      if (answer === undefined || sent === undefined) continue;
       const found = answered.get(id) ?? [];
+      const edits = editsOf(session).filter((edit) => edit !== sent && isBefore(edit.afterSeq, sent.answerSeq));
+      const mayBeDropped = edits.some(({ settledAtMs }) => settledAtMs >= sent.sentAtMs);
       const isKept = found.length === 1 && found[0]?.content === answer && found[0].partial !== true;
-      checks.check('answers', isKept, detail(`${id} was acknowledged and is ${JSON.stringify(found).slice(0, 300)}`));
+      const isDropped = mayBeDropped && found.length === 0;
+      const what = detail(`${id} was acknowledged and is ${JSON.stringify(found).slice(0, 300)}`);
+      checks.check('answers', isKept || isDropped, what);
+      const wasDropped = edits.some((edit) => edit.answerSeq !== undefined && edit.sentAtMs > (sent.answeredAtMs ?? 0));
+      if (wasDropped) checks.check('dropped', found.length === 0, what);
+    }
+    const firstEdit = Math.min(...editsOf(session).map(({ afterSeq = 0 }) => afterSeq), session.copied.length);
+    for (const { seq, role, content } of session.copied.slice(0, firstEdit)) {
+      const found = history.find((message) => message.seq === seq);
+      const isSame = found?.role === role && found?.content === content;
+      checks.check('forks', isSame, detail(`copied message ${seq} is ${JSON.stringify(found).slice(0, 200)}`));
     }
     const prompts = new Map<string, string>();
     const wholeAnswers = new Set<string>();
@@ -93,7 +85,40 @@ export async function auditTurns({ journal, fleet, clients }: AuditDeps): Promis
       checks.check('idempotency', !wholeAnswers.has(prompt.nonce), detail(`${prompt.nonce} was answered twice`));
       wholeAnswers.add(prompt.nonce);
     }
+    await auditUsage(session, own, history);
   };
+
+  /** What the session has used is the sum of its answers, if no other turn ran in it. */
+  const auditUsage = async (session: Session, own: readonly Turn[], history: readonly Json[]): Promise<void> => {
+    const answers = history.filter(isAnswer);
+    const sent = promptsOf.get(session) ?? [];
+    const isWhole =
+      own.length === answers.length &&
+      own.every(({ answered }) => answered !== undefined) &&
+      answers.length * 2 === history.length &&
+      session.copied.length === 0 &&
+      sent.every(({ afterSeq, isLost }) => afterSeq === undefined && !isLost);
+    if (!isWhole) return;
+    const status = await request(session, 'conversation.status', {});
+    const metadata = status !== 404 && isObject(status.metadata) ? status.metadata : {};
+    const total = answers.reduce((sum, { usage }) => sum + (isObject(usage) ? Number(usage.total_tokens) : 0), 0);
+    const used = isObject(metadata.usage) ? metadata.usage.total_tokens : undefined;
+    checks.check('usage', used === total, () => `${session.id}: ${used}, its answers ${total}`);
+    const isTitled = session.title === undefined || metadata.title === session.title;
+    checks.check('labels', isTitled, () => `${session.id}: ${metadata.title} instead of ${session.title}`);
+  };
+
+  /** A call that was answered once is answered alike at any time, whatever became of its message. */
+  const auditKey = async ({ session, params, result }: AnsweredKey): Promise<void> => {
+    if (session.deleted !== 'no') return;
+    const again = await request(session, 'conversation.prompt', params);
+    const isSame = again !== 404 && again.turn_id === result.turn_id && again.content === result.content;
+    const detail = (): string => `${result.turn_id} is ${JSON.stringify(again).slice(0, 300)}`;
+    checks.check('idempotency', isSame, detail);
+  };
+
+  const promptsOf = Map.groupBy(journal.prompts.values(), ({ session }) => session);
+  const editsOf = (session: Session) => (promptsOf.get(session) ?? []).filter(({ afterSeq }) => afterSeq !== undefined);
 
   const auditTurn = async (turn: Turn): Promise<void> => {
     const { session } = turn;
@@ -148,14 +173,16 @@ export async function auditTurns({ journal, fleet, clients }: AuditDeps): Promis
   await each(journal.sessions, auditState);
   await each([...journal.turns.values()], auditTurn);
   await each(journal.sessions, (session) => auditHistory(session, turnsOf.get(session) ?? []));
+  await each(journal.answeredKeys, auditKey);
   await each(journal.sessions, auditPrompt);
 }
 
+function isBefore(afterSeq: number | undefined, seq: number | undefined): boolean {
+  return afterSeq !== undefined && (seq === undefined || afterSeq < seq);
+}
+
 /** The messages of a session; undefined when it does not exist. */
-async function readHistory(
-  session: Session,
-  request: (session: Session, method: string, params: object) => Promise<Json | 404>,
-): Promise<Json[] | undefined> {
+async function readHistory(session: Session, request: Request): Promise<Json[] | undefined> {
   const messages: Json[] = [];
   for (let cursor: unknown; ; ) {
     const page = await request(session, 'conversation.history', cursor === undefined ? {} : { cursor });
@@ -181,13 +208,4 @@ function readEvents(session: Session, turn: Turn, { events }: Json) {
     const ends = event.TaskComplete ?? event.TurnAborted ?? event.Error;
     return [{ seq, digest: digestOf(event), status: ends === undefined ? undefined : statusOf(parsed) }];
   });
-}
-
-/** Runs `work` for each item, PARALLEL at a time. */
-async function each<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const next = items.values();
-  const worker = async (): Promise<void> => {
-    for (const item of next) await work(item);
-  };
-  await Promise.all(Array.from({ length: PARALLEL }, worker));
 }

@@ -2,15 +2,18 @@
 // (conversation-scenarios.ts) consist.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Random } from '../support/random.ts';
-import { type Client, call } from './call.ts';
+import { checkAnswer, checkFailure } from './answers.ts';
+import { type Client, call, type RpcResponse } from './call.ts';
 import type { Fleet, Instance } from './fleet.ts';
-import type { Session, Turn } from './journal.ts';
-import { createPrompt, type Prompt, type PromptShape } from './prompts.ts';
+import type { Json, Session, Turn } from './journal.ts';
+import { createPrompt, type Prompt, type PromptShape, withExtras } from './prompts.ts';
+import type { ProviderLog } from './provider-log.ts';
 import { type OnEvent, type StreamOutcome, socketStream, stream } from './stream.ts';
 
 export interface ConversationClient extends Client {
   readonly fleet: Fleet;
   readonly random: Random;
+  readonly providerLog: ProviderLog;
   /** Sessions that scenarios still use. */
   readonly open: Session[];
   /** Sessions of other keys, which it must not be able to read. */
@@ -33,7 +36,8 @@ export function pickInstance({ fleet, random }: ConversationClient, not?: Instan
 }
 
 export function newPrompt(client: ConversationClient, shape: PromptShape): Prompt {
-  return createPrompt(`${client.keyId}n${++client.serial}`, shape);
+  const whole = { ...shape, json: shape.padding === undefined && client.random.chance(0.15) };
+  return withExtras(createPrompt(`${client.keyId}n${++client.serial}`, whole), whole, client.random);
 }
 
 export function newSession(client: ConversationClient): Session {
@@ -76,20 +80,71 @@ async function deleteSession(client: ConversationClient, session: Session): Prom
   }
 }
 
+/** Records the response of a prompt and checks it; returns the completed turn. */
+function recordAnswer(
+  { journal, providerLog }: ConversationClient,
+  session: Session,
+  prompt: Prompt,
+  { result, error }: Pick<RpcResponse, 'result' | 'error'>,
+): Turn | undefined {
+  if (result !== undefined) checkAnswer(journal, providerLog, prompt, result);
+  if (error !== undefined) checkFailure(journal, providerLog, prompt, error);
+  return journal.recordAnswer(session, prompt, result, error);
+}
+
+export interface CallOptions {
+  readonly onBusy?: string;
+  readonly afterSeq?: number | undefined;
+  /** Sent again with the same prompt. */
+  readonly key?: string;
+}
+
+function toParams(session: Session, prompt: Prompt, { onBusy = 'reject', afterSeq, key }: CallOptions): Json {
+  return {
+    ...prompt.params,
+    session_id: session.id,
+    on_busy: onBusy,
+    ...(afterSeq !== undefined && { after_seq: afterSeq }),
+    ...(key !== undefined && { idempotency_key: key }),
+  };
+}
+
+/** Sends a prompt without a stream and records its answer; returns the completed turn. */
+export async function callPrompt(
+  client: ConversationClient,
+  instance: Instance,
+  session: Session,
+  prompt: Prompt,
+  options: CallOptions = {},
+): Promise<Turn | undefined> {
+  const { journal } = client;
+  const params = toParams(session, prompt, options);
+  const sent = journal.recordPrompt(session, prompt, options.afterSeq);
+  const response = await call(client, instance, 'conversation.prompt', params);
+  journal.recordSettled(sent, response !== undefined);
+  if (response === undefined) return undefined;
+  const turn = recordAnswer(client, session, prompt, response);
+  if (turn !== undefined && options.key !== undefined && response.result !== undefined) {
+    journal.answeredKeys.push({ session, params, result: response.result });
+  }
+  return turn;
+}
+
 /** Sends a prompt over a stream and records its events and its answer. */
 export async function sendPrompt(
   client: ConversationClient,
   instance: Instance,
   session: Session,
   prompt: Prompt,
-  options: { readonly onBusy?: string; readonly socket?: boolean; readonly onEvent?: OnEvent } = {},
+  options: CallOptions & { readonly socket?: boolean; readonly onEvent?: OnEvent } = {},
 ): Promise<{ readonly end: StreamOutcome; readonly turnId: string | undefined; readonly lastSeq: number }> {
   let turnId: string | undefined;
   let lastSeq = 0;
   const send = options.socket === true ? socketStream : stream;
+  const sent = client.journal.recordPrompt(session, prompt, options.afterSeq);
   const end = await send(client, instance, {
     method: 'conversation.prompt',
-    params: { prompt: prompt.text, session_id: session.id, on_busy: options.onBusy ?? 'reject' },
+    params: toParams(session, prompt, options),
     session,
     onEvent(seq, id) {
       lastSeq = seq;
@@ -97,9 +152,9 @@ export async function sendPrompt(
       return options.onEvent?.(seq, id);
     },
   });
+  client.journal.recordSettled(sent, end.kind === 'response');
   if (end.kind === 'response') {
-    const { result, error } = end.response;
-    const turn = client.journal.recordAnswer(session, prompt, result, error);
+    const turn = recordAnswer(client, session, prompt, end.response);
     if (turn !== undefined) {
       client.journal.checks.check('ends', turn.isEndReceived, () => `${turn.id}: answered before its end`);
     }

@@ -5,6 +5,7 @@ import { isObject } from '../../shared/json-object.ts';
 import { call } from './call.ts';
 import {
   type ConversationClient,
+  callPrompt,
   followTurn,
   newPrompt,
   newSession,
@@ -13,6 +14,8 @@ import {
   sendPrompt,
   withSession,
 } from './conversation-client.ts';
+import { expireSession } from './retention-scenarios.ts';
+import { editSession, followTogether, forkSession, updateSession } from './session-scenarios.ts';
 
 type Scenario = (client: ConversationClient) => Promise<void>;
 
@@ -30,6 +33,11 @@ const SCENARIOS: readonly (readonly [number, Scenario])[] = [
   [3, probeForeignSession],
   [1, stallReader],
   [2, runCommand],
+  [4, editSession],
+  [2, forkSession],
+  [2, updateSession],
+  [1, expireSession],
+  [2, followTogether],
 ];
 
 export function runScenario(client: ConversationClient): Promise<void> {
@@ -67,13 +75,11 @@ async function runCommand(client: ConversationClient): Promise<void> {
 }
 
 function promptOverHttp(client: ConversationClient): Promise<void> {
-  const { random, journal } = client;
+  const { random } = client;
   return withSession(client, async (session) => {
     const prompt = newPrompt(client, { chunks: random.int(1, 20), everyMs: random.int(0, 30) });
-    const on_busy = random.pick(['reject', 'queue', 'interrupt']);
-    const params = { prompt: prompt.text, session_id: session.id, on_busy };
-    const response = await call(client, pickInstance(client), 'conversation.prompt', params);
-    if (response !== undefined) journal.recordAnswer(session, prompt, response.result, response.error);
+    const onBusy = random.pick(['reject', 'queue', 'interrupt']);
+    await callPrompt(client, pickInstance(client), session, prompt, { onBusy });
   });
 }
 
@@ -148,16 +154,10 @@ function repeatIdempotencyKey(client: ConversationClient): Promise<void> {
   const { random, journal, fleet } = client;
   return withSession(client, async (session) => {
     const prompt = newPrompt(client, { chunks: random.int(1, 30), everyMs: random.int(5, 30) });
-    const params = {
-      prompt: prompt.text,
-      session_id: session.id,
-      on_busy: 'queue',
-      idempotency_key: `${prompt.nonce}k`,
-    };
+    const options = { onBusy: 'queue', key: `${prompt.nonce}k` };
     const completed = new Set<string>();
     const send = async (): Promise<void> => {
-      const response = await call(client, random.pick(fleet.instances), 'conversation.prompt', params);
-      const turn = response && journal.recordAnswer(session, prompt, response.result, response.error);
+      const turn = await callPrompt(client, random.pick(fleet.instances), session, prompt, options);
       if (turn !== undefined) completed.add(turn.id);
     };
     await Promise.all([send(), send(), send()]);

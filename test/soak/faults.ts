@@ -1,10 +1,14 @@
 // Injects one fault every fifteen seconds, in an order that the seed decides: each kind once before any repeats.
+// Meanwhile the distance of Firestore changes.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Random } from '../support/random.ts';
 import type { Fleet } from './fleet.ts';
 import type { ProviderFault } from './prompts.ts';
 
 const EVERY_MS = 15_000;
+/** The round trip between the gateways and Firestore changes this often, up to this. */
+const DELAY_EVERY_MS = 2_000;
+const DELAY_MS_MAX = 40;
 /** How long recovery takes after a fault: an open breaker, a watch that reconnects, a process that warms up. */
 const RECOVERY_MS = 8_000;
 /** An instance's clock is wrong by this much. */
@@ -140,6 +144,11 @@ export function startFaults({ fleet, random, runMs, only, print }: FaultDeps): F
     'sandbox black hole': loseSandbox,
   };
 
+  const delays = random.fork();
+  const changing = setInterval(() => {
+    fleet.delay.roundTripMs = delays.int(0, DELAY_MS_MAX);
+  }, DELAY_EVERY_MS);
+
   async function run(): Promise<void> {
     let pending: string[] = [];
     for (let dueMs = EVERY_MS; dueMs <= runMs - EVERY_MS; dueMs += EVERY_MS) {
@@ -157,6 +166,8 @@ export function startFaults({ fleet, random, runMs, only, print }: FaultDeps): F
       done.push({ atMs, kind, detail, lastedMs: elapsed() - atMs });
     }
     await sleep(Math.max(0, runMs - (performance.now() - startMs)));
+    clearInterval(changing);
+    fleet.delay.roundTripMs = 0;
   }
 
   return {

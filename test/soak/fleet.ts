@@ -1,12 +1,15 @@
 // The processes under test: three gateways on one Firestore and one Pub/Sub emulator, the model behind them, and one
-// sandbox service, which they reach through a proxy.
+// sandbox service, which they reach through a proxy. Firestore is some milliseconds away, as in the cloud.
 // Starts, kills, stops and suspends them, checks their output and samples their resident memory.
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
+import type { Store } from '../../shared/store/store.ts';
 import { startModelProvider } from '../support/fakes/model-provider.ts';
+import { type DelayProxy, startDelayProxy } from '../support/fixtures/delay-proxy.ts';
 import { startFirestoreEmulator, startPubsubEmulator } from '../support/fixtures/emulators.ts';
 import { startFaultProxy } from '../support/fixtures/fault-proxy.ts';
 import { startLinkProxy } from '../support/fixtures/link-proxy.ts';
@@ -14,7 +17,7 @@ import { type LocalGateway, startLocalGateway } from '../support/fixtures/local-
 import { TOKEN } from '../support/fixtures/sandbox-ports.ts';
 import { freePort, startSandboxService } from '../support/fixtures/sandbox-service.ts';
 import type { Checks } from './guarantees.ts';
-import { PROMPT_MARK } from './prompts.ts';
+import { MODEL, PROMPT_MARK } from './prompts.ts';
 
 export const INSTANCES = 3;
 /** As in a small container: garbage that is not collected yet counts as resident memory. */
@@ -22,6 +25,8 @@ const HEAP_MB = 256;
 const RSS_EVERY_MS = 1_000;
 const PROBE_EVERY_MS = 500;
 const RECOVERY_MS_MAX = 40_000;
+/** Longest wait for a new process to be well before it gets calls, as with a startup probe. */
+const STARTUP_MS_MAX = 15_000;
 const ERROR_LINES_MAX = 40;
 const SHIM = join(import.meta.dirname, '../support/fixtures/clock-shim.ts');
 
@@ -46,6 +51,10 @@ export interface Fleet {
   readonly topic: string;
   readonly firestoreHost: string;
   readonly pubsubHost: string;
+  /** The store, past the gateways and the proxies. */
+  readonly store: Store;
+  /** The distance between the gateways and Firestore. */
+  readonly delay: DelayProxy;
   readonly provider: Awaited<ReturnType<typeof startModelProvider>>;
   readonly instances: readonly Instance[];
   readonly memory: readonly MemorySample[];
@@ -96,7 +105,9 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     startModelProvider(),
   ]);
   const emulators = { firestore, pubsub };
-  const network = { firestore: await startFaultProxy(firestore.host), pubsub: await startFaultProxy(pubsub.host) };
+  const delay = await startDelayProxy(firestore.host, 0);
+  const network = { firestore: await startFaultProxy(delay.host), pubsub: await startFaultProxy(pubsub.host) };
+  const store = createFirestoreStore({ projectId, emulatorHost: firestore.host, clock: Date });
   const sandboxData = mkdtempSync(join(tmpdir(), 'soak-sandbox-'));
   const sandboxOptions = { port: await freePort(), dataDir: sandboxData };
   let sandbox = await startSandboxService(sandboxOptions);
@@ -138,7 +149,9 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
         METADATA_SERVER_DETECTION: 'none',
         ANTHROPIC_API_KEY: providerKey,
         ANTHROPIC_BASE_URL: provider.url,
-        MODEL: 'anthropic/claude-sonnet-4-5',
+        OPENAI_API_KEY: providerKey,
+        OPENAI_BASE_URL: provider.url,
+        MODEL,
         SOAK_CLOCK_SKEW_MS: String(skewMs),
         SANDBOX_URL: sandboxProxy.url,
         SANDBOX_TOKEN: TOKEN,
@@ -146,7 +159,6 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
       },
     });
     processes[index] = gateway;
-    Object.assign(instance, { url: gateway.url, life: instance.life + 1 });
     gateway.child.once('exit', (code, signal) => {
       const expected = processes[index] !== gateway;
       checks.check(
@@ -155,6 +167,22 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
         () => `${instance.name} ended by itself: ${code ?? signal}: ${gateway.output().slice(-400)}`,
       );
     });
+    await untilHealthy(gateway.url, STARTUP_MS_MAX);
+    Object.assign(instance, { url: gateway.url, life: instance.life + 1 });
+  };
+
+  /** Whether a process finds all that it depends on well within `ms`; `answer` is its last one. */
+  const untilHealthy = async (url: string, ms: number): Promise<{ readonly isHealthy: boolean; answer: string }> => {
+    const startMs = performance.now();
+    for (;;) {
+      const request = { headers: { 'X-API-Key': options.probeKey }, signal: AbortSignal.timeout(RECOVERY_MS_MAX) };
+      const answer = await fetch(`${url}/health?verbose=1`, request)
+        .then((response) => response.text())
+        .catch(String);
+      const isHealthy = answer.includes('"status":"healthy"');
+      if (isHealthy || performance.now() - startMs >= ms) return { isHealthy, answer };
+      await sleep(PROBE_EVERY_MS);
+    }
   };
 
   /** After this call the exit of the process is expected. */
@@ -195,16 +223,8 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   };
 
   const awaitRecovery = async ({ name, url }: Instance): Promise<void> => {
-    const startMs = performance.now();
-    let answer = '';
-    do {
-      await sleep(PROBE_EVERY_MS);
-      const request = { headers: { 'X-API-Key': options.probeKey }, signal: AbortSignal.timeout(RECOVERY_MS_MAX) };
-      answer = await fetch(`${url}/health?verbose=1`, request)
-        .then((response) => response.text())
-        .catch(String);
-    } while (!answer.includes('"status":"healthy"') && performance.now() - startMs < RECOVERY_MS_MAX);
-    checks.check('recovery', answer.includes('"status":"healthy"'), () => `${name}: ${answer}`);
+    const { isHealthy, answer } = await untilHealthy(url, RECOVERY_MS_MAX);
+    checks.check('recovery', isHealthy, () => `${name}: ${answer}`);
   };
 
   return {
@@ -212,6 +232,8 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     topic,
     firestoreHost: firestore.host,
     pubsubHost: pubsub.host,
+    store,
+    delay,
     provider,
     instances,
     memory,
@@ -251,7 +273,9 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
       for (const index of instances.keys()) await terminate(index);
       const code = await sandbox.end();
       checks.check('crashes', code === 0, () => `the sandbox service ended with ${code} on SIGTERM`);
+      await store.close();
       await Promise.all([sandboxProxy.stop(), network.firestore.stop(), network.pubsub.stop()]);
+      await delay.stop();
       rmSync(sandboxData, { recursive: true, force: true });
       await Promise.all([firestore.stop(), pubsub.stop(), provider.close()]);
     },

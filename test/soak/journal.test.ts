@@ -1,10 +1,13 @@
 // The journal and the audit of counts: a violation of a guarantee is found. In memory, without processes.
 import { expect, it } from 'vitest';
 import type { EventBody } from '../../shared/turn-events.ts';
+import type { SeenRequest } from '../support/fakes/model-provider.ts';
+import { checkAnswer, checkFailure } from './answers.ts';
 import { auditWindows } from './audit-counts.ts';
 import { createChecks, type Guarantee } from './guarantees.ts';
 import { createJournal, type Journal, type Session } from './journal.ts';
-import { createPrompt, parsePrompt } from './prompts.ts';
+import { createPrompt, type Prompt, parsePrompt } from './prompts.ts';
+import { createProviderLog } from './provider-log.ts';
 
 const delta = (text: string): EventBody => ({ AgentMessageDelta: { delta: text } });
 const aborted: EventBody = { TurnAborted: { turn_id: 't', reason: 'interrupted' } };
@@ -122,6 +125,131 @@ it.each(violations)('the journal finds %s', (_, guarantee, record) => {
   record(journal, journal.openSession('k', 's'));
   auditWindows({ journal });
   expect(journal.checks.tally(guarantee).violations).toBeGreaterThan(0);
+});
+
+it('the journal counts the calls of a window whose calls may be taken in blocks', () => {
+  const journal = createJournal(createChecks(() => {}));
+  // Two instances report the same as left.
+  for (const process of ['a1', 'b1']) journal.recordAdmission({ ...admission, process, limit: 1_000, remaining: 9 });
+  auditWindows({ journal });
+  expect(journal.checks.violations).toBe(0);
+  journal.recordAdmission({ ...admission, limit: 1_000, remaining: 9, cost: 999 });
+  auditWindows({ journal });
+  expect(journal.checks.tally('admissions').violations).toBe(1);
+});
+
+const shape = { chunks: 1, everyMs: 0 };
+const whole = { fault: undefined, isBegun: false } as const;
+
+/** A request as the provider receives it: earlier messages and the prompt. */
+function requestOf(before: readonly string[], { text }: Prompt, model = 'claude-sonnet-4-5'): SeenRequest {
+  return { body: { messages: [...before, text] }, prompt: text, model } as unknown as SeenRequest;
+}
+
+const requests: readonly (readonly [string, Guarantee | undefined, (journal: Journal, send: Send) => void])[] = [
+  [
+    'nothing in a conversation that goes on',
+    undefined,
+    (_, send) => {
+      const first = send('k1n1', []);
+      const second = send('k1n2', first);
+      send('k1n3', second);
+    },
+  ],
+  [
+    'nothing in an edit that is followed by the rest, and tried again',
+    undefined,
+    (_, send) => {
+      const first = send('k1n1', []);
+      send('k1n2', first);
+      send('k1n3', first, 2);
+      send('k1n3', first, 2);
+    },
+  ],
+  [
+    'a message that comes back after an edit',
+    'dropped',
+    (_, send) => {
+      const first = send('k1n1', []);
+      const second = send('k1n2', first);
+      send('k1n3', first);
+      send('k1n4', second);
+    },
+  ],
+  [
+    'an answer after the message that a prompt follows',
+    'dropped',
+    (journal, send) => {
+      const first = send('k1n1', []);
+      Object.assign(journal.prompts.get('k1n1') ?? {}, { answerSeq: 2 });
+      send('k1n2', first, 1);
+    },
+  ],
+  [
+    'a message of another session',
+    'foreign',
+    (journal, send) => {
+      journal.recordPrompt(journal.openSession('k2', 'other'), createPrompt('k2n1', shape));
+      send('k1n1', [createPrompt('k2n1', shape).text]);
+    },
+  ],
+  [
+    'a message that no client has sent',
+    'foreign',
+    (_, send) => {
+      send('k1n1', [createPrompt('k1n9', shape).text]);
+    },
+  ],
+];
+type Send = (nonce: string, before: readonly string[], afterSeq?: number) => readonly string[];
+
+it.each(requests)('the log of the provider finds %s', (_, guarantee, record) => {
+  const journal = createJournal(createChecks(() => {}));
+  const log = createProviderLog(journal);
+  const session = journal.openSession('k1', 's');
+  record(journal, (nonce, before, afterSeq) => {
+    const sent = createPrompt(nonce, shape);
+    journal.recordPrompt(session, sent, afterSeq);
+    log.record(nonce, requestOf(before, sent), whole);
+    return [...before, sent.text, sent.expected];
+  });
+  const found = guarantee === undefined ? 0 : journal.checks.tally(guarantee).violations;
+  expect(journal.checks.violations).toBe(found);
+  expect(found > 0).toBe(guarantee !== undefined);
+});
+
+it('the log of the provider allows the messages of its source in a fork', () => {
+  const journal = createJournal(createChecks(() => {}));
+  const log = createProviderLog(journal);
+  const source = journal.openSession('k1', 's');
+  const first = createPrompt('k1n1', shape);
+  journal.recordPrompt(source, first);
+  const fork = journal.openSession('k1', 'f', { forkOf: source, copied: [] });
+  const second = createPrompt('k1n2', shape);
+  journal.recordPrompt(fork, second);
+  log.record(second.nonce, requestOf([first.text, first.expected], second), whole);
+  expect(journal.checks.violations).toBe(0);
+});
+
+it('an answer names the model that gave it, with what that has billed; a failed model is followed by a fallback', () => {
+  const journal = createJournal(createChecks(() => {}));
+  const log = createProviderLog(journal);
+  const sent = { ...createPrompt('k1n1', shape), params: { fallbacks: ['openai/gpt-5'] } };
+  journal.recordPrompt(journal.openSession('k1', 's'), sent);
+  log.record(sent.nonce, requestOf([], sent), { fault: '500', isBegun: false });
+  log.record(sent.nonce, requestOf([], sent, 'gpt-5'), whole);
+  const tokens = { input_tokens: Math.ceil(sent.text.length / 4), output_tokens: 2 };
+  checkAnswer(journal, log, sent, { model: 'openai/gpt-5', usage: tokens });
+  expect(journal.checks.violations).toBe(0);
+  checkAnswer(journal, log, sent, { model: 'anthropic/claude-sonnet-4-5', usage: tokens });
+  expect(journal.checks.tally('fallbacks').violations).toBe(1);
+  checkAnswer(journal, log, sent, { model: 'openai/gpt-5', usage: { ...tokens, output_tokens: 3 } });
+  expect(journal.checks.tally('usage').violations).toBe(2);
+  checkFailure(journal, log, sent, { data: { reason: 'upstream_error' } });
+  expect(journal.checks.tally('fallbacks').violations).toBe(2);
+  log.record(sent.nonce, requestOf([], sent), { fault: 'cut', isBegun: true });
+  checkFailure(journal, log, sent, { data: { reason: 'upstream_error' } });
+  expect(journal.checks.tally('fallbacks').violations).toBe(2);
 });
 
 it('a prompt of the soak is parsed to its expected answer, and a changed one is not', () => {

@@ -26,6 +26,9 @@ export interface Admission {
 export interface Session {
   readonly keyId: string;
   readonly id: string;
+  /** The session of which it is a copy, and the messages that were copied. */
+  readonly forkOf?: Session;
+  readonly copied: readonly Json[];
   /** Scenarios that use it at present. */
   users: number;
   prompts: number;
@@ -33,6 +36,38 @@ export interface Session {
   deleted: 'no' | 'maybe' | 'yes';
   /** A prompt of it was acknowledged, so it exists. */
   exists: boolean;
+  /** It was erased: after it had expired, or with its owner. */
+  gone: 'expired' | 'erased' | undefined;
+  /** Its id was used again after that, for another Session. */
+  isReused: boolean;
+  /** The last title that was acknowledged; undefined after an update without a response. */
+  title: string | undefined;
+}
+
+/** A prompt that a client has sent, perhaps several times under one idempotency key. */
+export interface SentPrompt {
+  readonly prompt: Prompt;
+  readonly session: Session;
+  /** `after_seq`: later messages are dropped. */
+  readonly afterSeq: number | undefined;
+  readonly sentAtMs: number;
+  /** Calls of it that have no response yet. */
+  pending: number;
+  /** When the last of its calls had a response; Infinity before, and if one of them got none. */
+  settledAtMs: number;
+  /** When its answer was first received. */
+  answeredAtMs: number | undefined;
+  /** A call of it got no response, so a turn may have run that no client has seen. */
+  isLost: boolean;
+  /** Number of its answer in the history, once acknowledged. */
+  answerSeq: number | undefined;
+}
+
+/** An idempotency key that was answered, and its call. */
+export interface AnsweredKey {
+  readonly session: Session;
+  readonly params: Json;
+  readonly result: Json;
 }
 
 export interface Turn {
@@ -47,8 +82,9 @@ export interface Turn {
   isEndReceived: boolean;
   /** Number of the event that ends it, unless another instance may have written that for a lost owner. */
   lastSeq: number | undefined;
-  /** The answer that was acknowledged. */
+  /** The answer that was acknowledged, and its prompt. */
   answer: string | undefined;
+  answered: SentPrompt | undefined;
 }
 
 export interface Delivery {
@@ -67,11 +103,22 @@ export interface Journal {
   readonly sessions: readonly Session[];
   readonly turns: ReadonlyMap<string, Turn>;
   readonly deliveries: readonly Delivery[];
+  /** By nonce. */
+  readonly prompts: ReadonlyMap<string, SentPrompt>;
+  readonly answeredKeys: AnsweredKey[];
   /** Numbers for the report, by name. */
   readonly counts: Readonly<Record<string, number>>;
   count(name: string, by?: number): void;
   recordAdmission(admission: Admission): void;
-  openSession(keyId: string, id: string): Session;
+  openSession(
+    keyId: string,
+    id: string,
+    fork?: { readonly forkOf: Session; readonly copied: readonly Json[] },
+  ): Session;
+  /** A prompt that is about to be sent, for the first time or again. */
+  recordPrompt(session: Session, prompt: Prompt, afterSeq?: number): SentPrompt;
+  /** A call of the prompt is over, with or without a response. */
+  recordSettled(sent: SentPrompt, hasResponse: boolean): void;
   /** An event that arrived on a connection after the one numbered `previous`. */
   recordEvent(session: Session, event: TurnEvent, previous: number): Turn;
   /**
@@ -89,6 +136,8 @@ export function createJournal(checks: Checks): Journal {
   const sessions: Session[] = [];
   const turns = new Map<string, Turn>();
   const deliveries: Delivery[] = [];
+  const prompts = new Map<string, SentPrompt>();
+  const answeredKeys: AnsweredKey[] = [];
   const counts: Record<string, number> = {};
   let entries = 0;
   const countEntry = (): void => {
@@ -111,6 +160,7 @@ export function createJournal(checks: Checks): Journal {
         isEndReceived: false,
         lastSeq: undefined,
         answer: undefined,
+        answered: undefined,
       };
       turns.set(id, turn);
       count('turns');
@@ -141,6 +191,8 @@ export function createJournal(checks: Checks): Journal {
     sessions,
     turns,
     deliveries,
+    prompts,
+    answeredKeys,
     counts,
     count,
     recordStatus,
@@ -148,11 +200,39 @@ export function createJournal(checks: Checks): Journal {
       countEntry();
       admissions.push(admission);
     },
-    openSession(keyId, id) {
-      const session: Session = { keyId, id, users: 0, prompts: 0, deleted: 'no', exists: false };
+    openSession(keyId, id, fork) {
+      const state = { deleted: 'no' as const, gone: undefined, isReused: false, title: undefined };
+      const session: Session = {
+        keyId,
+        id,
+        copied: [],
+        ...fork,
+        users: 0,
+        prompts: 0,
+        exists: fork !== undefined,
+        ...state,
+      };
       countEntry();
       sessions.push(session);
       return session;
+    },
+    recordPrompt(session, prompt, afterSeq) {
+      const repeated = prompts.get(prompt.nonce);
+      if (repeated !== undefined) {
+        repeated.pending++;
+        repeated.settledAtMs = Number.POSITIVE_INFINITY;
+        return repeated;
+      }
+      const times = { sentAtMs: performance.now(), settledAtMs: Number.POSITIVE_INFINITY, answeredAtMs: undefined };
+      const sent = { prompt, session, afterSeq, ...times, isLost: false, pending: 1, answerSeq: undefined };
+      countEntry();
+      prompts.set(prompt.nonce, sent);
+      return sent;
+    },
+    recordSettled(sent, hasResponse) {
+      sent.pending--;
+      if (!hasResponse) sent.isLost = true;
+      if (sent.pending === 0 && !sent.isLost) sent.settledAtMs = performance.now();
     },
     recordEvent(session, received, previous) {
       const turn = turnOf(session, received.turn_id);
@@ -188,6 +268,7 @@ export function createJournal(checks: Checks): Journal {
       return turn;
     },
     recordAnswer(session, prompt, result, error) {
+      const sent = prompts.get(prompt.nonce);
       if (result !== undefined) {
         const turn = recordStatus(session, String(result.turn_id), 'completed', 'answer');
         const content = String(result.content);
@@ -195,6 +276,11 @@ export function createJournal(checks: Checks): Journal {
         const isOwn = result.session_id === session.id;
         if (!isOwn) checks.check('foreign', false, () => `${turn.id}: of ${String(result.session_id)}`);
         turn.answer = content;
+        turn.answered = sent;
+        if (sent !== undefined) {
+          sent.answeredAtMs ??= performance.now();
+          sent.answerSeq = Number(result.message_seq);
+        }
         session.exists = true;
         count('answers');
         return turn;

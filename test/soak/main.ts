@@ -7,12 +7,14 @@ import { findEmulators } from '../support/fixtures/emulators.ts';
 import { createRandom } from '../support/random.ts';
 import { auditTurns } from './audit.ts';
 import { auditEvents, auditLimits, auditMemory } from './audit-counts.ts';
+import { auditStore } from './audit-store.ts';
 import { startFaults } from './faults.ts';
 import { startFleet } from './fleet.ts';
 import { createChecks } from './guarantees.ts';
 import { createJournal } from './journal.ts';
 import { observeStore } from './observer.ts';
 import { answerPrompts } from './prompts.ts';
+import { createProviderLog } from './provider-log.ts';
 import { toJson, toMarkdown, toResults } from './report.ts';
 import { startSubscriber } from './subscriber.ts';
 import { createKeys, startTraffic } from './traffic.ts';
@@ -42,6 +44,7 @@ async function soak(): Promise<number> {
   const random = createRandom(seed);
   const checks = createChecks((text) => print(`VIOLATION ${text}`));
   const journal = createJournal(checks);
+  const providerLog = createProviderLog(journal);
   const keys = createKeys();
   const probeKey = randomBytes(24).toString('base64url');
   const providerKey = `sk-soak-${randomBytes(16).toString('hex')}`;
@@ -67,10 +70,11 @@ async function soak(): Promise<number> {
   const observer = observeStore(fleet);
   const startMs = Date.now();
   const faults = startFaults({ fleet, random: random.fork(), runMs: minutes * 60_000, only, print });
-  answerPrompts(fleet.provider, random.fork(), faults.providerFault);
+  answerPrompts(fleet.provider, random.fork(), faults.providerFault, providerLog);
   const isOutage = (): boolean => faults.isOutage() || !observer.isStoreHealthy();
   const { isSandboxOutage } = faults;
-  const traffic = startTraffic({ keys, fleet, journal, random: random.fork(), isOutage, isSandboxOutage });
+  const outages = { isOutage, isSandboxOutage };
+  const traffic = startTraffic({ keys, fleet, journal, providerLog, random: random.fork(), ...outages });
   try {
     await faults.finished;
     const endMs = Date.now();
@@ -82,6 +86,7 @@ async function soak(): Promise<number> {
     await auditTurns(deps);
     await auditEvents(deps, subscriber);
     await auditLimits(deps, keys);
+    await auditStore(deps, keys);
     const memory = auditMemory(journal, fleet, startMs, endMs);
     journal.count('seconds in which the store did not answer', Math.round(observer.slowMs / 1_000));
     await Promise.all([observer.close(), subscriber.close()]);

@@ -1,15 +1,18 @@
-// The traffic: twenty keys, each a client with its own loops. Most hold conversations, some deliver webhooks, some
-// exceed small limits.
+// The traffic: 23 keys, each a client with its own loops. Most hold conversations, some deliver webhooks, some exceed
+// small limits, one calls more often than its limit allows, some export and erase all that they have.
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Random } from '../support/random.ts';
+import { BUSY_LIMIT, keepBusy } from './busy-owner.ts';
 import { type Client, call, post } from './call.ts';
 import type { ConversationClient } from './conversation-client.ts';
 import { runScenario } from './conversation-scenarios.ts';
 import type { Fleet } from './fleet.ts';
 import type { Delivery, Journal, Session } from './journal.ts';
+import { useAndErase } from './owner-scenarios.ts';
+import type { ProviderLog } from './provider-log.ts';
 
-type Role = 'converse' | 'deliver' | 'exceed';
+type Role = 'converse' | 'deliver' | 'exceed' | 'busy' | 'erase';
 
 export interface Key {
   readonly id: string;
@@ -18,17 +21,21 @@ export interface Key {
   readonly limits: string;
 }
 
-/** Twenty keys by role: how many loops each has, and the limits of each key. */
+/** The keys by role: how many loops each has, and the limits of each key. */
 const ROLES: readonly { readonly role: Role; readonly loops: number; readonly limits: readonly string[] }[] = [
   { role: 'converse', loops: 2, limits: Array.from({ length: 14 }, () => '100000/minute') },
   { role: 'deliver', loops: 2, limits: ['100000/minute', '100000/minute'] },
   { role: 'exceed', loops: 1, limits: ['20/minute', '60/minute', '30/minute,200/hour', '12/minute,100000/day'] },
+  { role: 'busy', loops: 1, limits: [`${BUSY_LIMIT}/minute`] },
+  { role: 'erase', loops: 1, limits: ['100000/minute', '100000/minute'] },
 ];
 
 const PAUSE_MS: Readonly<Record<Role, readonly [number, number]>> = {
   converse: [100, 1_500],
   deliver: [100, 600],
   exceed: [300, 2_500],
+  busy: [0, 0],
+  erase: [500, 3_000],
 };
 
 /** Attempts of one delivery without an acknowledgement. */
@@ -49,12 +56,13 @@ export interface TrafficDeps {
   readonly keys: readonly Key[];
   readonly fleet: Fleet;
   readonly journal: Journal;
+  readonly providerLog: ProviderLog;
   readonly random: Random;
   readonly isOutage: () => boolean;
   readonly isSandboxOutage: () => boolean;
 }
 
-export function startTraffic({ keys, fleet, journal, random, ...outages }: TrafficDeps): Traffic {
+export function startTraffic({ keys, fleet, journal, providerLog, random, ...outages }: TrafficDeps): Traffic {
   const stopping = new AbortController();
   const clients = new Map<string, ConversationClient>();
   const loops: Promise<void>[] = [];
@@ -62,7 +70,7 @@ export function startTraffic({ keys, fleet, journal, random, ...outages }: Traff
   for (const { id, key, role } of keys) {
     const foreignSessions = (): readonly Session[] =>
       journal.sessions.filter(({ keyId, exists }) => keyId !== id && exists);
-    const own = { fleet, random: random.fork(), open: [], foreignSessions, serial: 0, shared };
+    const own = { fleet, providerLog, random: random.fork(), open: [], foreignSessions, serial: 0, shared };
     const client: ConversationClient = { keyId: id, key, journal, ...outages, ...own };
     clients.set(id, client);
     const count = ROLES.find((row) => row.role === role)?.loops ?? 1;
@@ -74,6 +82,8 @@ export function startTraffic({ keys, fleet, journal, random, ...outages }: Traff
     while (!stopping.signal.aborted) {
       if (role === 'converse') await runScenario(client);
       else if (role === 'deliver') await deliver(client, fleet, stopping.signal);
+      else if (role === 'busy') await keepBusy(client, stopping.signal);
+      else if (role === 'erase') await useAndErase(client);
       else await exceedLimits(client);
       await sleep(client.random.int(min, max), undefined, { signal: stopping.signal }).catch(() => {});
     }
