@@ -11,6 +11,9 @@ const SECRET_CHARS_MIN = 8;
 const SECRETS =
   /\b(?:sk-|AIza|ya29\.|gh[pousr]_|Bearer |Basic )[\w.*~+/=-]*|((?:api[_-]?key|token|password)["']?\s*[=:]\s*["']?)[\w.*-]{8,}/gi;
 
+/** Some servers send the body of a failure as an event of the stream. */
+const EVENT = /^(?:event: ?\w+\r?\n)?data: ?(\{[^\r\n]*)/;
+
 export interface ProviderMessage {
   /** '' if there is no message. */
   readonly text: string;
@@ -20,7 +23,8 @@ export interface ProviderMessage {
 
 /** The message in a body. All `secrets` are removed from it. */
 export function readProviderMessage(body: string, secrets: readonly string[] = []): ProviderMessage {
-  const text = body.trim();
+  const whole = body.trim();
+  const text = EVENT.exec(whole)?.[1] ?? whole;
   if (text.startsWith('<')) return { text: clean(titleOf(text), secrets), code: '' };
   if (!/^[[{"]/.test(text)) return { text: clean(text, secrets), code: '' };
   try {

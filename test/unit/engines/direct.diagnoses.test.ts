@@ -252,6 +252,8 @@ it.each([
   ['{"object":"error","message":"a","code":40303}', { text: 'a', code: '' }],
   ['{"detail":[{"loc":["body"],"msg":"a"}]}', { text: 'a', code: '' }],
   ['{"error":', { text: '', code: '' }],
+  ['data: {"error": {"message": "a", "code": "500"}}\n\ndata: [DONE]\n\n', { text: 'a', code: '500' }],
+  ['event: error\ndata: {"error":{"message":"a"}}', { text: 'a', code: '' }],
   ['<h1>Not &lt; there</h1>', { text: 'Not &lt; there', code: '' }],
   ['  ', { text: '', code: '' }],
 ])('reads the message of %s', (body, expected) => expect(readProviderMessage(body)).toEqual(expected));
@@ -273,4 +275,34 @@ it.each([
   provider.behave(() => ({ body: `data: ${JSON.stringify({ error: { message: 'no', ...named } })}\n\n` }));
   const { error } = await failTurn(createTestEngine(provider), { model: 'groq/llama' });
   expect(error).toMatchObject({ retryable, data: { provider: 'groq', model: 'groq/llama', status } });
+});
+
+it.each([
+  '/chat/completions: Invalid model name passed in model=m. Call `/v1/models` to view available models for your key.',
+  'm is not a valid model ID',
+  'Model Not Exist',
+  'Invalid model: m',
+  'The provided model identifier is invalid.',
+  "The requested model 'm' does not exist",
+])('a server that refuses an unknown model with 400 is understood: %s', async (message) => {
+  provider.behave(() => ({ status: 400, message }));
+  const { error } = await failTurn(createTestEngine(provider), { model: 'groq/m' });
+  expect(error).toMatchObject({ reason: 'invalid_params', data: { status: 400, issues: [{ path: 'model' }] } });
+});
+
+it.each(['Invalid model parameters', 'The file for this model does not fit', 'model output is invalid'])(
+  'another refusal with 400 is none of the model: %s',
+  async (message) => {
+    provider.behave(() => ({ status: 400, message }));
+    const { error } = await failTurn(createTestEngine(provider), { model: 'groq/m' });
+    expect(error.reason).toBe('upstream_error');
+  },
+);
+
+it('a key that LiteLLM without a database refuses with 400 is a refused credential', async () => {
+  const body = '{"error":{"message":"No connected db.","type":"no_db_connection","param":null,"code":"400"}}';
+  provider.behave(() => ({ status: 400, body, headers: json }));
+  const { error } = await failTurn(createTestEngine(provider), { model: 'groq/m' });
+  expect(error).toMatchObject({ retryable: false, data: { detail: 'credentials' } });
+  expect(error.message).toBe('groq refused the configured credentials (400): No connected db.');
 });
