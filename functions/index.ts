@@ -2,7 +2,9 @@
 // under the framework (server/framework.ts), and does not start with an invalid configuration, so that an invalid
 // deployment fails before it receives traffic.
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { createOrigins } from '../shared/auth/origins.ts';
+import { systemClock } from '../shared/clock.ts';
 import type { Config } from '../shared/config/config.ts';
 import { trimEnvironment } from '../shared/config/environment.ts';
 import { RpcError } from '../shared/errors.ts';
@@ -17,12 +19,14 @@ import { surviveClosedOutput } from './server/closed-output.ts';
 import { type HardenOptions, hardenFramework } from './server/framework.ts';
 import { sendError } from './server/http.ts';
 import type { Relay } from './server/relay.ts';
-import { warm } from './server/warm.ts';
+import { connectStore, warm } from './server/warm.ts';
 
 interface FunctionDeps {
   readonly services: Services;
   readonly gateway: Gateway;
   readonly relay?: Relay;
+  /** Resolves when the store has answered or cannot be reached. */
+  readonly connected: Promise<void>;
   /** Loads what a forwarded call needs. Never rejects. */
   readonly warmCompanion: () => Promise<void>;
 }
@@ -62,27 +66,27 @@ const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
   async jsonrpc() {
     // Called before other modules are loaded, so that a companion without instances starts while this instance does.
     const companion = await wakeCompanion(process.env);
-    const [{ createJsonRpcHandler }, methods, { tuneRuntime }] = await Promise.all([
+    const loadMethods = async () => Object.values(await import('../shared/methods/index.ts'));
+    const { services, gateway, relay, warmCompanion, connected } = await createDeps(loadMethods, companion);
+    if (relay !== undefined) void warmCompanion();
+    const [{ createJsonRpcHandler }, { tuneRuntime }] = await Promise.all([
       import('./jsonrpc/handler.ts'),
-      import('../shared/methods/index.ts'),
       import('./server/runtime.ts'),
     ]);
-    const { services, gateway, relay, warmCompanion } = await createDeps(Object.values(methods), companion);
-    if (relay !== undefined) void warmCompanion();
-    await warm(services, ['keys', 'store']);
+    await warm(services, ['keys'], connected);
     tuneRuntime();
     return { handler: createJsonRpcHandler(services, gateway, relay), ...settling(services) };
   },
   async webhook() {
+    const { services, gateway, connected } = await createDeps();
     const { createWebhookHandler } = await import('./webhook/handler.ts');
-    const { services, gateway } = await createDeps();
-    await warm(services, ['keys', 'store', 'bus']);
+    await warm(services, ['keys', 'bus'], connected);
     return { handler: createWebhookHandler(services, gateway), ...settling(services) };
   },
   async deployments() {
+    const { services, connected } = await createDeps();
     const { createDeploymentsHandler } = await import('./deployments/handler.ts');
-    const { services } = await createDeps();
-    await warm(services, ['store']);
+    await warm(services, [], connected);
     return { handler: createDeploymentsHandler(services), ...settling(services) };
   },
 };
@@ -104,22 +108,41 @@ async function wakeCompanion({ COMPANION_URL: url, TURNS }: NodeJS.ProcessEnv): 
 }
 
 async function createDeps(
-  methods: readonly AnyMethod<MethodContext>[] = [],
+  loadMethods: () => Promise<readonly AnyMethod<MethodContext>[]> = async () => [],
   companion?: CompanionService,
 ): Promise<FunctionDeps> {
-  const [config, { createServices }, { createGateway }, { createRegistry }, { connectCompanion }] = await Promise.all([
-    readConfig(),
-    import('../shared/create-services.ts'),
-    import('../shared/gateway.ts'),
-    import('../shared/rpc/method.ts'),
-    import('../shared/forward/connect.ts'),
-  ]);
-  const given = await createServices(config);
+  const config = await readConfig();
+  const { createStore } = await import('../shared/store/create-store.ts');
+  const store = await createStore(config, systemClock);
+  const connected = connectStore(store);
+  // The connection is opened while the other modules are loaded, between which the event loop runs.
+  const methods = await afterEvents(loadMethods);
+  const { createServices } = await afterEvents(() => import('../shared/create-services.ts'));
+  const [{ createGateway }, { createRegistry }, { connectCompanion }] = await afterEvents(() =>
+    Promise.all([
+      import('../shared/gateway.ts'),
+      import('../shared/rpc/method.ts'),
+      import('../shared/forward/connect.ts'),
+    ]),
+  );
+  const created = await createServices(config, { store });
+  const close = async (): Promise<void> => {
+    await created.close();
+    await store.close();
+  };
+  const given = { ...created, close };
   const { registry, openExchange, warm: warmCompanion } = connectCompanion(createRegistry(methods), config, companion);
-  if (openExchange === undefined) return { services: given, gateway: createGateway(given, registry), warmCompanion };
+  const deps = { warmCompanion, connected };
+  if (openExchange === undefined) return { services: given, gateway: createGateway(given, registry), ...deps };
   const { createRelay } = await import('./server/relay.ts');
   const { services, relay } = createRelay(given, openExchange);
-  return { services, gateway: createGateway(services, registry), relay, warmCompanion };
+  return { services, gateway: createGateway(services, registry), relay, ...deps };
+}
+
+/** Calls `load` when the events that have arrived are handled. */
+async function afterEvents<T>(load: () => Promise<T>): Promise<T> {
+  await nextTurn();
+  return load();
 }
 
 function settling({ log, origins, tracer, conversations, close }: Services): Omit<HardenOptions, 'handler'> {

@@ -9,7 +9,7 @@ import { createLogins } from './auth/logins/logins.ts';
 import { createOrigins } from './auth/origins.ts';
 import { createWrongCredentials } from './auth/wrong-credentials.ts';
 import { randomIds, systemClock } from './clock.ts';
-import type { Config } from './config/config.ts';
+import { type Config, projectOf } from './config/config.ts';
 import { createConversations } from './conversations/conversations.ts';
 import { createRollouts } from './conversations/records/rollouts.ts';
 import { createEngines } from './engines/engines.ts';
@@ -25,6 +25,7 @@ import { createLocalPorts } from './sandbox-ports/local.ts';
 import type { SandboxPorts } from './sandbox-ports/ports.ts';
 import { createErasures } from './sandbox-records/erasures.ts';
 import type { Services } from './services.ts';
+import { createStore } from './store/create-store.ts';
 import type { Store } from './store/store.ts';
 import type { TerminalEnding } from './terminals/terminals.ts';
 import { applyDeploymentEvent } from './webhooks/deployments.ts';
@@ -41,7 +42,10 @@ export async function createServices(config: Config, overrides: Overrides = {}):
   const ids = overrides.ids ?? randomIds;
   const tracer = overrides.tracer ?? (await createTracer(config));
   const parts = { config, log, clock };
-  const [store, keys] = await Promise.all([overrides.store ?? createStore(parts), overrides.keys ?? createKeys(parts)]);
+  const [store, keys] = await Promise.all([
+    overrides.store ?? createStore(config, clock),
+    overrides.keys ?? createKeys(parts),
+  ]);
   const bus = overrides.bus ?? (await createBus(parts, store));
   const ports = await createSandboxPorts({ ...parts, store }, overrides.sandbox);
   const codex = {
@@ -146,23 +150,6 @@ function placeOfSandbox({ sandbox, companion }: Config): Parameters<typeof creat
   return companion.url === undefined || companion.caller !== undefined ? 'here' : 'elsewhere';
 }
 
-async function createStore({ config, clock }: AdapterDeps): Promise<Store> {
-  if (config.store === 'firestore') {
-    const { createFirestoreStore } = await import('./store/firestore/firestore.ts');
-    return createFirestoreStore({
-      projectId: projectOf(config),
-      databaseId: config.database,
-      emulatorHost: config.emulators.firestore,
-      clock,
-    });
-  }
-  const { createEmbeddedStore } = await import('./store/embedded/embedded.ts');
-  return createEmbeddedStore({
-    path: config.store === 'memory' ? ':memory:' : join(config.dataDir, 'gateway.sqlite'),
-    clock,
-  });
-}
-
 async function createBus({ config, log, clock }: AdapterDeps, store: Store): Promise<EventBus> {
   if (config.bus === 'pubsub') {
     const { createPubsubBus } = await import('./webhooks/bus/pubsub.ts');
@@ -211,10 +198,4 @@ function loginApis({ providerUrls, proxy }: Config): Parameters<typeof createLog
       chatgpt,
     },
   };
-}
-
-/** loadConfig has already refused a Google Cloud adapter without a project. */
-function projectOf(config: Config): string {
-  if (config.projectId === undefined) throw new Error('GOOGLE_CLOUD_PROJECT is not set');
-  return config.projectId;
 }

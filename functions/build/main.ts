@@ -115,7 +115,7 @@ async function bundle(outdir: string, entryPoints: Record<string, string>, exter
     legalComments: 'linked',
     external,
     define: { GATEWAY_VERSION: JSON.stringify(version) },
-    plugins: [builtinsByRequire, namedDynamicImports],
+    plugins: [builtinsByRequire, namedDynamicImports, englishOnly, grpcWithoutDefinitions],
     metafile: true,
   });
   await makeDirectory(outdir);
@@ -145,9 +145,17 @@ export const builtinsByRequire: Plugin = {
     onResolve({ filter: /^[\w:/]+$/ }, ({ kind, path: name }) =>
       kind === 'import-statement' && isBuiltin(name) ? { path: name, namespace: 'builtin' } : undefined,
     );
-    onLoad({ filter: /.*/, namespace: 'builtin' }, ({ path: name }) => ({
-      contents: `module.exports = require('${name}');`,
-    }));
+    onLoad({ filter: /.*/, namespace: 'builtin' }, async ({ path: name }) => {
+      const properties = Object.keys(await import(name)).filter((key) => key !== 'default');
+      // Pure, so that the bundle has only the properties that are imported.
+      const lines = properties.map((key) => `export const ${key} = /* @__PURE__ */ (() => builtinModule.${key})();`);
+      return {
+        contents: `const builtinModule = require('${name}');
+export default builtinModule;
+${lines.join('\n')}
+`,
+      };
+    });
   },
 };
 
@@ -181,6 +189,34 @@ export const { ${names.join(', ')} } = all;
 `;
       return { contents, resolveDir: ROOT };
     });
+  },
+};
+
+/**
+ * Leaves out zod's error messages in 50 languages, half of its code, which are part of the object `z`. Only English is
+ * used, and every instance would parse the others before its first answer.
+ */
+const englishOnly: Plugin = {
+  name: 'english-only',
+  setup({ onLoad }) {
+    onLoad({ filter: /[\\/]zod[\\/]v4[\\/]locales[\\/]index\.js$/ }, () => ({
+      contents: `export { default as en } from './en.js';`,
+    }));
+  },
+};
+
+/**
+ * Leaves the parser of protobuf definitions out of gRPC, a third of its code. Only its servers load it, for services
+ * that report the state of channels.
+ */
+const grpcWithoutDefinitions: Plugin = {
+  name: 'grpc-without-definitions',
+  setup({ onResolve }) {
+    onResolve({ filter: /^@grpc\/proto-loader$/ }, ({ importer, path: name }) =>
+      /[\\/]grpc-js[\\/]build[\\/]src[\\/](channelz|orca)\.js$/.test(importer)
+        ? { path: name, external: true }
+        : undefined,
+    );
   },
 };
 

@@ -46,7 +46,7 @@ export function runProcess(
     await check?.(configured);
     const services = await createServices(configured);
     const { commands, config, engines, log } = services;
-    const [served] = await Promise.all([create(services), warm(services, ['keys', 'store'])]);
+    const [served] = await Promise.all([create(services), warm(services, ['keys'])]);
     return {
       log,
       server: served.server,

@@ -128,3 +128,9 @@ export const PROVIDER_URLS = {
   google: 'https://generativelanguage.googleapis.com',
   chatgpt: 'https://chatgpt.com/backend-api',
 } as const;
+
+/** loadConfig has already refused a Google Cloud adapter without a project. */
+export function projectOf(config: Config): string {
+  if (config.projectId === undefined) throw new Error('GOOGLE_CLOUD_PROJECT is not set');
+  return config.projectId;
+}

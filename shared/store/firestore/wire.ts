@@ -1,6 +1,6 @@
 // The messages of google.firestore.v1 that the store uses, without fields that it never reads or writes. A document is
-// the envelope `{data, expire_at}`: `data` is one map field, so that one index exemption covers everything that no query
-// uses.
+// the envelope `{data, expire_at}`: `data` is one map field, so that one index exemption covers everything that no
+// query uses.
 import type { Data, Value } from '../store.ts';
 
 export interface WireTimestamp {
