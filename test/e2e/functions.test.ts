@@ -101,6 +101,28 @@ describe('the build', () => {
     expect(loaded).toContain('NativeModule http');
     expect(loaded).not.toContain('NativeModule internal/deps/undici/undici');
   });
+
+  it('starts jsonrpc on Firestore without loading the SDK, protobuf definitions or other languages', async () => {
+    const script = `import { registerHooks } from 'node:module';
+      const urls = [];
+      registerHooks({ load: (url, context, next) => (urls.push(url), next(url, context)) });
+      await import(${JSON.stringify(path.join(bundle, 'index.js'))});
+      console.log(JSON.stringify(urls.filter((url) => url.startsWith('file:')))); process.exit(0);`;
+    const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
+      env: {
+        GATEWAY_API_KEY: KEY,
+        GOOGLE_CLOUD_PROJECT: 'p',
+        FIRESTORE_EMULATOR_HOST: NOWHERE,
+        FUNCTION_TARGET: 'jsonrpc',
+      },
+    });
+    const urls: string[] = JSON.parse(stdout.trim().split('\n').at(-1) ?? '');
+    const code = (await Promise.all(urls.map((url) => readFile(new URL(url), 'utf8')))).join('\n');
+    expect(code).toContain('@grpc/grpc-js/build/src/client.js');
+    expect(code).not.toMatch(/node_modules\/(google-gax|protobufjs|@google-cloud\/firestore)\//);
+    // In zod's German messages.
+    expect(code).not.toContain('ltige Eingabe');
+  });
 });
 
 describe('every target answers under the stock CLI, at / and at its name', () => {
