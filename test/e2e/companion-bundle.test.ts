@@ -1,5 +1,5 @@
 // The companion as it is deployed: bundled, started on its own, drained by SIGTERM.
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage } from 'node:http';
@@ -7,17 +7,14 @@ import type { AddressInfo, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { copyBundle } from '../support/fixtures/bundles.ts';
 import { connect } from '../support/fixtures/companion.ts';
-import { ROOT } from '../support/fixtures/local-gateway.ts';
 
 let outdir: string;
 beforeAll(async () => {
   outdir = await mkdtemp(join(tmpdir(), 'companion-'));
-  const script = `import { buildCompanion } from ${JSON.stringify(join(ROOT, 'functions/build/main.ts'))};
-    await buildCompanion(${JSON.stringify(join(outdir, 'companion'))});`;
-  await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], { cwd: ROOT });
+  await copyBundle('companion', join(outdir, 'companion'));
 }, 120_000);
 afterAll(() => rm(outdir, { recursive: true }));
 

@@ -1,22 +1,21 @@
 // Logins in the bundle that is deployed, sealed with Cloud KMS by the SDK inside it: over TLS, with a service account's
 // own credentials, to a KMS on loopback that is reached as the real one's name through a proxy. And what of the
 // companion that bundle is free of.
-import { execFile } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { TLSSocket } from 'node:tls';
-import { promisify } from 'node:util';
 import type { Metafile } from 'esbuild';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type FakeKms, startFakeKms } from '../support/fakes/kms.ts';
 import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
+import { findBundles } from '../support/fixtures/bundles.ts';
 import { makeCertificate } from '../support/fixtures/certificate.ts';
-import { ROOT, type RunningFunction, startFunction } from '../support/fixtures/functions-cli.ts';
+import { type RunningFunction, startFunction } from '../support/fixtures/functions-cli.ts';
 
 const KMS_KEY = 'projects/p/locations/l/keyRings/r/cryptoKeys/logins';
 const KMS_HOST = 'cloudkms.googleapis.com';
@@ -47,9 +46,10 @@ beforeAll(async () => {
     writeFile(join(directory, 'account.json'), JSON.stringify(account)),
     writeFile(join(directory, 'roots.pem'), cert),
   ]);
-  metafile = await build(join(directory, 'bundle'));
+  const bundles = await findBundles();
+  metafile = JSON.parse(await readFile(bundles.metafiles.functions, 'utf8'));
   fn = await startFunction({
-    source: join(directory, 'bundle'),
+    source: bundles.functions,
     target: 'jsonrpc',
     env: {
       GATEWAY_API_KEY: 'key',
@@ -102,18 +102,6 @@ it('holds nothing of the Codex package, and loads nothing that drives it but on 
     expect([module, ...kinds]).toEqual([module, 'dynamic-import']);
   }
 });
-
-/**
- * By a node of its own: the build asks node which names a package has, and the tests' module loader would answer
- * otherwise.
- */
-async function build(outdir: string): Promise<Metafile> {
-  const script = `import { buildFunctions } from ${JSON.stringify(join(ROOT, 'functions/build/main.ts'))};
-    console.log(JSON.stringify(await buildFunctions(${JSON.stringify(outdir)})));`;
-  const options = { cwd: ROOT, maxBuffer: 32 << 20 };
-  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script], options);
-  return JSON.parse(stdout);
-}
 
 /**
  * A proxy (CONNECT) that takes every connection to where it likes: TLS with the given certificate, then on to `to` in

@@ -10,6 +10,7 @@ import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { connectionCases } from '../cases/connection.cases.ts';
+import { copyBundle } from '../support/fixtures/bundles.ts';
 import { ROOT, type RunningFunction, startFunction } from '../support/fixtures/functions-cli.ts';
 import { startOtlpReceiver } from '../support/fixtures/otlp-receiver.ts';
 
@@ -26,7 +27,7 @@ let bundle = '';
 beforeAll(async () => {
   directory = await mkdtemp(path.join(tmpdir(), 'gateway-functions-'));
   bundle = path.join(directory, 'bundle');
-  await build(bundle);
+  await copyBundle('functions', bundle);
 });
 afterAll(() => rm(directory, { recursive: true, force: true }));
 

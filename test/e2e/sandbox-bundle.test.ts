@@ -1,28 +1,22 @@
 // The sandbox service as it is deployed: bundled, without anything that holds credentials or documents, and started
 // with nothing but its own few variables.
-import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ROOT, startProgram } from '../support/fixtures/local-gateway.ts';
+import { type Bundles, findBundles, startSandbox } from '../support/fixtures/bundles.ts';
 import { TOKEN } from '../support/fixtures/sandbox-ports.ts';
 
-const READY = /^sandbox ready at (http:\/\/\S+)$/;
-
 describe('the bundle of the sandbox service', () => {
-  let outdir: string;
+  let bundles: Bundles;
+  let data: string;
   let inputs: readonly string[];
   beforeAll(async () => {
-    outdir = await mkdtemp(join(tmpdir(), 'sandbox-bundle-'));
-    const script = `import { buildSandbox } from ${JSON.stringify(join(ROOT, 'functions/build/main.ts'))};
-      console.log(JSON.stringify(Object.keys((await buildSandbox(${JSON.stringify(outdir)})).inputs)));`;
-    const args = ['--input-type=module', '--eval', script];
-    const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: ROOT, maxBuffer: 1 << 26 });
-    inputs = JSON.parse(stdout);
+    bundles = await findBundles();
+    data = await mkdtemp(join(tmpdir(), 'sandbox-bundle-'));
+    inputs = Object.keys(JSON.parse(await readFile(bundles.metafiles.sandbox, 'utf8')).inputs);
   }, 120_000);
-  afterAll(() => rm(outdir, { recursive: true }));
+  afterAll(() => rm(data, { recursive: true }));
 
   it('the bundle of the sandbox service has no store, keys, limits, conversations, providers or methods, and of Google’s code only the check of tokens', () => {
     const own = inputs.filter((file) => /^(shared|functions)\//.test(file));
@@ -40,14 +34,14 @@ describe('the bundle of the sandbox service', () => {
   });
 
   it('the image of the sandbox service installs exact versions', async () => {
-    const { dependencies } = JSON.parse(await readFile(join(outdir, 'package.json'), 'utf8'));
+    const { dependencies } = JSON.parse(await readFile(join(bundles.sandbox, 'package.json'), 'utf8'));
     expect(Object.keys(dependencies)).toEqual(expect.arrayContaining(['@lydell/node-pty', '@openai/codex']));
     for (const version of Object.values(dependencies)) expect(version).toMatch(/^\d+\.\d+\.\d+/);
   });
 
   it('serves health, and drains on SIGTERM', async () => {
-    const env = { PORT: '0', SANDBOX_TOKEN: TOKEN, GATEWAY_DATA_DIR: join(outdir, 'data'), NODE_ENV: 'production' };
-    const { child, url, exited, output } = await startProgram([process.execPath, join(outdir, 'main.js')], READY, env);
+    const env = { SANDBOX_TOKEN: TOKEN, GATEWAY_DATA_DIR: data };
+    const { child, url, exited, output } = await startSandbox(bundles, env);
     expect(await (await fetch(`${url}/health`)).json()).toEqual({ status: 'healthy' });
     child.kill('SIGTERM');
     expect(await exited).toEqual([0, null]);
@@ -58,8 +52,7 @@ describe('the bundle of the sandbox service', () => {
     ['no credential', {}],
     ['two kinds of it', { SANDBOX_TOKEN: TOKEN, SANDBOX_AUDIENCE: 'a', SANDBOX_CALLERS: 'a@example.com' }],
   ])('the bundle of the sandbox service does not start with %s, and names the variable in one line', async (_, env) => {
-    const starting = startProgram([process.execPath, join(outdir, 'main.js')], READY, { PORT: '0', ...env });
-    await expect(starting).rejects.toThrow(
+    await expect(startSandbox(bundles, env)).rejects.toThrow(
       /^ended before it was ready: configuration is not valid:\n {2}SANDBOX_TOKEN: must be set, or SANDBOX_AUDIENCE [^\n]+$/,
     );
   });

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
 import { type ResponsesApi, startResponsesApi } from '../support/fakes/responses-api.ts';
-import { type Bundles, buildBundles, startCompanion, startSandbox } from '../support/fixtures/bundles.ts';
+import { type Bundles, findBundles, startCompanion, startSandbox } from '../support/fixtures/bundles.ts';
 import { byPrompt, codexProgram, MODEL } from '../support/fixtures/codex.ts';
 import { type Client, connect, type Message } from '../support/fixtures/companion.ts';
 import { type RunningFunction, startFunction } from '../support/fixtures/functions-cli.ts';
@@ -78,11 +78,7 @@ describeWith('emulators', 'bundles on one Firestore', () => {
     };
     beforeAll(async () => {
       directory = await mkdtemp(join(tmpdir(), 'bundles-'));
-      [bundles, provider, responses] = await Promise.all([
-        buildBundles(directory),
-        startModelProvider(),
-        startResponsesApi(),
-      ]);
+      [bundles, provider, responses] = await Promise.all([findBundles(), startModelProvider(), startResponsesApi()]);
       const { promise: gate } = Promise.withResolvers<void>();
       // The turn goes on when its command runs longer than Codex waits for it.
       responses.behave((request) =>
