@@ -15,11 +15,12 @@ import { freshMark, TOKEN } from '../../support/fixtures/sandbox-ports.ts';
 import { startSandboxService } from '../../support/fixtures/sandbox-service.ts';
 import { describeWith } from '../../support/requirements.ts';
 
-const PROVIDER_KEY = `sk-canary-${freshMark()}`;
-const SERVER_KEY = `server-canary-${freshMark()}`;
-const GATEWAY_KEY = `key-canary-${freshMark()}`;
-const HEADER = `header-canary-${freshMark()}`;
-const SECRETS = [PROVIDER_KEY, SERVER_KEY, GATEWAY_KEY, HEADER];
+/** Every secret contains it, so that one search of the memory finds any of them. */
+const CANARY = `canary-${freshMark()}`;
+const PROVIDER_KEY = `sk-${CANARY}`;
+const SERVER_KEY = `server-${CANARY}`;
+const GATEWAY_KEY = `key-${CANARY}`;
+const HEADER = `header-${CANARY}`;
 const PROMPT = 'the word of this conversation is xylophone-4711';
 const MCP_SERVER = `
   hello='{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}'
@@ -71,13 +72,10 @@ describeWith('codex', 'the sandbox service with a turn, a command, a terminal an
       expect(appServers().filter((pid) => pids.includes(pid))).toHaveLength(1);
       const held = pids.flatMap(placesOf);
       const found = (text: string): string[] => held.flatMap(([place, bytes]) => (bytes.includes(text) ? [place] : []));
-      for (const secret of SECRETS) expect(found(secret)).toEqual([]);
+      expect(found(CANARY)).toEqual([]);
       // The search finds what is there.
       expect(found(PROMPT)).not.toEqual([]);
-      const files = filesBelow(dataDir).map((file) => readFileSync(file));
-      for (const secret of SECRETS) {
-        expect(files.filter((bytes) => bytes.includes(secret))).toEqual([]);
-      }
+      expect(filesBelow(dataDir).filter((file) => readFileSync(file).includes(CANARY))).toEqual([]);
       open();
       expect((await answered).result).toMatchObject({ content: 'answer' });
       await call('interactive.close', { session_id });
