@@ -180,7 +180,7 @@ describe('a webhook delivery', () => {
     try {
       await deliver(1);
       // The subscriber of the first delivery has its own writes.
-      await vi.waitFor(() => expect(store.isIdle).toBe(true));
+      await expect.poll(() => store.isIdle).toBe(true);
       store.reset();
       const bus = vi.spyOn(gateway.services.bus, 'publish');
       const published: number[] = [];

@@ -149,7 +149,7 @@ describe('a connection ahead of a prompt', () => {
     await once(first as Socket, 'close');
     fetch.openAhead();
     fetch.openAhead();
-    await vi.waitFor(() => expect(sockets).toHaveLength(2));
+    await expect.poll(() => sockets.length).toBe(2);
     expect(await post(fetch, url)).toBe('done');
     expect(sockets).toHaveLength(2);
   });
@@ -163,9 +163,9 @@ describe('a connection ahead of a prompt', () => {
       request(url, { agent, headers }, (message) => message.resume().on('end', resolve)).end(),
     );
     sockets[0]?.destroy();
-    await vi.waitFor(() => expect(Object.keys(agent.freeSockets)).toEqual([]));
+    await expect.poll(() => Object.keys(agent.freeSockets)).toEqual([]);
     openAhead();
-    await vi.waitFor(() => expect(sockets).toHaveLength(2));
+    await expect.poll(() => sockets.length).toBe(2);
     expect(connect.mock.lastCall?.[0]).toMatchObject({ host: 'localhost' });
     expect(connect.mock.lastCall?.[0].headers).toBeUndefined();
   });
@@ -182,7 +182,7 @@ describe('a connection ahead of a prompt', () => {
     await once(sockets[0] as Socket, 'close');
     await new Promise((resolve) => setImmediate(resolve));
     fetch.openAhead();
-    await vi.waitFor(() => expect(sockets).toHaveLength(2));
+    await expect.poll(() => sockets.length).toBe(2);
     expect(await post(fetch, url)).toBe('done');
     expect(sockets).toHaveLength(2);
     expect((sockets[1] as TLSSocket).isSessionReused()).toBe(true);
