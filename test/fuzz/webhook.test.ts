@@ -7,7 +7,7 @@ import { isRefused, naughtyString, naughtyValue, toText } from '../support/fixtu
 import { memberOf, openHttp, type Transport } from '../support/fixtures/fuzz/transports.ts';
 
 const SEED = Number(process.env.FUZZ_SEED ?? 20_261_113);
-const RUNS = Math.ceil(Number(process.env.FUZZ_CASES ?? 10_000) / 50);
+const RUNS = Math.ceil(Number(process.env.FUZZ_CASES ?? 4_000) / 20);
 const TIMEOUT_MS = 120_000;
 
 let fixture: FuzzFixture;
