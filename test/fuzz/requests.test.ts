@@ -90,6 +90,8 @@ describe(`${RUNS} fuzzed requests through each transport`, () => {
       'auth.logout.session_id': ['missing'],
       'mcp.call.name': [MCP_NAMES[0]],
       'mcp.call.session_id': [],
+      'owner.erase.confirm': ['default'],
+      'owner.erase.owner': ['default'],
     };
   });
   afterAll(close);
