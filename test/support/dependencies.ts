@@ -36,17 +36,22 @@ export interface LockedPackage extends z.output<typeof Entry> {
 export const MANIFESTS = ['', 'test/'] as const;
 type ManifestDirectory = (typeof MANIFESTS)[number];
 
+/** The one package that is a folder of this project: it names the package of Node for each platform. */
+export const DEPLOYED_NODE = { name: 'deployed-node', directory: 'functions/node' } as const;
+
 export function readManifest(directory: ManifestDirectory = ''): z.output<typeof Manifest> {
   return Manifest.parse(readJson(`${directory}package.json`));
 }
 
-/** Every package of a package-lock.json but the project itself. */
+/** Every package of a package-lock.json but the project itself and its own folder. */
 export function readLockedPackages(directory: ManifestDirectory = ''): readonly LockedPackage[] {
   const { packages } = Lockfile.parse(readJson(`${directory}package-lock.json`));
   return Object.entries(packages)
-    .filter(([path]) => path !== '')
+    .filter(([path, { link, resolved }]) => path !== '' && !isDeployedNode(path) && !(link && isDeployedNode(resolved)))
     .map(([path, entry]) => ({ ...entry, path, name: path.split('node_modules/').at(-1) ?? path }));
 }
+
+const isDeployedNode = (path: string | undefined): boolean => path === DEPLOYED_NODE.directory;
 
 /** What a deployment installs: neither for development only nor there by chance. */
 export function isProduction({ dev, devOptional }: LockedPackage): boolean {

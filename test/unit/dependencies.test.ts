@@ -1,7 +1,10 @@
 // The supply chain: the installed packages are the locked ones, from the registry, under permitted licences. Their
 // install scripts are allowed or refused one by one, and test/README.md gives a reason for each direct dependency.
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import {
+  DEPLOYED_NODE,
   isProduction,
   MANIFESTS,
   readDependencyTable,
@@ -31,7 +34,10 @@ describe.each(MANIFESTS)('%spackage-lock.json', (directory) => {
   });
 
   it('holds exact versions of what package.json names', () => {
-    for (const [name, version] of Object.entries({ ...manifest.dependencies, ...manifest.devDependencies })) {
+    const { [DEPLOYED_NODE.name]: folder, ...others } = { ...manifest.dependencies, ...manifest.devDependencies };
+    if (directory === '') expect(folder).toBe(`file:${DEPLOYED_NODE.directory}`);
+    const named = { ...others, ...(folder && readOwnFolder()) };
+    for (const [name, version] of Object.entries(named)) {
       expect([name, version]).toEqual([name, locked.find(({ path }) => path === `node_modules/${name}`)?.version]);
     }
   });
@@ -46,6 +52,13 @@ describe.each(MANIFESTS)('%spackage-lock.json', (directory) => {
     }
   });
 });
+
+/** Packages of Node, of which npm installs the one for its platform. */
+function readOwnFolder(): Readonly<Record<string, string>> {
+  const text = readFileSync(new URL(`../../${DEPLOYED_NODE.directory}/package.json`, import.meta.url), 'utf8');
+  return z.object({ optionalDependencies: z.record(z.string(), z.string()) }).parse(JSON.parse(text))
+    .optionalDependencies;
+}
 
 describe('licences of what is deployed', () => {
   it('licences of what is deployed are on the list', () => {
