@@ -3,6 +3,31 @@
 import { RpcError } from './errors.ts';
 
 const TIMEOUT_DEFAULT_MS = 10_000;
+/** Work of several milliseconds runs in slices of about this length. */
+const SLICE_MS = 5;
+
+let lastTurn: Promise<unknown> = Promise.resolve();
+
+/**
+ * Resolves in an iteration of the event loop that no other caller of it shares. All work of several milliseconds waits
+ * for it before each slice: an iteration, for which every other request waits, then contains one slice, however many
+ * calls run at a time.
+ */
+export function nextHeavyTurn(): Promise<void> {
+  const turn = lastTurn.then(() => new Promise<void>((resolve) => setImmediate(resolve)));
+  lastTurn = turn;
+  return turn;
+}
+
+/** Returns a function to call between pieces of work; it waits for the next turn once the pieces have taken a slice. */
+export function createSlices(): () => Promise<void> {
+  let startedMs = performance.now();
+  return async () => {
+    if (performance.now() - startedMs < SLICE_MS) return;
+    await nextHeavyTurn();
+    startedMs = performance.now();
+  };
+}
 
 /** A signal that aborts after `timeoutMs`, or earlier with `signal`. */
 export function deadline(timeoutMs: number, signal?: AbortSignal | null): AbortSignal {

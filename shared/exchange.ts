@@ -1,5 +1,6 @@
 // Connects one request to the dispatcher: the hooks that charge its caller, check scopes, make the context of its
 // methods and write its audit lines.
+import { nextHeavyTurn } from './async.ts';
 import { auditCall } from './audit.ts';
 import { type Admit, missingScope } from './auth/admission.ts';
 import type { Caller } from './auth/keys/keys.ts';
@@ -52,8 +53,6 @@ export interface ExchangeDeps {
   readonly services: Services;
   readonly registry: Registry<MethodContext>;
   readonly admit: Admit;
-  /** Resolves in an iteration of the event loop that no other caller of it shares. */
-  readonly nextTurn: () => Promise<void>;
 }
 
 type Hooks = RequestHooks<MethodContext>;
@@ -73,7 +72,7 @@ const FREE_CALLS = { burst: 1_000, perSecond: 100, keysMax: 10_000 };
 const NO_NOTIFY: MethodContext['notify'] = () => {};
 
 /** Returns the function that opens the exchange of one request: the state that its calls share. */
-export function createExchanges({ services, registry, admit, nextTurn }: ExchangeDeps) {
+export function createExchanges({ services, registry, admit }: ExchangeDeps) {
   const { clock, log } = services;
   const freeCalls = createTokenBuckets({ clock, ...FREE_CALLS });
   const bulky = createSlots(BULKY_SLOTS);
@@ -114,7 +113,7 @@ export function createExchanges({ services, registry, admit, nextTurn }: Exchang
       authorize: (method) => authorize(method, caller),
       async place() {
         const leave = await bulky.acquire(caller.keyId, signal);
-        await nextTurn();
+        await nextHeavyTurn();
         return leave;
       },
       context: (_, call, batch, state) => toContext({ ...shared, ...state }, call, batch),

@@ -1,5 +1,6 @@
 // Assembles the gateway for all transports: the registry of methods with authentication, and with the limits, scopes
 // and audit log of exchange.ts.
+import { nextHeavyTurn } from './async.ts';
 import { type Admission, type AdmitRequest, createAdmit } from './auth/admission.ts';
 import {
   type AuthenticateCall,
@@ -77,9 +78,8 @@ export function createGateway(services: Services, registry: Registry<MethodConte
   const authenticate = createAuthenticate(keyring);
   const recognize = createRecognize(keyring);
   const inFlight = createInFlight(Math.max(IN_FLIGHT_BYTES_MIN, shareOfHeap(1 / 4, IN_FLIGHT_BYTES_MAX)));
-  const nextTurn = createTurns();
   const admit = createAdmit(services.limiter);
-  const openExchange = createExchanges({ services, registry, admit, nextTurn });
+  const openExchange = createExchanges({ services, registry, admit });
 
   return {
     registry,
@@ -91,7 +91,7 @@ export function createGateway(services: Services, registry: Registry<MethodConte
     async handle(request) {
       // Large bodies and batches are parsed one per iteration of the event loop. Not those of a WebSocket, whose
       // messages must stay in order.
-      if (request.transport !== 'ws' && isHeavy(request.body)) await nextTurn();
+      if (request.transport !== 'ws' && isHeavy(request.body)) await nextHeavyTurn();
       const { exchange, admission } = openExchange(request);
       const reply = await dispatch<MethodContext>(registry, { ...exchange, body: request.body });
       const { rate, refusal } = admission;
@@ -104,18 +104,6 @@ export function createGateway(services: Services, registry: Registry<MethodConte
       const message = await dispatchCall(registry, call, exchange, answers);
       return { message, ...admission };
     },
-  };
-}
-
-/**
- * Returns a function whose promises resolve one per iteration of the event loop. The embedded store answers
- * synchronously, so a sequence of calls would otherwise block all other I/O.
- */
-function createTurns(): () => Promise<void> {
-  let last: Promise<void> = Promise.resolve();
-  return () => {
-    last = last.then(() => new Promise((resolve) => setImmediate(resolve)));
-    return last;
   };
 }
 

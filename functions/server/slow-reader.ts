@@ -1,7 +1,7 @@
 // Sends large responses in pieces, as fast as the client reads. Closes the connection of a client that does not read,
 // because unread bytes stay in memory.
 import type { ServerResponse } from 'node:http';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { nextHeavyTurn } from '../../shared/async.ts';
 
 /** A client that does not read for this long is disconnected. Its turn continues and can be resumed. */
 const STUCK_MS = 30_000;
@@ -46,9 +46,9 @@ async function encode(text: string): Promise<Buffer> {
     // The halves of a surrogate pair stay together.
     const isPair = end < text.length && (text.charCodeAt(end - 1) & 0xfc00) === 0xd800;
     const piece = text.slice(start, isPair ? end - 1 : end);
+    await nextHeavyTurn();
     at += bytes.write(piece, at);
     start += piece.length;
-    await nextTurn();
   }
   return bytes;
 }

@@ -1,6 +1,6 @@
 // `bff.proxy`: sends one HTTP request to a backend that the operator has configured.
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { z } from 'zod';
+import { nextHeavyTurn } from '../async.ts';
 import type { Config } from '../config/config.ts';
 import { RpcError } from '../errors.ts';
 import { toBackendUrl } from '../net/backend-url.ts';
@@ -185,7 +185,7 @@ async function toBody(bytes: Uint8Array, contentType: string): Promise<Body> {
   if (/[/+]json\b/i.test(contentType)) {
     const { depth, inexact, heapBytes } = inspectJson(text);
     const isKept = depth <= DEPTH_MAX && inexact.length === 0 && heapBytes <= JSON_HEAP_BYTES_MAX;
-    if (bytes.length > LARGE_BODY_BYTES) await nextTurn();
+    if (bytes.length > LARGE_BODY_BYTES) await nextHeavyTurn();
     try {
       if (isKept) return { body: JSON.parse(text), body_encoding: 'json' };
     } catch {

@@ -1,5 +1,6 @@
 // `conversation.history`: all messages of a session, page by page, oldest or newest first.
 import { z } from 'zod';
+import { createSlices } from '../async.ts';
 import type { MessageText } from '../conversations/records/history.ts';
 import { RpcError } from '../errors.ts';
 import { type MessagePart, withoutMetadata } from '../message-parts.ts';
@@ -89,7 +90,9 @@ export const conversationHistory = defineMethod({
     const { conversation } = found;
     const messages = isNewest ? history.readBack(conversation, fromSeq) : history.read(conversation, fromSeq);
     const page = createPage<z.output<typeof HistoryMessage>>();
+    const slice = createSlices();
     for await (const message of messages) {
+      await slice();
       const isOnPage = page.add(toHistoryMessage(message));
       if (!isOnPage || page.items.length === limit) break;
     }

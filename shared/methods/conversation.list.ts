@@ -1,5 +1,6 @@
 // `conversation.list`: lists the caller's sessions.
 import { z } from 'zod';
+import { createSlices } from '../async.ts';
 import { hasMetadata } from '../conversations/records/session-fields.ts';
 import { createPage } from '../rpc/page.ts';
 import { DocumentId, decodeCursor, encodeCursor } from '../store/cursor.ts';
@@ -48,9 +49,11 @@ export const conversationList = defineMethod({
     const page = createPage<z.input<typeof SessionResult>>();
     // The query checks one pair.
     const isExact = Object.keys(metadata).length <= 1;
+    const slice = createSlices();
     for (let read = 0; read < READ_MAX && page.items.length < limit; ) {
       const size = isExact ? Math.min(STEP, limit - page.items.length) : STEP;
       const found = await conversations.list(caller.keyId, { after, limit: size, metadata });
+      await slice();
       for (const { id, conversation, isExpired } of found) {
         const isMatch = !isExpired && hasMetadata(conversation, metadata);
         if (isMatch && (page.items.length === limit || !page.add(toSession(conversation)))) return answer(true);

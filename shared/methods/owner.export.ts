@@ -1,5 +1,6 @@
 // `owner.export`: everything that the gateway keeps of an owner, page by page.
 import { z } from 'zod';
+import { createSlices } from '../async.ts';
 import { exportOwner } from '../owners/export-owner.ts';
 import { createPage } from '../rpc/page.ts';
 import { defineMethod } from './define-method.ts';
@@ -47,7 +48,9 @@ export const ownerExport = defineMethod({
     const page = createPage<string>();
     let last: string | undefined;
     let isMore = false;
+    const slice = createSlices();
     for await (const { line, cursor: next } of exportOwner(services, owner, cursor)) {
+      await slice();
       isMore = page.items.length === limit || !page.add(`${line}\n`);
       if (isMore) break;
       last = next;

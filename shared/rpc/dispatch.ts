@@ -1,6 +1,6 @@
 // Bytes in, response out: parse -> envelope -> limit -> per call lookup -> scope -> params -> handle -> result. The one
 // code path of every transport; the gateway passes limits, scopes and audit log as RequestHooks.
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { nextHeavyTurn } from '../async.ts';
 import { RpcError, toRpcError } from '../errors.ts';
 import { admit, type Begun, charge, holdAll, holdPage } from './admit.ts';
 import { type Answers, createAnswers, failureText, HTTP_ANSWER_BYTES_MAX, noRoom } from './answers.ts';
@@ -33,7 +33,7 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
     if (heavyBytes !== undefined) {
       if (!hold(heavyBytes)) throw overloaded();
       // Parsing takes some tens of milliseconds, as measuring did.
-      await nextTurn();
+      await nextHeavyTurn();
     }
     const { value, unsafeNumbers, heapBytes } = parseRequest(exchange.body);
     if (heavyBytes === undefined && !hold(heapBytes)) throw overloaded();

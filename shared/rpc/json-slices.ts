@@ -1,8 +1,7 @@
 // JSON.stringify in slices of time, for large responses: a text of megabytes would block the event loop, and with it
 // all other requests, for a tenth of a second.
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { createSlices, nextHeavyTurn } from '../async.ts';
 
-const SLICE_MS = 5;
 /** Escaped, a piece takes less than a slice. */
 const STRING_PIECE = 64 << 10;
 const LIST_PIECE = 1_000;
@@ -13,12 +12,11 @@ const DEPTH_MAX = 16;
 /** The text of `JSON.stringify(value)`, `null` for undefined. Rejects with the error of JSON.stringify. */
 export async function stringifyInSlices(value: unknown): Promise<string> {
   const parts: string[] = [];
-  let startedMs = performance.now();
+  await nextHeavyTurn();
+  const slice = createSlices();
   for (const part of pieces(value, { nodes: NODES_MAX }, DEPTH_MAX)) {
     parts.push(part);
-    if (performance.now() - startedMs < SLICE_MS) continue;
-    await nextTurn();
-    startedMs = performance.now();
+    await slice();
   }
   return parts.join('');
 }
