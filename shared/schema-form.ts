@@ -126,6 +126,14 @@ function isExpression(text: string, flags: Rules['flags']): boolean {
   }
 }
 
+/** The number of objects in a schema, each of which may be a schema. */
+export function countSchemas(root: unknown): number {
+  if (typeof root !== 'object' || root === null) return 0;
+  let count = Array.isArray(root) ? 0 : 1;
+  for (const member of Object.values(root)) count += countSchemas(member);
+  return count;
+}
+
 /** The reference that leads back to itself for the same value, so that a check never ends; undefined: there is none. */
 export function endlessReference(root: object): string | undefined {
   const state = new Map<object, 'open' | 'done'>();

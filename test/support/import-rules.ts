@@ -74,7 +74,18 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
 const GROUND_FLOOR_FILES = [
   ...['async', 'clock', 'errors', 'estimate-tokens', 'grpc-channel', 'grpc-client', 'grpc-replacement'],
   ...['grpc-status', 'heap-share', 'json-object', 'log', 'make-directory', 'message-parts', 'otlp-tracer'],
-  ...['output-schema', 'pretty-log', 'protocol', 'schema-form', 'slots', 'text', 'timings', 'token-buckets'],
+  ...[
+    'output-check',
+    'output-checker',
+    'output-schema',
+    'pretty-log',
+    'protocol',
+    'schema-form',
+    'slots',
+    'text',
+    'timings',
+    'token-buckets',
+  ],
   ...['trace', 'tracer', 'turn-events', 'turn-settings', 'usage', 'version'],
 ];
 const GROUND_FLOOR = new RegExp(`^shared/((${GROUND_FLOOR_FILES.join('|')})\\.ts$|config/)`);

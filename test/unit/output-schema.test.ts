@@ -1,6 +1,12 @@
 // The JSON Schema of an answer: which are accepted, and which answers match.
 import { describe, expect, it } from 'vitest';
-import { findJson, type OutputSchema, readOutput, schemaProblem } from '../../shared/output-schema.ts';
+import { checkOutput } from '../../shared/output-checker.ts';
+import { findJson, type OutputSchema, schemaProblem } from '../../shared/output-schema.ts';
+
+async function readOutput(schema: OutputSchema, content: string) {
+  const issues = await checkOutput(schema, content);
+  return issues.length > 0 ? { issues } : findJson(content);
+}
 
 const CITY: OutputSchema = {
   type: 'object',
@@ -88,6 +94,7 @@ describe('a schema of an answer', () => {
     [{ type: 'object', if: { not: { $ref: '#' } } }, /checked: # refers to itself without end$/],
     [{ type: 'object', dependentSchemas: { a: { $ref: '#' } } }, /checked: # refers to itself without end$/],
     [{ type: 'object', description: 'x'.repeat(70_000) }, /at most 64 KiB/],
+    [{ anyOf: Array.from({ length: 1_001 }, () => ({})) }, /^must have at most 1000 schemas in it$/],
   ])('is refused in plain words: %j', (schema, problem) => {
     expect(schemaProblem(schema)).toMatch(problem);
   });
@@ -169,6 +176,47 @@ describe('an answer', () => {
     expect(schemaProblem(schema)).toBeUndefined();
     const { issues } = { issues: [], ...(await readOutput(schema, JSON.stringify({ a: `${'a'.repeat(64)}!` }))) };
     expect(issues).toEqual([{ path: 'output', message: 'takes too long, or is too deep, to check' }]);
+  });
+
+  it.each<[string, OutputSchema, unknown]>([
+    ['a pattern', { patternProperties: { '^(a+)+$': {} } }, { [`${'a'.repeat(64)}!`]: 1 }],
+    [
+      'references that branch',
+      {
+        type: 'object',
+        properties: { a: { $ref: '#/$defs/d0' } },
+        $defs: Object.fromEntries(
+          Array.from({ length: 40 }, (_, n) => [
+            `d${n}`,
+            n === 39 ? {} : { allOf: [{ $ref: `#/$defs/d${n + 1}` }, { $ref: `#/$defs/d${n + 1}` }] },
+          ]),
+        ),
+      },
+      { a: 1 },
+    ],
+  ])('whose check takes long blocks no other work, and no check after it: %s', async (_, schema, output) => {
+    let isOver = false;
+    let iterations = 0;
+    const count = (): void => {
+      iterations++;
+      if (!isOver) setImmediate(count);
+    };
+    count();
+    const found = await Promise.all(Array.from({ length: 3 }, () => readOutput(schema, JSON.stringify(output))));
+    isOver = true;
+    // Without a thread of its own, each check would be one iteration.
+    expect(iterations).toBeGreaterThan(100);
+    const issues = [{ path: 'output', message: 'takes too long, or is too deep, to check' }];
+    expect(found).toEqual([{ issues }, { issues }, { issues }]);
+    const long = JSON.stringify({ city: 'x'.repeat(300_000) });
+    expect(await readOutput(CITY, long)).toHaveProperty('output');
+    expect(await readOutput(CITY, long.replace('city', 'town'))).toHaveProperty('issues');
+  });
+
+  it('whose pattern is too large to run is described', async () => {
+    const schema: OutputSchema = { type: 'string', pattern: `^(?:${'x?'.repeat(15_000)}){1,1000}$` };
+    expect(schemaProblem(schema)).toBeUndefined();
+    expect(await readOutput(schema, '"y"')).toHaveProperty('issues');
   });
 
   it('that is too deep to check is described', async () => {

@@ -4,7 +4,8 @@ import type { Outcome } from '../../engines/engine.ts';
 import { hasImages, withoutImages } from '../../engines/images.ts';
 import { RpcError, toRpcError } from '../../errors.ts';
 import type { MessagePart } from '../../message-parts.ts';
-import { isWrapped, readOutput } from '../../output-schema.ts';
+import { checkOutput as issuesOf } from '../../output-checker.ts';
+import { isWrapped } from '../../output-schema.ts';
 import type { Span } from '../../timings.ts';
 import type { EngineEvent, FailedModel, TurnEvent } from '../../turn-events.ts';
 import type { TurnDeps } from '../deps.ts';
@@ -107,12 +108,12 @@ export async function checkOutput(
   { content, finishReason }: Outcome,
 ): Promise<void> {
   if (outputSchema === undefined) return;
-  const read = await readOutput(outputSchema, content);
-  if ('output' in read) return;
+  const issues = await issuesOf(outputSchema, content);
+  if (issues.length === 0) return;
   const cut = finishReason === undefined || finishReason === 'stop' ? '' : `, which was cut (${finishReason}),`;
   throw new RpcError('upstream_error', {
     message: `The answer${cut} does not match output_schema`,
-    data: { provider: providerOf(lease.model), model: lease.model, detail: 'output_schema', issues: read.issues },
+    data: { provider: providerOf(lease.model), model: lease.model, detail: 'output_schema', issues },
     retryable: true,
   });
 }

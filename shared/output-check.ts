@@ -1,0 +1,73 @@
+// Checks an answer against its JSON Schema, without a limit of time: output-checker.ts runs it within one, also as the
+// program of a worker thread.
+import { parentPort, workerData } from 'node:worker_threads';
+import { CfWorkerJsonSchemaValidator } from '@modelcontextprotocol/client/validators/cf-worker';
+import type { Issue } from './errors.ts';
+import { copyOf, findJson, type OutputSchema, toDescriber } from './output-schema.ts';
+
+const ISSUES_MAX = 20;
+const PATH_CHARS_MAX = 200;
+const MESSAGE_CHARS_MAX = 400;
+
+export interface CheckJob {
+  readonly schema: OutputSchema;
+  readonly content: string;
+}
+
+/** The `workerData` of a thread whose program is this file. */
+export const WORKER = 'output-check';
+/** The address of this file, in a bundle too. */
+export const workerUrl = new URL(import.meta.url);
+
+/** What does not match; empty if all does. */
+export function checkAnswer({ schema, content }: CheckJob): readonly Issue[] {
+  try {
+    const found = findJson(content);
+    if (found === undefined) return [{ path: 'output', message: 'is not JSON' }];
+    return issuesOf(schema, withoutPrototypes(found.output))
+      .slice(0, ISSUES_MAX)
+      .map(({ path, message }) => ({
+        path: ['output', ...path].join('.').slice(0, PATH_CHARS_MAX),
+        message: message.slice(0, MESSAGE_CHARS_MAX),
+      }));
+  } catch (error) {
+    if (error instanceof RangeError) return TOO_DEEP;
+    // A pattern that is too large to run, for example.
+    const reason = error instanceof Error ? error.message : '';
+    return [{ path: 'output', message: `cannot be checked: ${reason.slice(0, MESSAGE_CHARS_MAX)}` }];
+  }
+}
+
+export const TOO_DEEP: readonly Issue[] = [{ path: 'output', message: 'takes too long, or is too deep, to check' }];
+
+/**
+ * What does not match. Zod describes it well, but ignores keywords beside which there is no `type`, and compares
+ * objects of `const` and `enum` by identity, so another validator decides.
+ */
+function issuesOf(schema: OutputSchema, output: unknown) {
+  const described = toDescriber(schema)?.safeParse(output).error?.issues ?? [];
+  try {
+    const validate = new CfWorkerJsonSchemaValidator({ draft: '2020-12' }).getValidator(copyOf(schema));
+    const message = validate(output).errorMessage;
+    if (message === undefined) return [];
+    return described.length > 0 ? described : [{ path: [], message: `does not match the schema: ${message}` }];
+  } catch (error) {
+    if (error instanceof RangeError) throw error;
+    // A pattern that is not valid with the flag `u` is accepted only in a schema that zod can check.
+    return described;
+  }
+}
+
+/** A copy in which a name such as `constructor` is no member that an object has by itself. */
+function withoutPrototypes(output: unknown): unknown {
+  return JSON.parse(JSON.stringify(output), (_, value: unknown) =>
+    typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? Object.assign(Object.create(null), value)
+      : value,
+  );
+}
+
+if (workerData === WORKER) {
+  parentPort?.on('message', (job: CheckJob) => parentPort?.postMessage(checkAnswer(job)));
+  parentPort?.postMessage('ready');
+}
