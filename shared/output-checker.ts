@@ -11,12 +11,12 @@ import type { OutputSchema } from './output-schema.ts';
 const MAIN_MS_MAX = 25;
 /** A longer answer is checked by the worker at once: parsing it cannot be interrupted. */
 const MAIN_CHARS_MAX = 256 << 10;
-const WORKER_MS_MAX = 500;
+const WORKER_MS_MAX = 2_000;
 const WORKER_HEAP_MIB = 96;
 /** The worker is stopped when it has had no work for this long. */
 const IDLE_MS = 30_000;
 /** Most checks that wait for the worker. */
-const WAITING_MAX = 64;
+const WAITING_MAX = 32;
 
 type Checks = typeof import('./output-check.ts');
 
