@@ -3,7 +3,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import { isObject } from '../../shared/json-object.ts';
 import { countTokens } from '../support/fakes/model-provider-wire.ts';
-import type { Journal, Json } from './journal.ts';
+import type { Journal } from './journal.ts';
+import type { Json } from './journal-records.ts';
 import type { Prompt } from './prompts.ts';
 import type { ProviderLog } from './provider-log.ts';
 

@@ -3,7 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { call } from './call.ts';
 import type { ConversationClient } from './conversation-client.ts';
 import type { Fleet } from './fleet.ts';
-import type { Journal, Json, Session } from './journal.ts';
+import type { Journal } from './journal.ts';
+import type { Json, Session } from './journal-records.ts';
 
 const PARALLEL = 8;
 const ATTEMPTS_MAX = 6;

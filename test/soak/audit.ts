@@ -5,7 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { toTurnEvent } from '../../shared/client/events.ts';
 import { isObject } from '../../shared/json-object.ts';
 import { type AuditDeps, createRequest, each, type Request } from './audit-request.ts';
-import { type AnsweredKey, digestOf, type Json, type Session, statusOf, type Turn } from './journal.ts';
+import { digestOf, statusOf } from './journal.ts';
+import type { AnsweredKey, Json, Session, Turn } from './journal-records.ts';
 import { createPrompt, parsePrompt } from './prompts.ts';
 
 /** States that another instance may write for a lost owner, which may have sent more events than it had stored. */

@@ -2,7 +2,8 @@
 // Does not use the gateway's own client. Streams are in stream.ts.
 import { isObject } from '../../shared/json-object.ts';
 import type { Instance } from './fleet.ts';
-import type { Journal, Json } from './journal.ts';
+import type { Journal } from './journal.ts';
+import type { Json } from './journal-records.ts';
 
 export interface Client {
   readonly keyId: string;

@@ -5,7 +5,7 @@ import type { Random } from '../support/random.ts';
 import { checkAnswer, checkFailure } from './answers.ts';
 import { type Client, call, type RpcResponse } from './call.ts';
 import type { Fleet, Instance } from './fleet.ts';
-import type { Json, Session, Turn } from './journal.ts';
+import type { Json, Session, Turn } from './journal-records.ts';
 import { createPrompt, type Prompt, type PromptShape, withExtras } from './prompts.ts';
 import type { ProviderLog } from './provider-log.ts';
 import { type OnEvent, type StreamOutcome, socketStream, stream } from './stream.ts';

@@ -13,22 +13,19 @@ import { type DelayProxy, startDelayProxy } from '../support/fixtures/delay-prox
 import { startFirestoreEmulator, startPubsubEmulator } from '../support/fixtures/emulators.ts';
 import { startFaultProxy } from '../support/fixtures/fault-proxy.ts';
 import { startLinkProxy } from '../support/fixtures/link-proxy.ts';
-import { type LocalGateway, startLocalGateway } from '../support/fixtures/local-gateway.ts';
+import type { LocalGateway } from '../support/fixtures/local-gateway.ts';
 import { TOKEN } from '../support/fixtures/sandbox-ports.ts';
 import { freePort, startSandboxService } from '../support/fixtures/sandbox-service.ts';
+import { startGateway, untilHealthy } from './gateway-process.ts';
 import type { Checks } from './guarantees.ts';
 import { MODEL, PROMPT_MARK } from './prompts.ts';
 
 export const INSTANCES = 3;
-/** As in a small container: garbage that is not collected yet counts as resident memory. */
-const HEAP_MB = 256;
 const RSS_EVERY_MS = 1_000;
-const PROBE_EVERY_MS = 500;
 const RECOVERY_MS_MAX = 40_000;
 /** Longest wait for a new process to be well before it gets calls, as with a startup probe. */
 const STARTUP_MS_MAX = 15_000;
 const ERROR_LINES_MAX = 40;
-const SHIM = join(import.meta.dirname, '../support/fixtures/clock-shim.ts');
 
 export interface Instance {
   /** `a`, `b`, `c`. */
@@ -98,7 +95,7 @@ export interface FleetOptions {
 }
 
 export async function startFleet(options: FleetOptions): Promise<Fleet> {
-  const { projectId, env, secrets, checks, providerKey } = options;
+  const { projectId, secrets, checks, providerKey, probeKey } = options;
   const [firestore, pubsub, provider] = await Promise.all([
     startFirestoreEmulator(),
     startPubsubEmulator(),
@@ -114,6 +111,21 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   const sandboxProxy = await startLinkProxy(sandboxOptions.port);
   const topic = 'gateway-events';
   const forbidden = [...secrets, PROMPT_MARK];
+  const env = {
+    FIRESTORE_EMULATOR_HOST: network.firestore.host,
+    PUBSUB_EMULATOR_HOST: network.pubsub.host,
+    GOOGLE_CLOUD_PROJECT: projectId,
+    GATEWAY_TOPIC: topic,
+    METADATA_SERVER_DETECTION: 'none',
+    ANTHROPIC_API_KEY: providerKey,
+    ANTHROPIC_BASE_URL: provider.url,
+    OPENAI_API_KEY: providerKey,
+    OPENAI_BASE_URL: provider.url,
+    MODEL,
+    SANDBOX_URL: sandboxProxy.url,
+    SANDBOX_TOKEN: TOKEN,
+    ...options.env,
+  };
   const processes: (LocalGateway | undefined)[] = [];
   const instances = Array.from({ length: INSTANCES }, (_, index) => ({ name: 'abc'.charAt(index), url: '', life: 0 }));
   const memory: MemorySample[] = [];
@@ -139,25 +151,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   const start = async (index: number, skewMs = 0): Promise<void> => {
     const instance = instances[index];
     if (instance === undefined || processes[index] !== undefined) throw new Error(`instance ${index} runs already`);
-    const gateway = await startLocalGateway({
-      nodeArgs: [`--max-old-space-size=${HEAP_MB}`, ...(skewMs === 0 ? [] : ['--import', SHIM])],
-      env: {
-        FIRESTORE_EMULATOR_HOST: network.firestore.host,
-        PUBSUB_EMULATOR_HOST: network.pubsub.host,
-        GOOGLE_CLOUD_PROJECT: projectId,
-        GATEWAY_TOPIC: topic,
-        METADATA_SERVER_DETECTION: 'none',
-        ANTHROPIC_API_KEY: providerKey,
-        ANTHROPIC_BASE_URL: provider.url,
-        OPENAI_API_KEY: providerKey,
-        OPENAI_BASE_URL: provider.url,
-        MODEL,
-        SOAK_CLOCK_SKEW_MS: String(skewMs),
-        SANDBOX_URL: sandboxProxy.url,
-        SANDBOX_TOKEN: TOKEN,
-        ...env,
-      },
-    });
+    const gateway = await startGateway(env, skewMs);
     processes[index] = gateway;
     gateway.child.once('exit', (code, signal) => {
       const expected = processes[index] !== gateway;
@@ -167,22 +161,8 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
         () => `${instance.name} ended by itself: ${code ?? signal}: ${gateway.output().slice(-400)}`,
       );
     });
-    await untilHealthy(gateway.url, STARTUP_MS_MAX);
+    await untilHealthy(gateway.url, probeKey, STARTUP_MS_MAX);
     Object.assign(instance, { url: gateway.url, life: instance.life + 1 });
-  };
-
-  /** Whether a process finds all that it depends on well within `ms`; `answer` is its last one. */
-  const untilHealthy = async (url: string, ms: number): Promise<{ readonly isHealthy: boolean; answer: string }> => {
-    const startMs = performance.now();
-    for (;;) {
-      const request = { headers: { 'X-API-Key': options.probeKey }, signal: AbortSignal.timeout(RECOVERY_MS_MAX) };
-      const answer = await fetch(`${url}/health?verbose=1`, request)
-        .then((response) => response.text())
-        .catch(String);
-      const isHealthy = answer.includes('"status":"healthy"');
-      if (isHealthy || performance.now() - startMs >= ms) return { isHealthy, answer };
-      await sleep(PROBE_EVERY_MS);
-    }
   };
 
   /** After this call the exit of the process is expected. */
@@ -223,7 +203,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   };
 
   const awaitRecovery = async ({ name, url }: Instance): Promise<void> => {
-    const { isHealthy, answer } = await untilHealthy(url, RECOVERY_MS_MAX);
+    const { isHealthy, answer } = await untilHealthy(url, probeKey, RECOVERY_MS_MAX);
     checks.check('recovery', isHealthy, () => `${name}: ${answer}`);
   };
 

@@ -5,7 +5,8 @@ import type { SeenRequest } from '../support/fakes/model-provider.ts';
 import { checkAnswer, checkFailure } from './answers.ts';
 import { auditWindows } from './audit-counts.ts';
 import { createChecks, type Guarantee } from './guarantees.ts';
-import { createJournal, type Journal, type Session } from './journal.ts';
+import { createJournal, type Journal } from './journal.ts';
+import type { Session } from './journal-records.ts';
 import { createPrompt, type Prompt, parsePrompt } from './prompts.ts';
 import { createProviderLog } from './provider-log.ts';
 

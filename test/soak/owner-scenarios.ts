@@ -10,7 +10,7 @@ import {
   pickInstance,
   sendPrompt,
 } from './conversation-client.ts';
-import type { Session } from './journal.ts';
+import type { Session } from './journal-records.ts';
 import { checkAbsent } from './retention-scenarios.ts';
 
 const SESSIONS = 3;
@@ -46,9 +46,11 @@ export async function useAndErase(client: ConversationClient): Promise<void> {
 /** Erases until it is done; `sessions` are absent then. */
 export async function eraseOwner(client: ConversationClient, sessions: readonly Session[]): Promise<boolean> {
   const { journal, keyId, fleet } = client;
+  let last: unknown;
   for (const giveUpMs = performance.now() + ERASED_WITHIN_MS; performance.now() < giveUpMs; ) {
     const response = await call(client, pickInstance(client), 'owner.erase', { confirm: keyId });
     if (response?.result?.done !== true) {
+      last = response?.result ?? response?.error;
       await sleep(AGAIN_MS);
       continue;
     }
@@ -64,7 +66,8 @@ export async function eraseOwner(client: ConversationClient, sessions: readonly 
     }
     return true;
   }
-  journal.checks.check('erased', false, () => `${keyId} is not erased within ${ERASED_WITHIN_MS / 1_000} s`);
+  const detail = (): string => `${keyId}, ${ERASED_WITHIN_MS / 1_000} s after the first call: ${JSON.stringify(last)}`;
+  journal.checks.check('erased', false, detail);
   return false;
 }
 

@@ -3,7 +3,7 @@
 import type { ModelProvider, SeenRequest } from '../support/fakes/model-provider.ts';
 import type { Script } from '../support/fakes/model-provider-script.ts';
 import type { Random } from '../support/random.ts';
-import type { Json } from './journal.ts';
+import type { Json } from './journal-records.ts';
 import type { ProviderLog } from './provider-log.ts';
 
 /** A prompt and the only answer that is right. */

@@ -3,7 +3,8 @@
 // is another one.
 import type { SeenRequest } from '../support/fakes/model-provider.ts';
 import { countTokens } from '../support/fakes/model-provider-wire.ts';
-import type { Journal, Session } from './journal.ts';
+import type { Journal } from './journal.ts';
+import type { Session } from './journal-records.ts';
 import { PROMPT_MARK, type ProviderFault } from './prompts.ts';
 
 /** One call of a model for a prompt. */

@@ -7,7 +7,7 @@ import type { Store } from '../../shared/store/store.ts';
 import { transact } from '../../shared/store/transact.ts';
 import { call } from './call.ts';
 import { type ConversationClient, callPrompt, newPrompt, newSession, pickInstance } from './conversation-client.ts';
-import type { Session } from './journal.ts';
+import type { Session } from './journal-records.ts';
 
 const DAY_MS = 86_400_000;
 const RETENTION_DAYS = 1;

@@ -12,7 +12,7 @@ import {
   sendPrompt,
   withSession,
 } from './conversation-client.ts';
-import type { Json, Session } from './journal.ts';
+import type { Json, Session } from './journal-records.ts';
 
 const READERS = 5;
 const MESSAGES_MAX = 200;

@@ -6,7 +6,7 @@ import { toTurnEvent } from '../../shared/client/events.ts';
 import { isObject } from '../../shared/json-object.ts';
 import { CALL_TIMEOUT_MS, type Client, type RpcResponse, recordAdmission, toRpcResponse } from './call.ts';
 import type { Instance } from './fleet.ts';
-import type { Json, Session } from './journal.ts';
+import type { Json, Session } from './journal-records.ts';
 
 /**
  * `response`: the response arrived; `left`: the client disconnected; `broken`: the connection ended before the

@@ -8,7 +8,8 @@ import { type Client, call, post } from './call.ts';
 import type { ConversationClient } from './conversation-client.ts';
 import { runScenario } from './conversation-scenarios.ts';
 import type { Fleet } from './fleet.ts';
-import type { Delivery, Journal, Session } from './journal.ts';
+import type { Journal } from './journal.ts';
+import type { Delivery, Session } from './journal-records.ts';
 import { useAndErase } from './owner-scenarios.ts';
 import type { ProviderLog } from './provider-log.ts';
 
