@@ -162,7 +162,8 @@ async function load(
   latenciesMs.sort((a, b) => a - b);
   const quantile = (part: number): number => latenciesMs[Math.floor(part * (latenciesMs.length - 1))] ?? Number.NaN;
   const [p50Ms, p99Ms] = [quantile(0.5), quantile(0.99)];
-  const notes = `p99 ${Math.round(p99Ms)} ms, ${slow.join('+')} calls above ${SLOW_MS} ms, sent ${Math.round(lateMs)} ms late`;
+  const late = `sent ${Math.round(lateMs)} ms late`;
+  const notes = `p99 ${Math.round(p99Ms)} ms, ${slow.join('+')} calls above ${SLOW_MS} ms, ${late}`;
   return { p50Ms, p99Ms, failures, notes };
 }
 

@@ -232,7 +232,7 @@ it('the log of the provider allows the messages of its source in a fork', () => 
   expect(journal.checks.violations).toBe(0);
 });
 
-it('an answer names the model that gave it, with what that has billed; a failed model is followed by a fallback', () => {
+it('an answer names the model that gave it and what it has billed; a failed model is followed by a fallback', () => {
   const journal = createJournal(createChecks(() => {}));
   const log = createProviderLog(journal);
   const sent = { ...createPrompt('k1n1', shape), params: { fallbacks: ['openai/gpt-5'] } };
