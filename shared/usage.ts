@@ -4,6 +4,17 @@ import type { Usage } from './turn-events.ts';
 
 export const NO_USAGE: Usage = { input_tokens: 0, output_tokens: 0, total_tokens: 0 };
 
+/** More tokens than the window of any model. */
+const COUNT_MAX = 10_000_000;
+
+/**
+ * A count as a provider reports it; 0 for one that is no natural number. Bounded, because one wrong number would use up
+ * the budget of a day.
+ */
+export function toTokenCount(count: number | undefined): number {
+  return Number.isFinite(count) ? Math.min(COUNT_MAX, Math.max(0, Math.round(count ?? 0))) : 0;
+}
+
 /** The sum; keeps fields of `a` that a newer version has added. */
 export function addUsage(a: Usage, b: Usage): Usage {
   return {

@@ -10,7 +10,7 @@ import { isObject } from '../../json-object.ts';
 import type { ReasoningPart, TextPart, ToolCallPart } from '../../message-parts.ts';
 import { createPairJoiner } from '../../text.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
-import { toUsageDetails } from '../../usage.ts';
+import { toTokenCount, toUsageDetails } from '../../usage.ts';
 import { toTooLarge } from '../failures/failures.ts';
 import { clean } from '../failures/provider-message.ts';
 
@@ -190,8 +190,8 @@ function explanationOf(metadata: SharedV4ProviderMetadata | undefined): string {
 }
 
 function toUsage({ inputTokens, outputTokens }: LanguageModelV4Usage): Usage {
-  const { total: input_tokens = 0, cacheRead: cached } = inputTokens;
-  const { total: output_tokens = 0, reasoning } = outputTokens;
+  const [input_tokens, output_tokens] = [toTokenCount(inputTokens.total), toTokenCount(outputTokens.total)];
+  const [cached, reasoning] = [toTokenCount(inputTokens.cacheRead), toTokenCount(outputTokens.reasoning)];
   const total_tokens = input_tokens + output_tokens;
   return { input_tokens, output_tokens, total_tokens, ...toUsageDetails({ cached, reasoning }) };
 }

@@ -55,21 +55,11 @@ export function createDirectEngine(
     ...(options.providerUrls && { providerUrls: options.providerUrls }),
     ...(options.modelProviders && { modelProviders: options.modelProviders }),
   });
-  const secretsOf = (provider: string): string[] => {
-    const { openai, anthropic } = providers;
-    const own = provider === 'openai' ? openai : provider === 'anthropic' ? anthropic : undefined;
-    const server = options.modelProviders?.get(provider);
-    const { apiKey = '', baseUrl = '' } = server ?? own ?? {};
-    // Of `Bearer x`, a provider may repeat only the credential.
-    const words = Object.values(server?.headers ?? {}).flatMap((value) => [value, ...value.split(' ')]);
-    const members = [...new URLSearchParams(splitQuery(baseUrl).query)];
-    return [apiKey, ...words, ...members.flatMap(([name, value]) => (SECRET_NAME.test(name) ? [value] : []))];
-  };
-
+  const secrets = secretsOf(providers, options.modelProviders);
   const parts: EngineParts = {
     models,
     split: (model) => split(model, options.modelProviders),
-    secretsOf,
+    secrets,
     deadlines: { ...DEADLINES, ...options.deadlines },
     answerBytesMax: options.answerBytesMax ?? 4 << 20,
     backoffMs: options.retryMs ?? 500,
@@ -82,6 +72,20 @@ export function createDirectEngine(
     prepare: (model) => models.openAhead(providerOf(model)),
     warm: (provider) => void models.get(provider, 'warm').catch(() => undefined),
   };
+}
+
+/** All credentials of the deployment: a server may know that of another provider, where both are one company's. */
+function secretsOf(providers: Config['providers'], modelProviders: Config['modelProviders'] = new Map()): string[] {
+  const accounts = [providers.openai, providers.anthropic, ...modelProviders.values()];
+  const found = accounts.flatMap((account) => {
+    const { apiKey = '', baseUrl = '' } = account ?? {};
+    // Of `Bearer x`, a provider may repeat only the credential.
+    const headers = account !== undefined && 'headers' in account ? Object.values(account.headers) : [];
+    const members = [...new URLSearchParams(splitQuery(baseUrl).query)];
+    const inQuery = members.flatMap(([name, value]) => (SECRET_NAME.test(name) ? [value] : []));
+    return [apiKey, ...headers.flatMap((value) => [value, ...value.split(' ')]), ...inQuery];
+  });
+  return [...new Set(found)];
 }
 
 function split(model: string, modelProviders: Config['modelProviders'] | undefined) {

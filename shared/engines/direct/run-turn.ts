@@ -28,7 +28,7 @@ export interface EngineParts {
   /** Throws RpcError `invalid_params` for a model of an unknown provider. */
   split(model: string): { readonly provider: string; readonly modelId: string; readonly wire: Wire };
   /** The credentials of the deployment, which are removed from messages. */
-  secretsOf(provider: string): string[];
+  readonly secrets: readonly string[];
   readonly deadlines: Deadlines;
   readonly answerBytesMax: number;
   readonly backoffMs: number;
@@ -116,7 +116,7 @@ export async function* runTurn(
 
   function toCallFailure(thrown: unknown, attempt: number, hasStarted: boolean): Failure {
     const { credential } = turn;
-    const call = { attempt, now: engine.clock.now(), credential, secrets: engine.secretsOf(provider) };
+    const call = { attempt, now: engine.clock.now(), credential, secrets: engine.secrets };
     const failure = toFailure(provider, modelId, thrown, call);
     const { error } = failure;
     return error instanceof ContextOverflow && hasStarted ? { ...failure, error: error.inAnswer() } : failure;

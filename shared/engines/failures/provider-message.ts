@@ -38,12 +38,19 @@ export function readProviderMessage(body: string, secrets: readonly string[] = [
 /** One bounded line of a provider's text. */
 export function clean(text: string, secrets: readonly string[] = []): string {
   let known = text;
-  for (const secret of secrets) if (secret.length >= SECRET_CHARS_MIN) known = known.replaceAll(secret, '[redacted]');
+  for (const secret of secrets) for (const form of formsOf(secret)) known = known.replaceAll(form, '[redacted]');
   const line = known
     .replace(/[\s\p{Cc}]+/gu, ' ')
     .replace(SECRETS, '$1[redacted]')
     .trim();
   return shorten(line, CHARS_MAX);
+}
+
+/** A secret as it is, and as part of an address or of JSON text. */
+function formsOf(secret: string): readonly string[] {
+  if (secret.length < SECRET_CHARS_MIN) return [];
+  const inJson = JSON.stringify(secret).slice(1, -1);
+  return [secret, encodeURIComponent(secret.toWellFormed()), inJson, inJson.replaceAll('/', '\\/')];
 }
 
 /**

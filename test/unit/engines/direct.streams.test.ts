@@ -169,6 +169,20 @@ const STREAMS: readonly (readonly [name: string, model: string, body: string, an
   ],
 ];
 
+it.each([
+  ['-5', '1e308', [0, 10_000_000]],
+  ['7.5', '-1e308', [8, 0]],
+] as const)(
+  'tokens that a provider reports as %s and %s are counted as natural numbers, bounded',
+  async (input, output, counted) => {
+    const end = `{"response":{"status":"completed","usage":{"input_tokens":${input},"output_tokens":${output}}}}`;
+    const events = sse({ type: 'response.output_item.done', item: HELLO_ITEM });
+    provider.behave(() => ({ body: `${events}data: {"type":"response.completed",${end.slice(1)}\n\n` }));
+    const { outcome } = await runTurn(createTestEngine(provider), { model: OPENAI.model });
+    expect([outcome.usage.input_tokens, outcome.usage.output_tokens]).toEqual(counted);
+  },
+);
+
 describe.each(STREAMS)('a stream with %s', (_name, model, body, answer) => {
   it.each([undefined, 1, 7])('is an answer, in pieces of %s bytes', async (pieceBytes) => {
     provider.behave(() => ({ body, ...(pieceBytes !== undefined && { pieceBytes }) }));

@@ -92,6 +92,17 @@ describe.each(['chat', 'responses'] as const)('a server of the operator with the
     expect(JSON.stringify([error.toWire('r'), errorFields(error)])).not.toMatch(/qwertyuiop|asdfghjkl/);
   });
 
+  it('has credentials removed in the forms of addresses and of JSON, and those of other providers too', async () => {
+    const [own, other] = ['own-key/+=abc', 'other-key-of-b'];
+    const forms = [own, encodeURIComponent(own), own.replaceAll('/', '\\/'), other];
+    provider.behave(() => ({ status: 400, message: forms.join(' and ') }));
+    const b = { base_url: 'http://127.0.0.1:1/v1', wire, api_key: other };
+    const MODEL_PROVIDERS = JSON.stringify({ own: { base_url: `${provider.url}/v1`, wire, api_key: own }, b });
+    const { engine, model } = enginesWith({ wire }, { MODEL_PROVIDERS }).resolve(undefined);
+    const { error } = await failTurn(engine, { model });
+    expect(error.message).toMatch(/: \[redacted\] and \[redacted\] and \[redacted\] and \[redacted\]$/);
+  });
+
   it('with a word as its key has that word in messages, and its overflows are recognised', async () => {
     provider.behave(({ body }) =>
       JSON.stringify(body).includes('one') ? { status: 400, message: 'context size exceeded' } : { text: 'fine' },
