@@ -14,7 +14,8 @@ export async function connectStore(store: Store): Promise<void> {
 
 /**
  * Opens the other connections, and waits only for that to the store, for a bounded time. A new connection may take
- * longer than the deadline of the rate limiter, so without the wait, the first calls would fail with 503. Never rejects.
+ * longer than the deadline of the rate limiter, so without the wait, the first calls would fail with 503. Never
+ * rejects.
  */
 export async function warm(
   services: Services,
