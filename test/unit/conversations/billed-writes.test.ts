@@ -10,6 +10,7 @@ import { createLogger } from '../../../shared/log.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import type { Store } from '../../../shared/store/store.ts';
 import { NO_USAGE } from '../../../shared/usage.ts';
+import { costOf } from '../../support/cost-table.ts';
 import { type Counted, countOperations } from '../../support/fixtures/rate-limit.ts';
 
 /** The model yields a piece this often. */
@@ -86,13 +87,31 @@ async function storedSeq(turnId: string): Promise<number> {
   return Turns.read(record)?.seq ?? 0;
 }
 
+/** Documents that a watch delivers are billed as reads. */
+function countWatched(counted: Counted): { documents: number } {
+  const watched = { documents: 0 };
+  const { watch } = counted;
+  counted.watch = (ref, listener, onError) =>
+    watch(
+      ref,
+      (snapshot) => {
+        watched.documents++;
+        listener(snapshot);
+      },
+      onError,
+    );
+  return watched;
+}
+
 it.each([
-  [5, 6],
-  [60, 20],
-])('most turns of %i seconds in a session of some length cost at most %i writes', async (seconds, writesMax) => {
+  [5, 6, '`conversation.prompt`, warm session'],
+  [60, 20, 'the same for a minute'],
+])('most turns of %i seconds in a session of some length cost at most %i writes', async (seconds, writesMax, row) => {
   const { conversations, counted } = start();
+  const watched = countWatched(counted);
   for (let turn = 0; turn < 20; turn++) await answer(conversations, 1);
   const costs: number[] = [];
+  watched.documents = 0;
   for (let turn = 0; turn < 9; turn++) {
     counted.reset();
     await answer(conversations, seconds);
@@ -102,7 +121,43 @@ it.each([
   costs.sort((x, y) => x - y);
   expect(costs[4]).toBeLessThanOrEqual(writesMax);
   expect(costs[8]).toBeLessThanOrEqual(writesMax + 2);
+  // The table names the turns that neither move messages nor add to the total.
+  expect(costOf(row)).toMatchObject({ writes: costs[0], reads: watched.documents / costs.length });
 });
+
+it('a reader on another instance costs as much as the table of prices says', async () => {
+  const [a, b] = [start(), start()];
+  for (let turn = 0; turn < 20; turn++) await answer(a.conversations, 1);
+  const alone = await countTurn(a);
+  const watched = [countWatched(a.counted), countWatched(b.counted)];
+  const together = await countTurn(a, b);
+  const reads = together.reads + watched.reduce((sum, { documents }) => sum + documents, 0);
+  // The watch for a cancel belongs to the prompt; the limiter counts the call of the reader in one write.
+  const { writes } = costOf('`conversation.resume`');
+  expect(writes).toBe(1 + together.writes - alone.writes);
+  expect(costOf('`conversation.resume`').reads).toBe(reads - costOf('`conversation.prompt`').reads);
+});
+
+type Instance = ReturnType<typeof start>;
+
+/** Operations of both instances for a turn of 5 seconds, which `reader` follows from its start. */
+async function countTurn(owner: Instance, reader?: Instance) {
+  const counts = [owner, ...(reader === undefined ? [] : [reader])].map(({ counted }) => counted);
+  for (const counted of counts) counted.reset();
+  const { done } = await prompt(owner.conversations, 5);
+  await vi.advanceTimersByTimeAsync(100);
+  const followed = await reader?.conversations.resume('alice', 's', undefined, new AbortController().signal);
+  await vi.advanceTimersByTimeAsync(5_000);
+  await Promise.all([done, followed?.done]);
+  await owner.conversations.ledger.flush();
+  const all = counts.flatMap(({ byCollection }) =>
+    [...byCollection].filter(([name]) => !/storage|messages/.test(name)),
+  );
+  return {
+    reads: all.reduce((sum, [, count]) => sum + count.reads, 0),
+    writes: all.reduce((sum, [, count]) => sum + count.writes, 0),
+  };
+}
 
 it('a crash loses at most 2 seconds of text at first, and 10 seconds of a long turn', async () => {
   const { conversations } = start();

@@ -6,6 +6,7 @@ import type { GatewayEvent } from '../../../shared/webhooks/event.ts';
 import { eventId, toEvent } from '../../../shared/webhooks/interpret.ts';
 import { CLAIM_MS } from '../../../shared/webhooks/outbox.ts';
 import { startSweeper, sweep } from '../../../shared/webhooks/sweep.ts';
+import { costOf } from '../../support/cost-table.ts';
 import { createFixture, deliveryOf, type Fixture, REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
 
 let fixture: Fixture;
@@ -69,10 +70,12 @@ describe('a delivery', () => {
     expect(await sweep(fixture.services)).toMatchObject({ published: 0 });
   });
 
-  test('costs four document writes and no read when it is new', async () => {
+  test('costs three document writes, one delete and no read when it is new', async () => {
     fixture.counted.reset();
     await accept();
     expect(fixture.counted.operations).toEqual({ reads: 0, commits: 4, lost: 0, locks: 0 });
+    // In the table of prices also the limiter, the subscriber, and the deletion of the expired event.
+    expect(costOf('`/webhook`')).toMatchObject({ writes: 3 + 2, deletes: 1 + 1 });
   });
 
   test('a delivery that is repeated gets the first answer again and is not published again', async () => {
