@@ -14,6 +14,7 @@ import type { Held } from './rpc/in-flight.ts';
 import { type AnyMethod, isReadOnly, type Registry } from './rpc/method.ts';
 import type { Services } from './services.ts';
 import { createSlots, type SlotLimits } from './slots.ts';
+import { createRide, type Ride } from './store/ride.ts';
 import { createTimings, type Timings } from './timings.ts';
 import { createTokenBuckets } from './token-buckets.ts';
 
@@ -81,6 +82,7 @@ export function createExchanges({ services, registry, admit }: ExchangeDeps) {
     const { caller, requestId, signal, transport, timings = createTimings() } = request;
     const admission: OpenExchange['admission'] = { rate: undefined, refusal: undefined };
     const answerBytesMax = transport === 'ws' ? MESSAGE_BYTES_MAX : HTTP_ANSWER_BYTES_MAX;
+    let ride: Ride | undefined;
     const shared = {
       services,
       registry,
@@ -100,8 +102,10 @@ export function createExchanges({ services, registry, admit }: ExchangeDeps) {
       async limit(cost, methods) {
         if (request.charged === true) return undefined;
         const startMs = performance.now();
+        // Beside a refusal that is certain, nothing is stored.
+        if (request.refuseWith === undefined && services.store.isRemote && isPrompt(methods)) ride = createRide();
         try {
-          const decision = await charge(request, cost, methods);
+          const decision = await charge(request, cost, methods, ride);
           admission.rate = decision.rate;
           if (decision.refusal === undefined) request.onRate?.(decision.rate);
           admission.refusal = decision.refusal ?? request.refuseWith;
@@ -116,7 +120,7 @@ export function createExchanges({ services, registry, admit }: ExchangeDeps) {
         await nextHeavyTurn();
         return leave;
       },
-      context: (_, call, batch, state) => toContext({ ...shared, ...state }, call, batch),
+      context: (_, call, batch, state) => toContext({ ...shared, ...state, ride }, call, batch),
       audit(record) {
         auditCall(log, record, { requestId, caller, transport, rate: admission.rate, timings });
         // A method may fail with 429 or 503 after the limiter has admitted the call: a token budget is used up, or
@@ -140,11 +144,12 @@ export function createExchanges({ services, registry, admit }: ExchangeDeps) {
     { caller, signal }: Pick<GatewayRequest, 'caller' | 'signal'>,
     cost: number,
     methods: readonly (AnyMethod<MethodContext> | undefined)[],
+    ride: Ride | undefined,
   ): ReturnType<Admit> {
     const free = methods.filter((method) => method?.cost === 'free').length;
     const isFree = free > 0 && freeCalls.take(caller.keyId, free);
     const mayDegrade = methods.every(isCheap);
-    return admit(caller, { cost: isFree ? cost - free : cost, scope: null, mayDegrade, signal });
+    return admit(caller, { cost: isFree ? cost - free : cost, scope: null, mayDegrade, signal, ride });
   }
 }
 
@@ -172,6 +177,11 @@ function requestMetadataInBatch(
 
 function isForwarded(method: AnyMethod<MethodContext>): boolean {
   return method.isTurn === true;
+}
+
+/** A single prompt that begins before it is counted: its first commit may join that of the limiter. */
+function isPrompt([method, ...others]: readonly (AnyMethod<MethodContext> | undefined)[]): boolean {
+  return method?.isTurn === true && method.startsEarly === true && others.length === 0;
 }
 
 function isCheap(method: AnyMethod<MethodContext> | undefined): boolean {

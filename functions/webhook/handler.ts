@@ -7,6 +7,7 @@ import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
 import { HEADERS, PATHS } from '../../shared/protocol.ts';
 import type { Services } from '../../shared/services.ts';
+import { createRide, type Ride } from '../../shared/store/ride.ts';
 import { acceptDelivery } from '../../shared/webhooks/accept.ts';
 import { sweep } from '../../shared/webhooks/sweep.ts';
 import { handleCors } from '../server/cors.ts';
@@ -29,8 +30,8 @@ export function createWebhookHandler(services: Services, gateway: WebhookDeps, o
       ? undefined
       : createOidcVerifier({ audience, emails: [email] }, options);
 
-  const admit = async (caller: Caller, scope: 'webhook' | 'admin', progress: Progress): Promise<void> => {
-    const { rate, refusal } = await gateway.admit(caller, { scope, mayDegrade: false });
+  const admit = async (caller: Caller, scope: 'webhook' | 'admin', progress: Progress, ride?: Ride): Promise<void> => {
+    const { rate, refusal } = await gateway.admit(caller, { scope, mayDegrade: false, ride });
     progress.headers = rateHeaders(rate);
     if (refusal !== undefined) throw refusal;
   };
@@ -39,9 +40,16 @@ export function createWebhookHandler(services: Services, gateway: WebhookDeps, o
     const { caller, about, body } = await authenticateSender(req);
     progress.fields = { key_id: caller.keyId };
     // A request whose body cannot be read is charged like any other.
-    await admit(caller, 'webhook', progress);
+    const ride = services.store.isRemote && !(body instanceof RpcError) ? createRide() : undefined;
+    const admitted = admit(caller, 'webhook', progress, ride);
+    if (ride === undefined) await admitted;
     if (body instanceof RpcError) throw body;
-    const receipt = await acceptDelivery(services, { ...about, body: contentOf(body, req) });
+    const counting = ride && { ride, admitted };
+    const accepted = acceptDelivery(services, { ...about, body: contentOf(body, req) }, counting);
+    // The refusal of the limiter comes before an error of the delivery.
+    accepted.catch(() => ride?.end('left'));
+    await admitted;
+    const receipt = await accepted;
     progress.fields = { ...progress.fields, event_id: receipt.event_id, duplicate: receipt.duplicate };
     return { outcome: receipt.status, status: receipt.status === 'queued' ? 202 : 200, body: receipt };
   };

@@ -4,6 +4,7 @@
 import type { Scope } from '../config/key-document.ts';
 import { RpcError } from '../errors.ts';
 import type { Limiter, RateDecision } from '../rate-limit/limiter.ts';
+import type { Ride } from '../store/ride.ts';
 import type { Caller } from './keys/keys.ts';
 
 export interface AdmitRequest {
@@ -14,6 +15,8 @@ export interface AdmitRequest {
   /** Whether a bucket of this instance may admit the request while the store is down (cheap reads only). */
   readonly mayDegrade: boolean;
   readonly signal?: AbortSignal;
+  /** The first commit of the call, which the limiter may carry; ended with the decision. */
+  readonly ride?: Ride | undefined;
 }
 
 export interface Admission {
@@ -27,10 +30,16 @@ export interface Admission {
 export type Admit = (caller: Caller, request: AdmitRequest) => Promise<Admission>;
 
 export function createAdmit(limiter: Limiter): Admit {
-  return async (caller, { cost, scope, mayDegrade, signal }) => {
+  return async (caller, { cost, scope, mayDegrade, signal, ride }) => {
     const { keyId, limits } = caller;
-    const rate = await limiter.take({ keyId, limits, cost, mayDegrade, ...(signal && { signal }) });
-    return { rate, refusal: toRefusal(rate, cost, caller) ?? missingScope(caller, scope) };
+    const missing = missingScope(caller, scope);
+    if (missing !== undefined) ride?.end('left');
+    try {
+      const rate = await limiter.take({ keyId, limits, cost, mayDegrade, ride, ...(signal && { signal }) });
+      return { rate, refusal: toRefusal(rate, cost, caller) ?? missing };
+    } finally {
+      ride?.end('left');
+    }
   };
 }
 

@@ -8,6 +8,7 @@ import type { CallMemory } from '../rpc/in-flight.ts';
 import type { MethodDefinition, Registry } from '../rpc/method.ts';
 import type { SharedParams } from '../rpc/notification.ts';
 import type { Services } from '../services.ts';
+import type { Ride } from '../store/ride.ts';
 import type { Timings } from '../timings.ts';
 
 /** A transport that stays open between calls (WebSocket), as methods use it. */
@@ -62,6 +63,8 @@ export interface MethodContext {
    * Resolves when the limiter has admitted the call; awaited before the first effect of a method that `startsEarly`.
    */
   readonly admitted: Promise<void>;
+  /** Carries the first commit of a prompt with the one that counts it. Absent where nothing is gained by it. */
+  readonly ride?: Ride | undefined;
   /**
    * Sends a JSON-RPC notification to the caller before the response; a no-op if the transport cannot stream. Resolves
    * when the caller can receive more; sources should wait for it.

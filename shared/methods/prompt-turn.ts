@@ -75,7 +75,7 @@ export async function answerPrompt(
   params: z.output<typeof PromptParams>,
   context: MethodContext,
 ): Promise<PromptAnswer> {
-  const { services, caller, requestMetadata, admitted } = context;
+  const { services, caller, requestMetadata, admitted, ride } = context;
   // A repeated request after a cut stream: the events of the turn continue after `Last-Event-ID`, and nothing runs
   // again.
   const stopped = context.transport === 'sse' ? readLastEventId(requestMetadata.lastEventId) : undefined;
@@ -88,12 +88,13 @@ export async function answerPrompt(
     const issues = [{ path: 'after_seq', message: 'needs the session_id of the session whose message it names' }];
     throw new RpcError('invalid_params', { data: { issues } });
   }
+  ride?.expect();
   const login = params.auth_session_id;
   const prepared = services.conversations.prepare(caller.keyId, params.session_id);
   const used = login === undefined ? undefined : services.logins.use(caller.keyId, login, context.signal);
   // Awaited below, after the decision of the limiter.
   used?.catch(() => {});
-  await admitted;
+  if (ride === undefined) await admitted;
   const credential = await used;
   const turn = await services.conversations.prompt(
     {
@@ -111,6 +112,7 @@ export async function answerPrompt(
       isStreamed: context.transport !== 'http',
       idempotencyKey: params.idempotency_key ?? checkKey(requestMetadata.idempotencyKey),
       prepared,
+      counting: ride && { ride, admitted },
       ...(login !== undefined && credential !== undefined && { login: { sessionId: login, credential } }),
     },
     context.signal,

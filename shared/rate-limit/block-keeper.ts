@@ -3,7 +3,7 @@
 // blocks of it; nothing runs for other keys.
 import type { Clock } from '../clock.ts';
 import { addDemand, areBlocksAllowed, isBusy, rateOf } from './block-policy.ts';
-import type { BlockPlan } from './count-batch.ts';
+import type { BlockPlan } from './compute-round.ts';
 import type { Entry } from './entries.ts';
 import type { RateDecision, TakeRequest } from './limiter.ts';
 import type { Moment, Outage } from './outage.ts';

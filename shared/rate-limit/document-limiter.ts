@@ -7,6 +7,7 @@ import { type Clock, type Ids, randomIds } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import { errorFields, type Logger } from '../log.ts';
 import { NewerFormat } from '../store/define-document.ts';
+import type { Ride } from '../store/ride.ts';
 import type { Store } from '../store/store.ts';
 import { createBlockKeeper } from './block-keeper.ts';
 import { areBlocksAllowed } from './block-policy.ts';
@@ -19,6 +20,8 @@ import { systemTimers, type Timers } from './timers.ts';
 
 /** Time for the give-backs when the process ends. */
 const CLOSE_MS = 1_000;
+/** Writes of a call that has waited longer, behind other calls of its key, are not carried: they contain its time. */
+const RIDE_QUEUED_MS_MAX = 1_000;
 
 export interface DocumentLimiterOptions {
   readonly store: Store;
@@ -88,7 +91,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     }
     if (!outage.mayTry(atMs)) return Promise.resolve(outage.decide(request, entry.bucket, { nowMs, atMs }));
     return new Promise((resolve, reject) => {
-      entry.waiting.push({ request, resolve, reject });
+      entry.waiting.push({ request, queuedAtMs: atMs, resolve, reject });
       waitingCount++;
       schedule(entry);
     });
@@ -138,7 +141,7 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
     if (batch.length === 0 && !mustRead && planOf() === undefined) return [];
     const arrived = () => (batch.length < waitingPerKeyMax ? dequeue(entry) : []);
     const isPatient = batch.every(({ request }) => areBlocksAllowed(request.limits));
-    const decisions = await countBatch(entry, batch, { planOf, arrived, mustRead, isPatient });
+    const decisions = await countBatch(entry, batch, { planOf, arrived, mustRead, isPatient, ride: rideOf(batch) });
     return batch.filter(({ request, resolve, reject }, index) => {
       const decision = decisions[index];
       if (decision === 'own') return true;
@@ -146,6 +149,12 @@ export function createDocumentLimiter(options: DocumentLimiterOptions): Limiter 
       else resolve(decision);
       return false;
     });
+  }
+
+  /** During an outage nothing is carried: a probe that fails decides nothing else. */
+  function rideOf([waiting, ...others]: readonly Waiting[]): Ride | undefined {
+    if (waiting === undefined || others.length > 0 || outage.open) return undefined;
+    return clock.monotonic() - waiting.queuedAtMs < RIDE_QUEUED_MS_MAX ? waiting.request.ride : undefined;
   }
 
   /** Blocks may have arrived since the call was queued. */

@@ -12,6 +12,8 @@ import type { LimitState } from './windows.ts';
 /** A call that waits for its decision. */
 export interface Waiting {
   readonly request: TakeRequest;
+  /** Monotonic milliseconds. */
+  readonly queuedAtMs: number;
   readonly resolve: (decision: RateDecision) => void;
   readonly reject: (reason: unknown) => void;
 }

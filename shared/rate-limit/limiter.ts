@@ -1,5 +1,6 @@
 // The Limiter port. document-limiter.ts implements it over a Store; windows.ts holds the arithmetic.
 import type { Limit } from '../config/limits.ts';
+import type { Ride } from '../store/ride.ts';
 
 /**
  * The decision about one request, with the values of the rate limit headers. They describe the tightest window: the
@@ -28,6 +29,11 @@ export interface TakeRequest {
   /** Whether this may be admitted by the per-instance bucket while the store is down (cheap reads only). */
   readonly mayDegrade: boolean;
   readonly signal?: AbortSignal;
+  /**
+   * The first commit of the call, which may join the one that counts it. It is stored only if the call is admitted. The
+   * caller ends the ride when it has the decision.
+   */
+  readonly ride?: Ride | undefined;
 }
 
 /** Decides requests and counts the admitted ones. */

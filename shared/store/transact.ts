@@ -15,17 +15,26 @@ export interface Decision<R> {
   /** A write to a document that was read gets its version as precondition; other writes keep their own. */
   readonly writes: readonly Write[];
   readonly result: R;
+  /**
+   * Writes to further documents, with preconditions of their own, that join the first commit. After a Conflict the
+   * writes are repeated without them.
+   */
+  readonly riders?: readonly Write[] | undefined;
 }
 
 export interface Committed<R> {
   readonly result: R;
   /** The documents of `refs` after the commit. Passed as `cached` to the next call, they save its read. */
   readonly snapshots: readonly Snapshot[];
+  /** The versions of the riders; undefined if they are not stored. */
+  readonly riders?: readonly (Version | null)[] | undefined;
 }
 
 export interface TransactOptions extends CallOptions {
   /** Snapshots from an earlier commit or watch, one per ref in order; used instead of the first read. */
   readonly cached?: readonly Snapshot[] | undefined;
+  /** Awaited between the first read and the first computation; never rejects. */
+  readonly ready?: (() => Promise<void>) | undefined;
   /** Most milliseconds of optimistic rounds before the lock is used. Default: only the number of rounds counts. */
   readonly optimisticMs?: number;
   /** Most milliseconds of the lock, including the wait for it. Default: `timeoutMs`. */
@@ -61,10 +70,12 @@ export async function transact<R>(
 ): Promise<Committed<R>> {
   const { waits = systemWaits, roundsMax = ROUNDS_MAX, jitterMs = () => JITTER_MS } = options;
   let snapshots = options.cached;
+  let isFirstCommit = true;
   const lockAtMs = waits.monotonic() + (options.optimisticMs ?? Number.POSITIVE_INFINITY);
   for (let round = 0; round < roundsMax && waits.monotonic() < lockAtMs; round++) {
     const fresh = snapshots === undefined;
     snapshots ??= await store.get(refs, options);
+    if (round === 0 && options.ready !== undefined) await options.ready();
     const decision = compute(snapshots);
     if (decision.writes.length === 0) {
       if (fresh) return { result: decision.result, snapshots };
@@ -72,9 +83,12 @@ export async function transact<R>(
       continue;
     }
     const writes = decision.writes.map((write) => guarded(write, snapshots ?? []));
+    const riders = isFirstCommit ? decision.riders : undefined;
+    isFirstCommit = false;
     try {
-      const versions = await store.commit(writes, options);
-      return { result: decision.result, snapshots: afterCommit(snapshots, writes, versions) };
+      const versions = await store.commit(riders === undefined ? writes : [...writes, ...riders], options);
+      const committed = { result: decision.result, snapshots: afterCommit(snapshots, writes, versions) };
+      return riders === undefined ? committed : { ...committed, riders: versions.slice(writes.length) };
     } catch (error) {
       if (!(error instanceof Conflict)) throw error;
       snapshots = undefined;

@@ -4,6 +4,7 @@
 import { deadline, orAbort } from '../async.ts';
 import type { Clock } from '../clock.ts';
 import { errorFields, type Logger } from '../log.ts';
+import { type Counting, ridingStore } from '../store/ride.ts';
 import type { Store } from '../store/store.ts';
 import type { EventBus, GatewayEvent } from './event.ts';
 import { type Delivery, toEvent } from './interpret.ts';
@@ -34,12 +35,15 @@ export interface Receipt {
 /**
  * Records and publishes a delivery. Throws RpcError `parse_error` or `invalid_request` for a body that is no event,
  * `unavailable` when it could not be recorded (it is then not acknowledged, and the sender repeats it). A failing bus
- * is not an error: the event is queued.
+ * is not an error: the event is queued. `counting`: nothing is recorded or published before the call is admitted.
  */
-export async function acceptDelivery(services: Pipeline, delivery: Delivery): Promise<Receipt> {
+export async function acceptDelivery(services: Pipeline, delivery: Delivery, counting?: Counting): Promise<Receipt> {
   const nowMs = services.clock.now();
+  counting?.ride.expect();
   const event = toEvent(delivery, arrivalMs(nowMs));
-  const recorded = await record(services.store, event, nowMs);
+  const store = counting === undefined ? services.store : ridingStore(services.store, counting);
+  const recorded = await record(store, event, nowMs);
+  await counting?.admitted;
   const duplicate = recorded.kind !== 'claimed' || recorded.duplicate;
   const messageId =
     recorded.kind === 'sent'

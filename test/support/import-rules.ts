@@ -48,7 +48,7 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
   ['shared/forward', ['net', 'rpc', 'auth', 'engines', 'rate-limit', 'methods']],
   ['shared/create-services.ts', ['*']],
   ['shared/audit.ts', ['rpc', 'auth', 'rate-limit']],
-  ['shared/exchange.ts', ['rpc', 'auth', 'rate-limit', 'services.ts', 'methods', 'audit.ts']],
+  ['shared/exchange.ts', ['rpc', 'store/ride.ts', 'auth', 'rate-limit', 'services.ts', 'methods', 'audit.ts']],
   ['shared/gateway.ts', ['rpc', 'auth', 'rate-limit', 'services.ts', 'methods', 'exchange.ts']],
   ['functions/server', ['*']],
   ['functions/health', ['*', 'functions/server']],

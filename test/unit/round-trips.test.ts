@@ -1,7 +1,8 @@
 // How many round trips to the store a call waits for, on whole gateways that share one store: a read costs none beside
-// that of the limiter, a prompt in a warm session none but the commits that count, admit and end it.
+// that of the limiter, a prompt in a warm session none but the commit that counts and admits it, and the one that ends
+// it.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { systemClock } from '../../shared/clock.ts';
+import { type Clock, systemClock } from '../../shared/clock.ts';
 import { loadConfig } from '../../shared/config/load-config.ts';
 import { createServices } from '../../shared/create-services.ts';
 import { createGateway, type Gateway } from '../../shared/gateway.ts';
@@ -12,6 +13,7 @@ import type { Services } from '../../shared/services.ts';
 import { createEmbeddedStore } from '../../shared/store/embedded/embedded.ts';
 import type { Store } from '../../shared/store/store.ts';
 import { startInProcess } from '../support/fixtures/in-process.ts';
+import { createTestClock } from '../support/fixtures/rate-limit.ts';
 import { countRoundTrips, type RoundTrips } from '../support/fixtures/round-trips.ts';
 
 const KEYS = JSON.stringify({
@@ -41,11 +43,11 @@ afterEach(async () => {
   await shared.close();
 });
 
-async function start(limits = '1000000/minute'): Promise<Instance> {
+async function start(limits = '1000000/minute', clock: Clock = systemClock): Promise<Instance> {
   const store = countRoundTrips(shared);
   const log = createLogger({ format: 'json', write: () => {} });
   const config = loadConfig({ GATEWAY_KEYS: KEYS, GATEWAY_BUS: 'local', GATEWAY_LIMITS: limits });
-  const services = await createServices(config, { store, log });
+  const services = await createServices(config, { store, log, clock });
   const gateway = createGateway(services, createRegistry(Object.values(methods)));
   const call: Instance['call'] = async (method, params = {}, key = 'key-alice') => {
     const { text } = await gateway.handle({
@@ -122,17 +124,18 @@ describe('reads beside the limiter', () => {
 });
 
 describe('a prompt', () => {
-  it('a prompt in a warm session waits for three round trips: the limiter, the admission and the end', async () => {
+  it('in a warm session waits for two round trips: the one that counts and admits it, and the end', async () => {
     const a = await start();
     await a.call('conversation.prompt', prompt);
-    expect(await a.tripsOf('conversation.prompt', prompt)).toBe(3);
+    expect(await a.tripsOf('conversation.prompt', prompt)).toBe(2);
+    expect(await a.tripsOf('conversation.prompt', { ...prompt, idempotency_key: 'k' })).toBe(2);
   });
 
   it('the first prompt of a new session waits for no more', async () => {
     const a = await start();
     await a.call('conversation.prompt', prompt);
     const { session_id: _, ...fresh } = prompt;
-    expect(await a.tripsOf('conversation.prompt', fresh)).toBe(3);
+    expect(await a.tripsOf('conversation.prompt', fresh)).toBe(2);
   });
 
   it('an instance without owner and session in memory reads them while the limiter counts', async () => {
@@ -141,15 +144,16 @@ describe('a prompt', () => {
     for (let turn = 0; turn < 12; turn++) await a.call('conversation.prompt', long);
     await a.services.conversations.ledger.flush();
     const b = await start();
-    // The limiter reads and commits; session and total are read beside, the older messages beside the admission.
-    expect(await b.tripsOf('conversation.prompt', prompt)).toBe(4);
+    // Limiter, session and total are read, then committed; the older messages are read beside that commit.
+    expect(await b.tripsOf('conversation.prompt', prompt)).toBe(3);
   });
 
   it('a session that two instances serve in turns is read beside the limiter, not after a conflict', async () => {
-    const [a, b] = [await start(), await start()];
-    for (let turn = 0; turn < 3; turn++) {
-      await a.call('conversation.prompt', prompt);
-      await b.call('conversation.prompt', prompt);
+    const clock = createTestClock(Date.now());
+    const [a, b] = [await start(undefined, clock), await start(undefined, clock)];
+    for (let turn = 0; turn < 6; turn++) {
+      await (turn % 2 === 0 ? a : b).call('conversation.prompt', prompt);
+      clock.advance(1_000);
     }
     const conflicts: string[] = [];
     const { commit } = a.store;
@@ -161,14 +165,14 @@ describe('a prompt', () => {
         throw error;
       }
     };
-    // At most three for a limiter that took its document for current, then the admission and the end.
-    expect(await a.tripsOf('conversation.prompt', prompt)).toBeLessThanOrEqual(5);
-    expect(conflicts.filter((collection) => collection === 'conversations')).toEqual([]);
+    // The reads of limiter and session, their commit, and the end.
+    expect(await a.tripsOf('conversation.prompt', prompt)).toBe(3);
+    expect(conflicts).toEqual([]);
   });
 });
 
 describe('a webhook delivery', () => {
-  it('waits for three round trips: the limiter, the record and the mark that it was published', async () => {
+  it('waits for two round trips: the one that counts and records it, and the mark that it was published', async () => {
     const store = countRoundTrips(shared);
     const gateway = await startInProcess({ GATEWAY_KEYS: KEYS }, { store });
     const deliver = (version: number) =>
@@ -192,8 +196,8 @@ describe('a webhook delivery', () => {
       expect(await response.json()).toMatchObject({ status: 'accepted', message_id: 'm1' });
       expect(response.status).toBe(200);
       // It is published when it is recorded, and acknowledged when it is marked.
-      expect(published).toEqual([2]);
-      expect(store.trips).toBe(3);
+      expect(published).toEqual([1]);
+      expect(store.trips).toBe(2);
     } finally {
       await gateway.close();
     }

@@ -49,10 +49,20 @@ export async function admitPrompt(deps: AdmissionDeps, given: PromptRequest): Pr
   const leave = async (reason: DropReason): Promise<void> => {
     if (queued) await leaveQueue(deps, ref, (entry) => entry.turn_id === turnId, reason);
   };
+  // The first decision is made while the limiter counts the call; what follows from it is done when it is admitted.
+  const counted = async (): Promise<void> => {
+    const { counting } = request;
+    counting?.ride.end('left');
+    await counting?.admitted;
+    request = { ...request, counting: undefined };
+  };
   // If the cached session has the mark, the first decision already needs its tools.
   const [cached] = deps.cache.get(ref) ?? [];
   const conversation = cached && deps.cache.read(cached);
-  if (!request.canForward && conversation && hasCompanionState(conversation, 'mcp')) await findTools();
+  if (!request.canForward && conversation && hasCompanionState(conversation, 'mcp')) {
+    await counted();
+    await findTools();
+  }
   for (;;) {
     if (closing.aborted) {
       await leave('interrupted');
@@ -67,6 +77,7 @@ export async function admitPrompt(deps: AdmissionDeps, given: PromptRequest): Pr
       step = await decide(deps, ref, turnId, request, queued);
       retried = false;
     } catch (error) {
+      await counted();
       // A queued prompt that cannot run any more: another one has dropped the message that it follows.
       if (toRpcError(error).reason === 'invalid_params') await leave('expired');
       // A commit with an unknown outcome may have been applied: the second attempt then finds this turn's lease, so
@@ -75,6 +86,7 @@ export async function admitPrompt(deps: AdmissionDeps, given: PromptRequest): Pr
       retried = true;
       continue;
     }
+    await counted();
     switch (step.kind) {
       case 'on_companion':
         throw new RunsOnCompanion();

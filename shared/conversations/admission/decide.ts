@@ -1,6 +1,7 @@
 // The one transaction that decides what happens to a prompt: it takes the session's lease and stores the message and
 // the idempotency key, or appends the prompt to the queue, or returns another turn for which the prompt must wait.
 import { RpcError } from '../../errors.ts';
+import { ridingStore } from '../../store/ride.ts';
 import type { Ref, Snapshot } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
 import { type ConversationDocument, Conversations } from '../records/documents.ts';
@@ -21,7 +22,13 @@ export async function decide(
   request: PromptRequest,
   queued: boolean,
 ): Promise<Step> {
-  const { store, cache } = deps;
+  const { cache } = deps;
+  const { counting } = request;
+  const isStored = (snapshot: Snapshot | undefined): boolean => {
+    const conversation = cache.read(snapshot);
+    return conversation !== undefined && isInSession(conversation, turnId);
+  };
+  const store = counting === undefined ? deps.store : ridingStore(deps.store, counting, { ref, isStored });
   const attempt = toAttempt(deps, ref, turnId, request, queued);
   const { keyRef, totalRef } = attempt;
   const mustRead = queued || totalRef !== undefined || request.refusal !== undefined;

@@ -3,6 +3,7 @@ import type { Ids } from '../../clock.ts';
 import type { Toolset } from '../../engines/engine.ts';
 import type { RpcError } from '../../errors.ts';
 import type { MessagePart } from '../../message-parts.ts';
+import type { Counting } from '../../store/ride.ts';
 import type { Ref } from '../../store/store.ts';
 import type { TurnDeps } from '../deps.ts';
 import type { Lease } from '../records/documents.ts';
@@ -33,6 +34,8 @@ export interface PromptRequest {
   readonly found?: FoundTools | undefined;
   /** Why no new turn may start; a duplicate of an idempotency key gets its answer all the same. */
   readonly refusal: RpcError | undefined;
+  /** The call is not counted yet: nothing is changed but by the first commit, which may ride with the limiter's. */
+  readonly counting?: Counting | undefined;
 }
 
 export interface AdmissionDeps extends TurnDeps {

@@ -11,6 +11,7 @@ import { RpcError } from '../../errors.ts';
 import { boundTokens } from '../../estimate-tokens.ts';
 import type { MessagePart } from '../../message-parts.ts';
 import type { OutputSchema } from '../../output-schema.ts';
+import type { Counting } from '../../store/ride.ts';
 import type { TurnSettings } from '../../turn-settings.ts';
 import { admitPrompt } from '../admission/admission.ts';
 import { hashParams } from '../admission/idempotency.ts';
@@ -49,6 +50,8 @@ export interface PromptParams {
   readonly login?: { readonly sessionId: string; readonly credential: Credential } | undefined;
   /** The reads of this prompt, if they have begun before. */
   readonly prepared?: PreparedPrompt;
+  /** The call is not counted yet. */
+  readonly counting?: Counting | undefined;
 }
 
 export interface PromptDeps extends AdmissionDeps {
@@ -90,6 +93,7 @@ export async function startPrompt(deps: PromptDeps, params: PromptParams): Promi
     canForward: params.canForward === true,
     refusal,
     idempotency: toIdempotency(params),
+    counting: params.counting,
   });
   if (admitted.kind === 'duplicate') return admitted;
   const { conversation } = admitted;

@@ -1,6 +1,6 @@
-// The limiter with blocks under seeded schedules in virtual time: several instances, crashes, commits that are lost,
-// late or of unknown outcome, clocks that are wrong and step, and window edges. `LIMITER_RUNS=5000` for more runs,
-// `LIMITER_SEED` for one.
+// The limiter with blocks and riders under seeded schedules in virtual time: several instances, crashes, commits that
+// are lost, late or of unknown outcome, clocks that are wrong and step, and window edges. `LIMITER_RUNS=5000` for more
+// runs, `LIMITER_SEED` for one.
 import { expect, test } from 'vitest';
 import type { Limit } from '../../../shared/config/limits.ts';
 import { report } from '../../../shared/rate-limit/windows.ts';
@@ -47,7 +47,7 @@ async function makeCalls({ world, random, isCalm }: Run, forMs: number): Promise
     world.time.after(random.next() * forMs, () => {
       const instance = random.pick(world.all);
       if (instance.isCrashed) return;
-      for (let index = 0; index < count; index++) void world.call(instance, costs);
+      for (let index = 0; index < count; index++) void world.call(instance, costs, random.chance(0.3));
     });
   }
   if (!isCalm) {
@@ -86,6 +86,7 @@ async function check(seed: number): Promise<void> {
   world.stopFaults();
   for (const instance of world.all) instance.skewMs = 0;
   await world.time.run(world.time.nowMs + SETTLED_MS);
+  world.checkRiders();
   expect(world.violations.slice(0, 5), `seed ${seed}`).toEqual([]);
   if (isCalm) {
     expect(world.heldCalls(), `seed ${seed}: calls still in blocks`).toBe(0);
