@@ -2,8 +2,9 @@
 // program of a worker thread.
 import { parentPort, workerData } from 'node:worker_threads';
 import { CfWorkerJsonSchemaValidator } from '@modelcontextprotocol/client/validators/cf-worker';
+import { z } from 'zod';
 import type { Issue } from './errors.ts';
-import { copyOf, findJson, type OutputSchema, toDescriber } from './output-schema.ts';
+import { findJson, type OutputSchema, toCheckedSchema } from './output-schema.ts';
 
 const ISSUES_MAX = 20;
 const PATH_CHARS_MAX = 200;
@@ -24,7 +25,7 @@ export function checkAnswer({ schema, content }: CheckJob): readonly Issue[] {
   try {
     const found = findJson(content);
     if (found === undefined) return [{ path: 'output', message: 'is not JSON' }];
-    return issuesOf(schema, withoutPrototypes(found.output))
+    return issuesOf(toCheckedSchema(schema), withoutPrototypes(found.output))
       .slice(0, ISSUES_MAX)
       .map(({ path, message }) => ({
         path: ['output', ...path].join('.').slice(0, PATH_CHARS_MAX),
@@ -40,22 +41,30 @@ export function checkAnswer({ schema, content }: CheckJob): readonly Issue[] {
 
 export const TOO_DEEP: readonly Issue[] = [{ path: 'output', message: 'takes too long, or is too deep, to check' }];
 
-/**
- * What does not match. Zod describes it well, but ignores keywords beside which there is no `type`, and compares
- * objects of `const` and `enum` by identity, so another validator decides.
- */
-function issuesOf(schema: OutputSchema, output: unknown) {
-  const described = toDescriber(schema)?.safeParse(output).error?.issues ?? [];
+type Found = readonly { readonly path: readonly PropertyKey[]; readonly message: string }[];
+
+/** What does not match. Only the validator decides; zod, which supports fewer keywords, describes it better. */
+function issuesOf(schema: OutputSchema, output: unknown): Found {
+  const validate = new CfWorkerJsonSchemaValidator({ draft: '2020-12' }).getValidator(copyOf(schema));
+  const message = validate(output).errorMessage;
+  if (message === undefined) return [];
+  const described = describe(schema, output);
+  return described.length > 0 ? described : [{ path: [], message: `does not match the schema: ${message}` }];
+}
+
+/** Empty for a schema that zod does not support. */
+function describe(schema: OutputSchema, output: unknown): Found {
   try {
-    const validate = new CfWorkerJsonSchemaValidator({ draft: '2020-12' }).getValidator(copyOf(schema));
-    const message = validate(output).errorMessage;
-    if (message === undefined) return [];
-    return described.length > 0 ? described : [{ path: [], message: `does not match the schema: ${message}` }];
+    return z.fromJSONSchema(copyOf(schema)).safeParse(output).error?.issues ?? [];
   } catch (error) {
     if (error instanceof RangeError) throw error;
-    // A pattern that is not valid with the flag `u` is accepted only in a schema that zod can check.
-    return described;
+    return [];
   }
+}
+
+/** Validators add members to the schema. */
+function copyOf(schema: OutputSchema): Record<string, unknown> {
+  return JSON.parse(JSON.stringify(schema));
 }
 
 /** A copy in which a name such as `constructor` is no member that an object has by itself. */

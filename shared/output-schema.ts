@@ -1,13 +1,12 @@
-// The JSON Schema of an answer: which schemas are accepted, and the JSON in an answer. output-checker.ts compares them.
-import { z } from 'zod';
-import { countSchemas, endlessReference, formProblem } from './schema-form.ts';
+// The JSON Schema of an answer: which schemas are accepted, what is sent of one, and the JSON in an answer. output-checker.ts compares them.
+import { countSchemas, formProblem } from './schema-form.ts';
+import { endlessReference, isWrapped, toPlainSchema } from './schema-plain.ts';
 
 export type OutputSchema = Readonly<Record<string, unknown>>;
 
 const SCHEMA_CHARS_MAX = 64 << 10;
 /** Reading a schema takes up to 0.05 ms for each of the schemas in it. */
 const SCHEMAS_MAX = 1_000;
-const MESSAGE_CHARS_MAX = 400;
 /** Places in a text at which JSON may begin. */
 const STARTS_MAX = 32;
 const STARTS = /[{["]/;
@@ -20,41 +19,38 @@ export function schemaProblem(schema: OutputSchema): string | undefined {
   const problem = formProblem(schema);
   if (problem !== undefined) return `is not a JSON Schema: ${problem}`;
   if (countSchemas(schema) > SCHEMAS_MAX) return `must have at most ${SCHEMAS_MAX} schemas in it`;
-  const endless = endlessReference(schema);
-  if (endless !== undefined) return `is not a JSON Schema that can be checked: ${endless} refers to itself without end`;
-  if (isWrapped(schema) && /"\$ref":"#"/.test(JSON.stringify(schema)))
-    return 'must have "type": "object" at its root, because it refers to its root ("$ref": "#")';
-  try {
-    toDescriber(schema);
-    return undefined;
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : '';
-    return `is not a JSON Schema that can be checked: ${reason.slice(0, MESSAGE_CHARS_MAX)}`;
-  }
+  const plain = toPlainSchema(schema);
+  if (typeof plain === 'string') return `is not a JSON Schema that can be checked: ${plain}`;
+  // What a reference leads to may be at a place that has no schema otherwise.
+  const hidden = formProblem(plain);
+  if (hidden !== undefined) return `is not a JSON Schema: ${hidden}`;
+  const endless = endlessReference(plain);
+  return endless && `is not a JSON Schema that can be checked: ${endless} refers to itself without end`;
 }
 
 /** The member with the answer in the object that a provider is required to answer. */
 export const WRAPPED = 'value';
 
-/** Whether the root is not an object, which providers require. */
-export function isWrapped({ type }: OutputSchema): boolean {
-  return type !== 'object';
-}
-
-/** The schema that is sent: a root that is not an object becomes a member of one. */
+/** The schema that is sent: the plain form, in which a root that providers do not accept is a member of an object. */
 export function toSentSchema(schema: OutputSchema): OutputSchema {
-  if (!isWrapped(schema)) return schema;
+  const plain = toCheckedSchema(schema);
+  if (!isWrapped(schema)) return plain;
   // References are relative to the root.
-  const { $defs, definitions, $schema, ...value } = schema;
+  const { $defs, ...value } = plain;
   return {
-    ...($schema !== undefined && { $schema }),
     type: 'object',
     properties: { [WRAPPED]: value },
     required: [WRAPPED],
     additionalProperties: false,
     ...($defs !== undefined && { $defs }),
-    ...(definitions !== undefined && { definitions }),
   };
+}
+
+/** The plain form of a schema that was accepted. */
+export function toCheckedSchema(schema: OutputSchema): OutputSchema {
+  const plain = toPlainSchema(schema);
+  if (typeof plain === 'string') throw new TypeError(`schema: ${plain}`);
+  return plain;
 }
 
 /**
@@ -76,24 +72,4 @@ export function findJson(content: string): { readonly output: unknown } | undefi
     }
   }
   return undefined;
-}
-
-/** Keywords that zod does not support, as its error names them. */
-const UNDESCRIBED = /^(?:not|unevaluated\w+|Conditional schemas|dependentSchemas)\b.* not supported/;
-
-/** Undefined for a schema that only the other validator can check. Throws for one that neither can. */
-export function toDescriber(schema: OutputSchema): z.ZodType | undefined {
-  try {
-    return z.fromJSONSchema(copyOf(schema));
-  } catch (error) {
-    if (!(error instanceof Error) || !UNDESCRIBED.test(error.message)) throw error;
-    const problem = formProblem(schema, 'u');
-    if (problem !== undefined) throw new Error(`${problem} that is valid with the flag "u"`);
-    return undefined;
-  }
-}
-
-/** Validators add members to the schema. */
-export function copyOf(schema: OutputSchema): Record<string, unknown> {
-  return JSON.parse(JSON.stringify(schema));
 }

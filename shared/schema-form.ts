@@ -1,9 +1,11 @@
-// The form of a JSON Schema: what each keyword must be. Unknown keywords are allowed, as the specification demands.
+// The form of a JSON Schema (2020-12 and the drafts before it): what each keyword must be, and where other schemas are
+// in it. Unknown keywords are allowed, as the specification demands.
 import { isObject } from './json-object.ts';
+import { toUnicodePattern } from './schema-pattern.ts';
 
 type Form =
   | ('types' | 'list' | 'strings' | 'schemas' | 'schema' | 'branches' | 'number' | 'factor' | 'bound' | 'count')
-  | ('text' | 'pattern' | 'flag' | 'patterns' | 'reference' | 'names');
+  | ('text' | 'pattern' | 'flag' | 'patterns' | 'names' | 'dependencies' | 'any');
 
 const FORMS: Readonly<Record<string, Form>> = {
   ...{ type: 'types', enum: 'list', required: 'strings', title: 'text', description: 'text', format: 'text' },
@@ -12,56 +14,89 @@ const FORMS: Readonly<Record<string, Form>> = {
   // `await` takes an object with a literal `then` for a promise.
   ...Object.fromEntries(['if', 'then', 'else'].map((keyword) => [keyword, 'schema' as const])),
   ...{ dependentSchemas: 'schemas', dependentRequired: 'names' },
-  ...{ unevaluatedProperties: 'schema', unevaluatedItems: 'schema' },
+  ...{ unevaluatedProperties: 'schema', unevaluatedItems: 'schema', contentSchema: 'schema' },
+  ...{ dependencies: 'dependencies', additionalItems: 'schema' },
   ...{ anyOf: 'branches', oneOf: 'branches', allOf: 'branches', prefixItems: 'branches' },
   ...{ minimum: 'number', maximum: 'number', multipleOf: 'factor' },
   ...{ exclusiveMinimum: 'bound', exclusiveMaximum: 'bound', minContains: 'count', maxContains: 'count' },
   ...{ minLength: 'count', maxLength: 'count', minItems: 'count', maxItems: 'count' },
   ...{ minProperties: 'count', maxProperties: 'count' },
-  ...{ pattern: 'pattern', $ref: 'reference', $id: 'text', $schema: 'text', $anchor: 'text', uniqueItems: 'flag' },
+  ...{ pattern: 'pattern', uniqueItems: 'flag', readOnly: 'flag', writeOnly: 'flag', deprecated: 'flag' },
+  ...{ $ref: 'text', $dynamicRef: 'text', $recursiveRef: 'text', $recursiveAnchor: 'flag', $dynamicAnchor: 'text' },
+  ...{ $id: 'text', $schema: 'text', $anchor: 'text', $comment: 'text', $vocabulary: 'any' },
+  ...{ const: 'any', default: 'any', examples: 'list', contentEncoding: 'text', contentMediaType: 'text' },
 };
 const TYPES: ReadonlySet<unknown> = new Set(['string', 'number', 'integer', 'boolean', 'object', 'array', 'null']);
 
-interface Rules {
-  readonly root: object;
-  /** Of the regular expressions. */
-  readonly flags: '' | 'u';
-}
-
 /** What is wrong with the form, in plain words: `properties.a.minimum must be a number`; undefined: nothing. */
-export function formProblem(root: object, flags: Rules['flags'] = ''): string | undefined {
-  return schemaProblem(root, 'the schema', { root, flags });
+export function formProblem(root: object): string | undefined {
+  return schemaProblem(root, '');
 }
 
-function schemaProblem(schema: unknown, path: string, rules: Rules): string | undefined {
+function schemaProblem(schema: unknown, path: string): string | undefined {
   if (typeof schema === 'boolean') return undefined;
   if (!isObject(schema)) return `${path} must be an object`;
-  const under = schema === rules.root ? '' : `${path}.`;
-  for (const [keyword, value] of Object.entries(schema)) {
-    const form = Object.hasOwn(FORMS, keyword) ? FORMS[keyword] : undefined;
-    const problem = form === undefined ? undefined : problemOf(form, value, under + keyword, rules);
-    if (problem !== undefined) return problem;
-  }
-  return undefined;
+  return firstProblem(schema, (value, keyword) => {
+    const form = formOf(keyword);
+    return form === undefined ? undefined : problemOf(form, value, path === '' ? keyword : `${path}.${keyword}`);
+  });
 }
 
-function problemOf(form: Form, value: unknown, path: string, rules: Rules): string | undefined {
+function formOf(keyword: string): Form | undefined {
+  return Object.hasOwn(FORMS, keyword) ? FORMS[keyword] : undefined;
+}
+
+/** The known keywords of a schema, with another schema in the place of each schema in it. */
+export function mapSchemas(schema: object, map: (schema: unknown, path: string) => unknown): Record<string, unknown> {
+  const mapAll = (schemas: object, path: string) =>
+    Object.fromEntries(Object.entries(schemas).map(([name, each]) => [name, map(each, `${path}.${name}`)]));
+  return Object.fromEntries(
+    Object.entries(schema).flatMap(([keyword, value]): [string, unknown][] => {
+      switch (formOf(keyword)) {
+        case undefined:
+          return [];
+        case 'schema':
+        case 'branches':
+          return [
+            [
+              keyword,
+              Array.isArray(value) ? value.map((each, i) => map(each, `${keyword}.${i}`)) : map(value, keyword),
+            ],
+          ];
+        case 'schemas':
+        case 'patterns':
+        case 'dependencies':
+          return [[keyword, isObject(value) ? mapAll(value, keyword) : value]];
+        default:
+          return [[keyword, value]];
+      }
+    }),
+  );
+}
+
+function problemOf(form: Form, value: unknown, path: string): string | undefined {
   const ofAll = (schemas: object): string | undefined =>
-    firstProblem(schemas, (schema, name) => schemaProblem(schema, `${path}.${name}`, rules));
+    firstProblem(schemas, (schema, name) => schemaProblem(schema, `${path}.${name}`));
   switch (form) {
     case 'schema':
-      return Array.isArray(value) && path.endsWith('items') ? ofAll(value) : schemaProblem(value, path, rules);
+      return Array.isArray(value) && path.endsWith('items') ? ofAll(value) : schemaProblem(value, path);
     case 'schemas':
       return isObject(value) ? ofAll(value) : `${path} must be an object`;
     case 'patterns':
       return isObject(value)
-        ? (firstProblem(value, (_, name) => problemOf('pattern', name, `${path}.${name}`, rules)) ?? ofAll(value))
+        ? (firstProblem(value, (_, name) => problemOf('pattern', name, `${path}.${name}`)) ?? ofAll(value))
         : `${path} must be an object`;
     case 'branches':
       return Array.isArray(value) && value.length > 0 ? ofAll(value) : `${path} must be a list of schemas`;
     case 'names':
       return isObject(value)
-        ? firstProblem(value, (names, name) => problemOf('strings', names, `${path}.${name}`, rules))
+        ? firstProblem(value, (names, name) => problemOf('strings', names, `${path}.${name}`))
+        : `${path} must be an object`;
+    case 'dependencies':
+      return isObject(value)
+        ? firstProblem(value, (each, name) =>
+            problemOf(Array.isArray(each) ? 'strings' : 'schema', each, `${path}.${name}`),
+          )
         : `${path} must be an object`;
     case 'types': {
       const types = Array.isArray(value) ? value : [value];
@@ -69,8 +104,10 @@ function problemOf(form: Form, value: unknown, path: string, rules: Rules): stri
         ? undefined
         : `${path} must be string, number, integer, boolean, object, array or null`;
     }
+    case 'any':
+      return undefined;
     case 'list':
-      return Array.isArray(value) && value.length > 0 ? undefined : `${path} must be a list of values`;
+      return Array.isArray(value) ? undefined : `${path} must be a list of values`;
     case 'strings':
       return Array.isArray(value) && value.every((item) => typeof item === 'string')
         ? undefined
@@ -87,13 +124,9 @@ function problemOf(form: Form, value: unknown, path: string, rules: Rules): stri
     case 'text':
       return typeof value === 'string' ? undefined : `${path} must be a string`;
     case 'pattern':
-      return typeof value === 'string' && isExpression(value, rules.flags)
+      return typeof value === 'string' && toUnicodePattern(value) !== undefined
         ? undefined
         : `${path} must be a regular expression`;
-    case 'reference':
-      return typeof value === 'string' && isResolved(value, rules.root)
-        ? undefined
-        : `${path} must refer to a member of $defs in the same schema`;
     case 'flag':
       return typeof value === 'boolean' ? undefined : `${path} must be true or false`;
   }
@@ -110,65 +143,10 @@ function firstProblem(
   return undefined;
 }
 
-/** Also to the root itself, `#`. */
-function isResolved(reference: string, root: object): boolean {
-  return (
-    reference === '#' || (/^#\/(?:\$defs|definitions)\//.test(reference) && resolve(root, reference) !== undefined)
-  );
-}
-
-function isExpression(text: string, flags: Rules['flags']): boolean {
-  try {
-    new RegExp(text, flags);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** The number of objects in a schema, each of which may be a schema. */
 export function countSchemas(root: unknown): number {
   if (typeof root !== 'object' || root === null) return 0;
   let count = Array.isArray(root) ? 0 : 1;
   for (const member of Object.values(root)) count += countSchemas(member);
   return count;
-}
-
-/** The reference that leads back to itself for the same value, so that a check never ends; undefined: there is none. */
-export function endlessReference(root: object): string | undefined {
-  const state = new Map<object, 'open' | 'done'>();
-  /** Schemas of the same value; `via` is the reference that led to them. */
-  const follow = (schema: unknown, via: string): string | undefined => {
-    if (!isObject(schema)) return undefined;
-    const known = state.get(schema);
-    if (known !== undefined) return known === 'open' ? via : undefined;
-    state.set(schema, 'open');
-    const { $ref, allOf, anyOf, oneOf, not, dependentSchemas, ...others }: Readonly<Record<string, unknown>> = {
-      ...schema,
-    };
-    const lists = [allOf, anyOf, oneOf].flatMap((branches) => (Array.isArray(branches) ? branches : []));
-    const dependent = isObject(dependentSchemas) ? Object.values(dependentSchemas) : [];
-    const beside = [...lists, ...dependent, not, others.if, others.then, others.else];
-    let found = typeof $ref === 'string' ? follow(resolve(root, $ref), $ref) : undefined;
-    for (const branch of beside) found ??= follow(branch, via);
-    state.set(schema, 'done');
-    return found;
-  };
-  const visit = (value: unknown): string | undefined => {
-    if (typeof value !== 'object' || value === null) return undefined;
-    let found = follow(value, '');
-    for (const member of Object.values(value)) found ??= visit(member);
-    return found;
-  };
-  return visit(root);
-}
-
-/** The schema that a local reference names; undefined if there is none. */
-function resolve(root: object, reference: string): unknown {
-  if (!reference.startsWith('#')) return undefined;
-  const names = reference.slice(1).split('/').slice(1);
-  return names.reduce<unknown>((at, name) => {
-    const member = name.replaceAll('~1', '/').replaceAll('~0', '~');
-    return isObject(at) && Object.hasOwn(at, member) ? Reflect.get(at, member) : undefined;
-  }, root);
 }

@@ -8,7 +8,7 @@ import type { Place } from '../rpc/method.ts';
 import type { MethodContext } from './define-method.ts';
 import { Prompt, toPrompt } from './schemas/prompt-parts.ts';
 import { SessionId } from './schemas/schemas.ts';
-import { OutputSchemaParam, Settings } from './schemas/settings.ts';
+import { OutputSchemaParam, Settings, toOutputSchema } from './schemas/settings.ts';
 import { readLastEventId, streamTurn } from './stream-turn.ts';
 
 const IDEMPOTENCY_KEY_CHARS_MAX = 255;
@@ -105,7 +105,7 @@ export async function answerPrompt(
       instructions: params.instructions,
       settings: params.settings,
       fallbacks: params.fallbacks,
-      outputSchema: params.output_schema,
+      outputSchema: params.output_schema === undefined ? undefined : toOutputSchema(params.output_schema),
       onBusy: params.on_busy,
       afterSeq: params.after_seq,
       canForward: context.canForward === true,

@@ -80,7 +80,7 @@ const GROUND_FLOOR_FILES = [
     'output-schema',
     'pretty-log',
     'protocol',
-    'schema-form',
+    ...['schema-form', 'schema-pattern', 'schema-plain', 'schema-references'],
     'slots',
     'text',
     'timings',

@@ -1,7 +1,7 @@
 // The JSON Schema of an answer: which are accepted, and which answers match.
 import { describe, expect, it } from 'vitest';
 import { checkOutput } from '../../shared/output-checker.ts';
-import { findJson, type OutputSchema, schemaProblem } from '../../shared/output-schema.ts';
+import { findJson, type OutputSchema, schemaProblem, toSentSchema } from '../../shared/output-schema.ts';
 
 async function readOutput(schema: OutputSchema, content: string) {
   const issues = await checkOutput(schema, content);
@@ -43,7 +43,6 @@ describe('a schema of an answer', () => {
   });
 
   it.each<[OutputSchema, RegExp]>([
-    [{ type: 'array', items: { $ref: '#' } }, /^must have "type": "object" at its root, because/],
     [
       { type: 'object', properties: { a: { type: 'strin' } } },
       /^is not a JSON Schema: properties.a.type must be string, number, /,
@@ -73,23 +72,38 @@ describe('a schema of an answer', () => {
       { type: 'object', properties: { b: { $ref: '#/$defs/b' } }, $defs: { b: { anyOf: [{ $ref: '#/$defs/b' }] } } },
       /checked: #\/\$defs\/b refers to itself without end$/,
     ],
-    [{ type: 'object', allOf: [{ $ref: '#' }] }, /checked: # refers to itself without end$/],
+    [{ type: 'object', allOf: [{ $ref: '#' }] }, /checked: #\/\$defs\/root refers to itself without end$/],
     [
       { type: 'object', properties: { a: { $ref: '#/$defs/no' } } },
-      /: properties.a.\$ref must refer to a member of \$defs/,
+      /: properties.a.\$ref must refer to a part of the same schema$/,
     ],
-    [{ type: 'object', properties: { a: { $ref: 'https://example.com/a' } } }, /: properties.a.\$ref must refer to a /],
     [
-      { type: 'object', not: { $ref: '#/$defs/no' } },
-      /: not.\$ref must refer to a member of \$defs in the same schema$/,
+      { type: 'object', properties: { a: { $ref: 'https://example.com/a' } } },
+      /: properties.a.\$ref must refer to a part of the same schema$/,
     ],
+    [{ type: 'object', not: { $ref: '#/$defs/no' } }, /: not.\$ref must refer to a part of the same schema$/],
     [{ type: 'object', not: 5 }, /: not must be an object$/],
     [{ type: 'object', if: { properties: { a: { type: 'strin' } } } }, /: if.properties.a.type must be string/],
     [{ type: 'object', dependentRequired: { a: 'b' } }, /: dependentRequired.a must be a list of strings$/],
     [{ type: 'object', dependentSchemas: { a: 5 } }, /: dependentSchemas.a must be an object$/],
+    [{ type: 'object', not: { pattern: '\\q' } }, /: not.pattern must be a regular expression$/],
+    [{ type: 'object', dependencies: { a: 5 } }, /: dependencies.a must be an object$/],
+    [{ type: 'object', examples: 5 }, /: examples must be a list of values$/],
     [
-      { type: 'object', not: { pattern: '^a\\-b$' } },
-      /not.pattern must be a regular expression that is valid with .*"u"$/,
+      { type: 'object', properties: { a: { $ref: '#/x-shared/a' } }, 'x-shared': { a: { type: 5 } } },
+      /type must be string/,
+    ],
+    [
+      { type: 'object', properties: { a: { $ref: '#/title' } }, title: 'a' },
+      /properties.a.\$ref must refer to a schema$/,
+    ],
+    [{ anyOf: [{ $ref: '#' }] }, /checked: #\/\$defs\/root refers to itself without end$/],
+    [
+      {
+        $ref: '#/$defs/a',
+        $defs: { a: { $dynamicRef: '#t' }, b: { $dynamicAnchor: 't' }, c: { $id: 'c', $dynamicAnchor: 't' } },
+      },
+      /\$dynamicRef must refer to one schema/,
     ],
     [{ type: 'object', if: { not: { $ref: '#' } } }, /checked: # refers to itself without end$/],
     [{ type: 'object', dependentSchemas: { a: { $ref: '#' } } }, /checked: # refers to itself without end$/],
@@ -163,6 +177,90 @@ describe('an answer', () => {
   ])('an answer of the schema %j is not %j', async (schema, output) => {
     expect(schemaProblem(schema)).toBeUndefined();
     expect(await readOutput(schema, JSON.stringify(output))).toHaveProperty('issues');
+  });
+
+  describe('is checked by the rules of its draft', () => {
+    const OLD = { $schema: 'http://json-schema.org/draft-07/schema#' };
+    const LIST = { type: 'array', items: { $ref: '#' } } as const;
+    const TREE = { $id: 'Tree', type: 'object', properties: { next: { $ref: 'Tree' } }, additionalProperties: false };
+    it.each<[name: string, schema: OutputSchema, right: unknown, wrong: unknown]>([
+      ['a root that refers to itself', LIST, [[], [[]]], [[1]]],
+      ['$id', { anyOf: [TREE, { type: 'null' }] }, { next: { next: {} } }, { next: { nex: 1 } }],
+      ['$anchor', { items: { $ref: '#n' }, $defs: { any: { $anchor: 'n', type: 'number' } } }, [1], ['1']],
+      [
+        '$dynamicRef',
+        { items: { $dynamicRef: '#n' }, $defs: { n: { $dynamicAnchor: 'n', type: 'null' } } },
+        [null],
+        [1],
+      ],
+      ['$recursiveRef', { items: { $recursiveRef: '#' }, type: 'array' }, [[]], [1]],
+      [
+        'a pointer to a property',
+        { properties: { a: { type: 'null' }, b: { $ref: '#/properties/a' } } },
+        { b: null },
+        { b: 1 },
+      ],
+      ['a pointer to another place', { $ref: '#/components/A~1B', components: { 'A/B': { type: 'null' } } }, null, 1],
+      ['an encoded pointer', { $ref: '#/$defs/a%20b', $defs: { 'a b': { type: 'null' } } }, null, 1],
+      ['keywords beside $ref', { $ref: '#/$defs/s', minLength: 2, $defs: { s: { type: 'string' } } }, 'ab', 'a'],
+      [
+        'keywords beside $ref in draft-07',
+        { ...OLD, $ref: '#/definitions/s', minLength: 2, definitions: { s: {} } },
+        'a',
+        undefined,
+      ],
+      ['items as a list', { ...OLD, items: [{ type: 'string' }], additionalItems: false }, ['a'], ['a', 1]],
+      ['prefixItems', { prefixItems: [{ type: 'string' }], items: false }, ['a'], ['a', 1]],
+      ['dependencies', { ...OLD, dependencies: { a: ['b'], type: { required: ['c'] } } }, { a: 1, b: 1 }, { type: 1 }],
+      ['exclusiveMinimum: true', { minimum: 1, exclusiveMinimum: true }, 2, 1],
+      ['exclusiveMinimum', { exclusiveMinimum: 1 }, 2, 1],
+      [
+        'patternProperties',
+        { patternProperties: { '^x\\-': { type: 'null' } }, additionalProperties: false },
+        { 'x-a': null },
+        { x: null },
+      ],
+      ['propertyNames', { propertyNames: { maxLength: 2 } }, { ab: 1 }, { abc: 1 }],
+      ['propertyNames: false', { propertyNames: false }, {}, { a: 1 }],
+      ['contains', { contains: { const: 1 }, maxContains: 1 }, [1, 2], [1, 1]],
+      ['unevaluatedItems', { prefixItems: [{}], unevaluatedItems: false }, [1], [1, 2]],
+      ['boolean schemas', { properties: { a: true, b: false } }, { a: 1 }, { b: 1 }],
+      ['oneOf', { oneOf: [{ minimum: 2 }, { maximum: 3 }] }, 1, 2.5],
+      ['allOf', { allOf: [{ minimum: 2 }, { maximum: 3 }] }, 2, 1],
+      ['a pattern with needless escapes', { not: { pattern: '^[\\w\\-]+\\_\\:{a}]$' } }, 'x', 'a-b_:{a}]'],
+      ['an empty enum', { properties: { a: { enum: [] } } }, {}, { a: 1 }],
+      ['unknown keywords with schemas', { type: 'null', 'x-a': { $id: 'a' }, 'x-b': { $id: 'a' } }, null, 1],
+      [
+        'two schemas with one $id',
+        {
+          anyOf: [
+            { $id: 'a', type: 'null' },
+            { $id: 'a', const: 1 },
+          ],
+        },
+        1,
+        2,
+      ],
+    ])('%s', async (_, schema, right, wrong) => {
+      expect(schemaProblem(schema)).toBeUndefined();
+      expect(await readOutput(schema, JSON.stringify(right))).toEqual({ output: right });
+      if (wrong !== undefined) expect(await readOutput(schema, JSON.stringify(wrong))).toHaveProperty('issues');
+    });
+  });
+
+  it('is sent for a schema in the plain form, with a reference for each that is named', () => {
+    const inner = { type: 'object', properties: { a: { $ref: '#/properties/b' }, b: { $comment: 'x', type: 'null' } } };
+    expect(toSentSchema({ $schema: 'https://json-schema.org/draft/2020-12/schema', $id: 'x', ...inner })).toEqual({
+      type: 'object',
+      properties: { a: { $ref: '#/$defs/b' }, b: { $ref: '#/$defs/b' } },
+      $defs: { b: { type: 'null' } },
+    });
+    expect(toSentSchema({ type: 'array', items: { $ref: '#' } })).toEqual({
+      ...{ type: 'object', required: ['value'], additionalProperties: false },
+      properties: { value: { $ref: '#/$defs/root' } },
+      $defs: { root: { type: 'array', items: { $ref: '#/$defs/root' } } },
+    });
+    expect(toSentSchema({ type: 'object', anyOf: [{ required: ['a'] }] })).toHaveProperty('properties.value.anyOf');
   });
 
   it('that does not match what only one validator checks is described', async () => {

@@ -5,7 +5,7 @@ import { hasImages, withoutImages } from '../../engines/images.ts';
 import { RpcError, toRpcError } from '../../errors.ts';
 import type { MessagePart } from '../../message-parts.ts';
 import { checkOutput as issuesOf } from '../../output-checker.ts';
-import { isWrapped } from '../../output-schema.ts';
+import { isWrapped } from '../../schema-plain.ts';
 import type { Span } from '../../timings.ts';
 import type { EngineEvent, FailedModel, TurnEvent } from '../../turn-events.ts';
 import type { TurnDeps } from '../deps.ts';

@@ -42,11 +42,15 @@ function toInputContent(part: MessagePart): ResponseMessage['content'] {
 
 /** The prompt of a turn as Codex takes it. */
 export function toTurnInputParts({ content, parts }: Message): TurnInputPart[] {
-  if (parts === undefined) return [{ type: 'text', text: content, text_elements: [] }];
+  if (parts === undefined) return [toTextPart(content)];
   return parts.flatMap((part): TurnInputPart[] => {
     if (part.type === 'image') return [{ type: 'image', url: toDataUrl(part) }];
-    return part.type === 'text' && !isBlank(part.text) ? [{ type: 'text', text: part.text, text_elements: [] }] : [];
+    return part.type === 'text' && !isBlank(part.text) ? [toTextPart(part.text)] : [];
   });
+}
+
+export function toTextPart(text: string): TurnInputPart {
+  return { type: 'text', text, text_elements: [] };
 }
 
 function toDataUrl({ media_type, data }: ImagePart): string {

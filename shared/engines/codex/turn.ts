@@ -3,12 +3,13 @@
 import { deadline } from '../../async.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
 import { ignoredSettings, type SettingWarning, type TurnSettings } from '../../turn-settings.ts';
+import { isStrict, toSchemaInstruction } from '../answer-schema.ts';
 import type { Message, Outcome, RunOptions, TurnInput } from '../engine.ts';
 import { toAccount } from './account.ts';
 import type { AppServer } from './app-servers.ts';
 import { CodexRefusal } from './client.ts';
 import { toError } from './failures.ts';
-import { toTurnInputParts } from './history-items.ts';
+import { toTextPart, toTurnInputParts } from './history-items.ts';
 import { createInbox, type Inbox } from './inbox.ts';
 import { addModel, type KnownThread, type LoadedThread, toModelId } from './known-thread.ts';
 import { createPartRecorder } from './parts.ts';
@@ -98,15 +99,23 @@ async function start(
     threads.set(conversationId, { ...loaded, known: { ...loaded.known, models }, modelId: undefined });
   }
   const { effort, warnings = [] } = await toEffort(appServer, modelId, settings, known);
+  const isSent = outputSchema === undefined || isStrict(outputSchema);
+  const instruction = isSent ? [] : [toTextPart(toSchemaInstruction(outputSchema))];
   const { turn } = await client.request('turn/start', {
     threadId,
-    input: toTurnInputParts(messages.at(-1) ?? NO_PROMPT),
+    input: [...toTurnInputParts(messages.at(-1) ?? NO_PROMPT), ...instruction],
     ...(isSwitched && { model: modelId }),
     ...(effort !== undefined && { effort }),
-    ...(outputSchema !== undefined && { outputSchema: JsonObject.parse(outputSchema) }),
+    ...(isSent && outputSchema !== undefined && { outputSchema: JsonObject.parse(outputSchema) }),
   });
-  return { turnId: turn.id, warnings };
+  return { turnId: turn.id, warnings: [...warnings, ...(isSent ? [] : [SCHEMA_WARNING])] };
 }
+
+/** Codex requests strict schemas only. */
+const SCHEMA_WARNING: SettingWarning = {
+  setting: 'output_schema',
+  message: 'Codex supports only the strict schemas of OpenAI. It is sent as an instruction instead',
+};
 
 /** The effort stays with the thread: a turn without one sets the default of the model again. */
 async function toEffort(

@@ -1,6 +1,6 @@
 // The options of a call that differ by wire.
 import type { LanguageModelV4CallOptions } from '@ai-sdk/provider';
-import type { OutputSchema } from '../../output-schema.ts';
+import { isNative, isStrict } from '../answer-schema.ts';
 import type { TurnInput } from '../engine.ts';
 import { isProviderName, type Wire } from './provider-names.ts';
 
@@ -39,6 +39,9 @@ export function callOptions(
   // The SDK has a list of OpenAI's models that reason, but not of those of other servers.
   const isReasoning = settings?.reasoning !== undefined && settings.reasoning !== 'off';
   if (wire === 'google' && isReasoning) return THOUGHTS;
+  // The tool of the SDK has the whole schema.
+  if (wire === 'anthropic' && outputSchema !== undefined && !isNative(outputSchema))
+    return { ...own, providerOptions: { anthropic: { structuredOutputMode: 'jsonTool' } } };
   if (name === undefined) return own;
   const options = {
     ...own.providerOptions?.[name],
@@ -47,19 +50,4 @@ export function callOptions(
     ...(wire === 'responses' && !isProviderName(provider) && isReasoning && { forceReasoning: true }),
   };
   return { ...own, providerOptions: { [name]: options } };
-}
-
-/**
- * OpenAI refuses a schema as strict unless each object names all of its properties as required and allows no others.
- */
-function isStrict(schema: unknown): boolean {
-  if (Array.isArray(schema)) return schema.every(isStrict);
-  if (typeof schema !== 'object' || schema === null) return true;
-  const { type, properties, required, additionalProperties }: OutputSchema = { ...schema };
-  if (type === 'object' || properties !== undefined) {
-    const names = Object.keys(properties ?? {});
-    const isAllRequired = Array.isArray(required) && names.every((name) => required.includes(name));
-    if (additionalProperties !== false || (names.length > 0 && !isAllRequired)) return false;
-  }
-  return Object.values(schema).every(isStrict);
 }

@@ -4,6 +4,7 @@ import type { LanguageModelV4CallOptions, SharedV4Warning } from '@ai-sdk/provid
 import type { RpcError } from '../../errors.ts';
 import type { OutputSchema } from '../../output-schema.ts';
 import { namesOf, type SettingName, type SettingWarning, type TurnSettings } from '../../turn-settings.ts';
+import { toSchemaInstruction } from '../answer-schema.ts';
 import type { TurnInput } from '../engine.ts';
 import { clean } from '../failures/provider-message.ts';
 
@@ -45,7 +46,9 @@ const OUT_OF_RANGE =
 
 /** How providers name the format of an answer in a refusal. */
 const FORMAT =
-  /response_?(?:mime_?type|format|schema)|response mime type|output_?(?:format|config|schema)|json_?schema/i;
+  /response_?(?:mime_?type|format|schema)|response mime type|output_?(?:format|config|schema)|json[_ ]?schema|grammar/i;
+/** The SDK's warnings about a schema of which it leaves out a part. */
+const OF_FORMAT = /^(?:JSON Schema|responseFormat|providerOptions\.\w+\.structuredOutputMode)/;
 
 /** The settings of one turn: what is still sent of them, and the warnings so far, one per setting. */
 export interface Settings {
@@ -77,7 +80,7 @@ export function createSettings(
     toOptions: () => ({ ...toCallSettings(sent), ...(format !== undefined && { responseFormat: format }) }),
     toInstructions(instructions) {
       if (outputSchema === undefined || format !== undefined) return instructions;
-      return [instructions, `${JSON_ONLY}\n${JSON.stringify(outputSchema)}`].filter((text) => text).join('\n\n');
+      return [instructions, toSchemaInstruction(outputSchema)].filter((text) => text).join('\n\n');
     },
     get warnings() {
       return [...warnings.values()];
@@ -104,8 +107,6 @@ export function createSettings(
   };
 }
 
-const JSON_ONLY = 'Answer only with JSON that matches this JSON Schema, without any other text:';
-
 function toFormat(schema: OutputSchema): NonNullable<CallSettings['responseFormat']> {
   return { type: 'json', name: 'output', schema: JSON.parse(JSON.stringify(schema)) };
 }
@@ -130,7 +131,9 @@ function toWarnings(
 ): readonly SettingWarning[] {
   return warnings.flatMap((warning): SettingWarning[] => {
     if (warning.type !== 'unsupported' && warning.type !== 'compatibility') return [];
-    const setting = namesOf(given).find((name) => NAMES[name].sdk === warning.feature);
+    const setting = OF_FORMAT.test(warning.feature)
+      ? 'output_schema'
+      : namesOf(given).find((name) => NAMES[name].sdk === warning.feature);
     if (setting === undefined) return [];
     return [{ setting, message: clean(warning.details ?? '') || `${label} does not support it` }];
   });

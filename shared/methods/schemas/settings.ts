@@ -1,6 +1,6 @@
 // The settings of a prompt, in wire names (turn-settings.ts).
 import { z } from 'zod';
-import { schemaProblem } from '../../output-schema.ts';
+import { type OutputSchema, schemaProblem } from '../../output-schema.ts';
 import { REASONING } from '../../turn-settings.ts';
 
 const INT32_MAX = 2 ** 31 - 1;
@@ -17,12 +17,18 @@ export const Settings = z
   .describe('The same names for every model; one that the model does not support is left out and named in `warnings`');
 
 export const OutputSchemaParam = z
-  .record(z.string(), z.unknown())
+  .union([z.record(z.string(), z.unknown()), z.boolean()])
   .superRefine((schema, context) => {
-    const message = schemaProblem(schema);
+    const message = schemaProblem(toOutputSchema(schema));
     if (message !== undefined) context.addIssue({ code: 'custom', message });
   })
   .describe('A JSON Schema: the answer is JSON that matches it, parsed in `output`');
+
+/** `true` allows any JSON, `false` none. */
+export function toOutputSchema(schema: boolean | OutputSchema): OutputSchema {
+  if (typeof schema === 'object') return schema;
+  return schema ? {} : { not: {} };
+}
 
 export const Warnings = z
   .array(z.object({ setting: z.string(), message: z.string() }))

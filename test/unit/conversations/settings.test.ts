@@ -83,6 +83,14 @@ it('a schema that cannot be checked is refused before the prompt is charged', ()
   expect(checked).toEqual({ issues: [{ path: 'output_schema', message }] });
 });
 
+it('a schema may be true or false', async () => {
+  fixture.provider.behave(() => ({ text: '{"value": [1]}' }));
+  expect(await a.prompt('hello', { output_schema: true })).toMatchObject({ output: [1] });
+  expect((await failure(a.prompt('hello', { output_schema: false }))).message).toContain('does not match');
+  const checked = checkParams(conversationPrompt.params, { prompt: 'hi', output_schema: 5 });
+  expect(checked).toMatchObject({ issues: [{ path: 'output_schema', message: expect.stringMatching(/must be/) }] });
+});
+
 it.each([
   {
     what: 'a list',

@@ -190,11 +190,23 @@ describeCodex('the context of a codex turn', (place) => {
 
   it('the context of a codex turn has the schema of its answer', async () => {
     fixture.api.behave(byPrompt);
-    const outputSchema = { type: 'object', properties: { a: { type: 'integer' } } } as const;
-    await startConversation().prompt(engine, 'hello', { outputSchema });
+    const outputSchema = { type: 'object', properties: {}, additionalProperties: false } as const;
+    const { outcome } = await startConversation().prompt(engine, 'hello', { outputSchema });
     expect(fixture.api.requests.at(-1)?.format).toMatchObject({ type: 'json_schema', schema: outputSchema });
+    expect(outcome).not.toHaveProperty('warnings');
     await startConversation().prompt(engine, 'hello');
     expect(fixture.api.requests.at(-1)?.format).toBeUndefined();
+  });
+
+  it('has a schema that OpenAI does not accept as strict as an instruction, with a warning', async () => {
+    fixture.api.behave(byPrompt);
+    const outputSchema = { type: 'object', properties: { a: { type: 'integer' } }, not: { required: ['a'] } } as const;
+    const { outcome } = await startConversation().prompt(engine, 'hello', { outputSchema });
+    expect(fixture.api.requests.at(-1)?.format).toBeUndefined();
+    expect(fixture.api.requests.at(-1)?.prompt).toContain('Answer only with JSON that matches this JSON Schema');
+    expect(outcome.warnings).toEqual([
+      { setting: 'output_schema', message: expect.stringMatching(/strict.* as an instruction instead$/) },
+    ]);
   });
 });
 

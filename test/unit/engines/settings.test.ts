@@ -232,4 +232,41 @@ describe('the schema of an answer', () => {
     ]);
     expect(JSON.stringify(provider.requests.at(-1)?.body)).toMatch(/Be brief\.\\n\\nAnswer only with JSON/);
   });
+
+  // Keywords outside of the constrained modes, references, and a root that is a condition.
+  const whole = {
+    type: 'object',
+    properties: { kind: { enum: ['a', 'b'] }, at: { $ref: '#/$defs/at' }, 'x-1': true },
+    required: ['kind'],
+    if: { properties: { kind: { const: 'a' } } },
+    ...Object.fromEntries([['then', { required: ['at'] }]]),
+    else: { not: { required: ['at'] } },
+    dependentRequired: { at: ['kind'] },
+    dependentSchemas: { at: { minProperties: 2 } },
+    patternProperties: { '^x-': { type: 'integer' } },
+    additionalProperties: false,
+    $defs: { at: { allOf: [{ type: 'string' }, { maxLength: 9 }] } },
+  };
+  const KEYWORDS = ['"if"', '"then"', '"else"', '"not"', '"dependentRequired"', '"dependentSchemas"', '"allOf"'];
+
+  it.each(CASES)('reaches $provider with all of its keywords, or with a warning', async ({ model }) => {
+    provider.behave(() => ({ text: '{"kind":"b"}' }));
+    const { outcome } = await runTurn(createTestEngine(provider), { model, outputSchema: whole });
+    const body = JSON.stringify(provider.requests.at(-1)?.body).replaceAll('\\"', '"');
+    const missing = [...KEYWORDS, '"patternProperties"'].filter((keyword) => !body.includes(keyword));
+    expect(missing).toEqual([]);
+    expect(body).not.toContain('"strict":true');
+    expect(outcome).not.toHaveProperty('warnings');
+  });
+
+  it.each(CASES)('with names of properties that $provider does not take is sent without them', async ({ model }) => {
+    provider.behave(() => ({ text: '{}' }));
+    const outputSchema = { type: 'object', propertyNames: { type: 'string', pattern: '^(?=a)' } };
+    const { outcome } = await runTurn(createTestEngine(provider), { model, outputSchema });
+    const body = JSON.stringify(provider.requests.at(-1)?.body);
+    const setting = { setting: 'output_schema', message: expect.stringMatching(/propertyNames/) };
+    expect({ isSent: body.includes('propertyNames'), warnings: outcome.warnings }).toEqual(
+      body.includes('propertyNames') ? { isSent: true } : { isSent: false, warnings: [setting] },
+    );
+  });
 });
