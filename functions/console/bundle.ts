@@ -28,7 +28,8 @@ export function contentPolicy(socketUrl?: string): string {
     "default-src 'none'",
     "script-src 'self'",
     "style-src 'self'",
-    "img-src 'self'",
+    // `data:`: the images of prompts.
+    "img-src 'self' data:",
     `connect-src ${connect}`,
     "base-uri 'none'",
     "form-action 'none'",

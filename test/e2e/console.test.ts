@@ -20,6 +20,11 @@ const NAUGHTY = [
 ];
 
 const DAY_MS = 86_400_000;
+/** One pixel. */
+const PNG = Buffer.from(
+  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==',
+  'base64',
+);
 
 /** Another client uses up the calls of the key. */
 async function useUp(url: string): Promise<void> {
@@ -370,6 +375,72 @@ describeWith('chromium', 'the console', () => {
       await call.waitFor();
     }
     expect(await page.getByRole('alert').count()).toBe(0);
+  });
+
+  it('attaches images by button, paste and drop, sends them, and shows them in the history', async () => {
+    const { page } = open;
+    await signIn(page);
+    const draft = page.locator('.composer').getByLabel('Images', { exact: true });
+    await page.getByRole('button', { name: 'Attach image' }).focus();
+    const [chooser] = await Promise.all([page.waitForEvent('filechooser'), page.keyboard.press('Enter')]);
+    await chooser.setFiles({ name: 'a.png', mimeType: 'image/png', buffer: PNG });
+    await draft.getByRole('img').waitFor();
+    for (const how of ['paste', 'drop']) {
+      await page.evaluate(
+        ([type, base64]) => {
+          const data = new DataTransfer();
+          const bytes = Uint8Array.from(atob(base64 ?? ''), (character) => character.charCodeAt(0));
+          data.items.add(new File([bytes], 'b.png', { type: 'image/png' }));
+          const options = { bubbles: true, cancelable: true };
+          const event =
+            type === 'paste'
+              ? new ClipboardEvent('paste', { ...options, clipboardData: data })
+              : new DragEvent('drop', { ...options, dataTransfer: data });
+          document.querySelector('#prompt')?.dispatchEvent(event);
+        },
+        [how, PNG.toString('base64')],
+      );
+      await draft
+        .getByRole('img')
+        .nth(how === 'paste' ? 1 : 2)
+        .waitFor();
+    }
+    await page.getByRole('button', { name: 'Remove image 3' }).press('Enter');
+    expect(await draft.getByRole('img').count()).toBe(2);
+    await takeScreenshot(page, 'chat-images');
+    await sendPrompt(page, 'What is in them?');
+    await lastAnswer(page, 'done').waitFor();
+    expect(await draft.count()).toBe(0);
+    const body = JSON.stringify(fixture.provider.requests.at(-1)?.body);
+    expect(body.split(PNG.toString('base64'))).toHaveLength(3);
+    expect(body).toContain('What is in them?');
+    await page.reload();
+    const shown = page.locator('.message.user').getByRole('img');
+    await shown.nth(1).waitFor();
+    expect(await shown.evaluateAll((images) => images.map((image) => Reflect.get(image, 'naturalWidth')))).toEqual([
+      1, 1,
+    ]);
+    await takeScreenshot(page, 'chat-images-history');
+  });
+
+  it('refuses files that are no images or too large, and images to a model that takes none', async () => {
+    const { page } = open;
+    await signIn(page);
+    const field = page.getByLabel('Image files');
+    const problem = page.locator('.composer').getByRole('alert');
+    await field.setInputFiles([
+      { name: 'a.txt', mimeType: 'text/plain', buffer: PNG },
+      { name: 'b.png', mimeType: 'image/png', buffer: Buffer.concat([PNG, Buffer.alloc(700_000)]) },
+      { name: 'c.png', mimeType: 'image/png', buffer: PNG },
+    ]);
+    await problem.getByText('a.txt is no PNG').waitFor();
+    expect(await problem.textContent()).toContain('b.png is too large: the images of a prompt may have 675 KB.');
+    await page.getByRole('button', { name: 'Remove image', exact: true }).click();
+    await page.locator('summary', { hasText: 'Options' }).click();
+    await page.getByLabel('Model').fill('offline/echo');
+    await field.setInputFiles([{ name: 'c.png', mimeType: 'image/png', buffer: PNG }]);
+    await problem.getByText('offline/echo takes no images').waitFor();
+    expect(await page.locator('.composer').getByRole('img').count()).toBe(0);
   });
 
   it('erases a session after a confirmation', async () => {

@@ -7,6 +7,8 @@ import { Models } from '../gateway/results.ts';
 import { useBlockedMs } from '../page/notice.ts';
 import { el, toSpan, useValue } from '../page/view.ts';
 import type { Conversation, PromptOptions } from './conversation.ts';
+import { AttachButton, attach, Images, imageProblem } from './images.ts';
+import type { Draft } from './messages.ts';
 
 export interface ComposerProps {
   readonly client: Client;
@@ -18,7 +20,8 @@ export interface ComposerProps {
 export function Composer({ client, conversation, options, onOptions }: ComposerProps): VNode {
   const { phase } = useValue(conversation.state);
   const blockedMs = useBlockedMs(client);
-  const { prompt, setPrompt, send, box } = usePrompt(conversation, options, blockedMs > 0);
+  const { draft, change, send, box } = usePrompt(conversation, options, blockedMs > 0);
+  const { problem, add } = useAttaching(client, options.model, draft, change);
   const isRunning = phase === 'running';
   return el(
     'form',
@@ -28,16 +31,29 @@ export function Composer({ client, conversation, options, onOptions }: ComposerP
         event.preventDefault();
         send();
       },
+      onDragOver: (event) => event.preventDefault(),
+      onDrop: (event) => {
+        if (addFiles(event.dataTransfer, add)) event.preventDefault();
+      },
     },
+    h(Images, {
+      images: draft.images,
+      onRemove: (index) =>
+        change((known) => ({ ...known, images: known.images.filter((_, place) => place !== index) })),
+    }),
+    problem !== '' && el('p', { class: 'problem', role: 'alert' }, problem),
     el('label', { for: 'prompt', class: 'hidden' }, 'Prompt'),
     el('textarea', {
       id: 'prompt',
       ref: box,
       rows: 2,
-      value: prompt,
+      value: draft.text,
       placeholder: 'Ask anything',
       'aria-describedby': 'prompt-keys',
-      onInput: (event) => setPrompt(event.currentTarget.value),
+      onInput: (event) => change((known) => ({ ...known, text: event.currentTarget.value })),
+      onPaste: (event) => {
+        if (addFiles(event.clipboardData, add)) event.preventDefault();
+      },
       onKeyDown: (event) => {
         if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
         event.preventDefault();
@@ -54,22 +70,55 @@ export function Composer({ client, conversation, options, onOptions }: ComposerP
     el(
       'p',
       { id: 'prompt-keys', class: 'quiet keys' },
-      isRunning ? 'Escape cancels.' : 'Enter sends, Shift+Enter makes a new line.',
+      isRunning ? 'Escape cancels.' : 'Enter sends, Shift+Enter makes a new line. Images can be pasted and dropped.',
     ),
+    h(AttachButton, { onFiles: add }),
     h(Options, { client, options, onOptions }),
   );
 }
 
-/** The text that is typed, and how it is sent. */
+const EMPTY: Draft = { text: '', images: [] };
+
+/** Adds the images that are pasted or dropped; false if there are none. */
+function addFiles(data: DataTransfer | null, add: (files: readonly File[]) => void): boolean {
+  const files = [...(data?.files ?? [])];
+  if (files.length > 0) add(files);
+  return files.length > 0;
+}
+
+type Change = (update: (known: Draft) => Draft) => void;
+
+/** How files become images of the draft, and why they do not. */
+function useAttaching(client: Client, model: string, draft: Draft, change: Change) {
+  const [problem, setProblem] = useState('');
+  const add = async (files: readonly File[]): Promise<void> => {
+    const refused = await imageProblem(client, model);
+    if (refused !== undefined) return setProblem(refused);
+    const attached = await attach(draft.images, files);
+    change((known) => ({ ...known, images: attached.images }));
+    setProblem(attached.problem);
+  };
+  // The prompt has been sent.
+  useEffect(() => {
+    if (draft === EMPTY) setProblem('');
+  }, [draft]);
+  return { problem, add: (files: readonly File[]) => void add(files) };
+}
+
+/** What is typed and attached, and how it is sent. */
 function usePrompt(conversation: Conversation, options: PromptOptions, isBlocked: boolean) {
   const { phase, refused } = useValue(conversation.state);
-  const [prompt, setPrompt] = useState('');
+  const [draft, change] = useState(EMPTY);
   const [isWanted, setWanted] = useState(false);
   const box = useRef<HTMLTextAreaElement>(null);
   const isRunning = phase === 'running';
   useEffect(() => box.current?.focus(), [conversation]);
   useEffect(() => {
-    if (refused !== undefined) setPrompt((typed) => [refused, typed].filter(Boolean).join('\n'));
+    if (refused === undefined) return;
+    change(({ text, images }) => ({
+      text: [refused.text, text].filter(Boolean).join('\n'),
+      images: [...refused.images, ...images],
+    }));
   }, [refused]);
   // Send and Cancel are removed when they are pressed, and the focus with them.
   useEffect(() => {
@@ -77,19 +126,19 @@ function usePrompt(conversation: Conversation, options: PromptOptions, isBlocked
   }, [isRunning]);
 
   const send = (): void => {
-    if (isRunning || isBlocked || prompt.trim() === '') return;
+    if (isRunning || isBlocked || (draft.text.trim() === '' && draft.images.length === 0)) return;
     // A prompt that is submitted before the session has loaded is sent after the load.
     setWanted(phase === 'loading');
     if (phase === 'loading') return;
-    setPrompt('');
-    void conversation.send(prompt, options);
+    change(EMPTY);
+    void conversation.send(draft, options);
   };
   useEffect(() => {
     if (!isWanted || phase === 'loading') return;
     setWanted(false);
     send();
   }, [phase]);
-  return { prompt, setPrompt, send, box };
+  return { draft, change, send, box };
 }
 
 function CancelButton({ conversation }: { conversation: Conversation }): VNode {

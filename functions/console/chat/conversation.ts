@@ -8,15 +8,25 @@ import { type Client, check } from '../gateway/client.ts';
 import { stopped, toFailure } from '../gateway/failure.ts';
 import { Answered, Anything, History, Resumed, Status } from '../gateway/results.ts';
 import { createValue, type Value } from '../page/view.ts';
-import { type Message, promptMessage, RUNNING, withEnd, withEvent, withFailure } from './messages.ts';
+import {
+  type Draft,
+  imagesOf,
+  type Message,
+  promptMessage,
+  RUNNING,
+  toPrompt,
+  withEnd,
+  withEvent,
+  withFailure,
+} from './messages.ts';
 
 export interface ConversationState {
   readonly phase: 'loading' | 'ready' | 'running' | 'error';
   readonly messages: readonly Message[];
   readonly cancelling: boolean;
   readonly failure?: GatewayError | undefined;
-  /** A prompt that the gateway did not accept: it is put back into the prompt's field. */
-  readonly refused?: string | undefined;
+  /** A prompt that the gateway did not accept: it is put back into the form. */
+  readonly refused?: Draft | undefined;
 }
 
 /** As typed: what is empty is not sent. */
@@ -69,18 +79,18 @@ export class Conversation {
   }
 
   /** `place`: the message that the prompt follows, if it replaces later ones. */
-  async send(prompt: string, { model, instructions }: PromptOptions, place: Place = {}): Promise<void> {
+  async send(draft: Draft, { model, instructions }: PromptOptions, place: Place = {}): Promise<void> {
     if (this.state.current.phase === 'running') return;
     const options = { ...(model && { model }), ...(instructions && { instructions }), ...place };
-    this.#change({ messages: [...this.state.current.messages, promptMessage(prompt)], refused: undefined });
-    const params = { ...this.#session, prompt, ...options, idempotency_key: randomId() };
+    this.#change({ messages: [...this.state.current.messages, promptMessage(draft)], refused: undefined });
+    const params = { ...this.#session, prompt: toPrompt(draft), ...options, idempotency_key: randomId() };
     await this.#run({ method: METHODS.prompt, params });
     const { messages } = this.state.current;
     const failure = messages.at(-1)?.failure;
     if (failure?.reason !== 'session_busy') return;
     // Another client has started a turn: it is followed here, so that it can be cancelled here.
     this.#change({ messages: messages.slice(0, -2) });
-    await this.load({ failure, refused: prompt });
+    await this.load({ failure, refused: draft });
   }
 
   /** Sends the last prompt again, after its turn failed. */
@@ -89,7 +99,7 @@ export class Conversation {
     const [prompt, answer] = messages.slice(-2);
     if (prompt?.role !== 'user' || answer?.state !== 'failed') return;
     this.#change({ messages: messages.slice(0, -2) });
-    await this.send(prompt.content, options, await this.#placeOfFailed());
+    await this.send({ text: prompt.content, images: prompt.images ?? [] }, options, await this.#placeOfFailed());
   }
 
   async cancel(): Promise<void> {
@@ -136,8 +146,9 @@ export class Conversation {
         ...(cursor !== undefined && { cursor }),
       };
       const found = await this.#client.call(History, METHODS.history, params, this.#left.signal);
-      for (const { role, content, partial } of found.messages) {
-        messages.push({ role, content, state: partial ? 'partial' : 'done' });
+      for (const { role, content, parts, partial } of found.messages) {
+        const images = imagesOf(parts);
+        messages.push({ role, content, state: partial ? 'partial' : 'done', ...(images.length > 0 && { images }) });
       }
       cursor = found.next_cursor;
       if (cursor === undefined) break;

@@ -2,6 +2,7 @@
 import { h, type VNode } from 'preact';
 import { FailureNotice } from '../page/notice.ts';
 import { el } from '../page/view.ts';
+import { Images } from './images.ts';
 import type { Message } from './messages.ts';
 
 const ENDS: Readonly<Partial<Record<Message['state'], string>>> = {
@@ -12,7 +13,7 @@ const ENDS: Readonly<Partial<Record<Message['state'], string>>> = {
 
 export function MessageView(props: { message: Message; onRetry?: (() => void) | undefined }): VNode {
   const { message, onRetry } = props;
-  const { role, content, state, reasoning, steps = [], failure } = message;
+  const { role, content, images = [], state, reasoning, steps = [], failure } = message;
   const isRunning = state === 'running';
   return el(
     'article',
@@ -21,6 +22,7 @@ export function MessageView(props: { message: Message; onRetry?: (() => void) | 
     reasoning &&
       el('details', { class: 'reasoning' }, el('summary', null, 'Reasoning'), el('p', { class: 'text' }, reasoning)),
     steps.length > 0 && el('ul', { class: 'steps' }, ...steps.map((step) => el('li', null, step))),
+    h(Images, { images }),
     ...toParts(content),
     isRunning && content === '' && el('p', { class: 'quiet loading' }, 'Waiting for the model …'),
     ENDS[state] && failure === undefined && el('p', { class: 'quiet end' }, ENDS[state]),

@@ -1,10 +1,12 @@
 // The messages of a conversation as the page shows them, and what an event of a turn changes in the last one. Pure.
 import { GatewayError } from '../../../shared/client/gateway-error.ts';
 import type { EventBody } from '../../../shared/turn-events.ts';
+import type { Image } from './images.ts';
 
 export interface Message {
   readonly role: 'user' | 'assistant';
   readonly content: string;
+  readonly images?: readonly Image[];
   readonly reasoning?: string;
   /** What the agent did before its answer, a line each. */
   readonly steps?: readonly string[];
@@ -14,8 +16,29 @@ export interface Message {
 
 const STEPS_MAX = 100;
 
-export function promptMessage(content: string): Message {
-  return { role: 'user', content, state: 'done' };
+/** What is typed and attached for a prompt. */
+export interface Draft {
+  readonly text: string;
+  readonly images: readonly Image[];
+}
+
+export function promptMessage({ text, images }: Draft): Message {
+  return { role: 'user', content: text, state: 'done', ...(images.length > 0 && { images }) };
+}
+
+/** The `prompt` of a request: its parts if it has images, else its text. */
+export function toPrompt({ text, images }: Draft): string | readonly object[] {
+  if (images.length === 0) return text;
+  return [...images, ...(text.trim() === '' ? [] : [{ type: 'text', text }])];
+}
+
+/** The images in the parts of a message of the history. */
+export function imagesOf(
+  parts: readonly { type: string; media_type?: string | undefined; data?: string | undefined }[] = [],
+): readonly Image[] {
+  return parts.flatMap(({ type, media_type, data }) =>
+    type === 'image' && media_type !== undefined && data !== undefined ? [{ type, media_type, data }] : [],
+  );
 }
 
 /** The answer of a turn that has just started. */

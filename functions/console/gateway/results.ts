@@ -8,7 +8,9 @@ export const Identity = z.object({
   ),
 });
 
-export const Models = z.object({ models: z.array(z.object({ id: z.string(), default: z.boolean() })) });
+export const Models = z.object({
+  models: z.array(z.object({ id: z.string(), default: z.boolean(), input: z.optional(z.array(z.string())) })),
+});
 
 export const Conversations = z.object({
   conversations: z.array(
@@ -29,6 +31,9 @@ export const History = z.object({
       seq: z.number(),
       role: z.enum(['user', 'assistant']),
       content: z.string(),
+      parts: z.optional(
+        z.array(z.looseObject({ type: z.string(), media_type: z.optional(z.string()), data: z.optional(z.string()) })),
+      ),
       turn_id: z.string(),
       partial: z.optional(z.boolean()),
       error: z.optional(z.object({ reason: z.string() })),

@@ -12,6 +12,9 @@ export interface Props {
   readonly onInput?: (event: FieldEvent) => void;
   readonly onChange?: (event: FieldEvent) => void;
   readonly onKeyDown?: (event: KeyboardEvent) => void;
+  readonly onPaste?: (event: ClipboardEvent) => void;
+  readonly onDragOver?: (event: DragEvent) => void;
+  readonly onDrop?: (event: DragEvent) => void;
   readonly onScroll?: (event: FieldEvent) => void;
   readonly onSubmit?: (event: SubmitEvent) => void;
 }
