@@ -20,9 +20,9 @@ const NAUGHTY = [
 ];
 
 const DAY_MS = 86_400_000;
-/** One pixel. */
+/** 64 x 48 pixels. */
 const PNG = Buffer.from(
-  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==',
+  'iVBORw0KGgoAAAANSUhEUgAAAEAAAAAwCAIAAAAuKetIAAAAR0lEQVR42u3PMQkAAAgAMBuZyEaGMKod/ITBCiyy+rUQEBAQEBAQEBAQEBAQEBAQELgFpl8TEBAQEBAQEBAQEBAQEBAQEDhZYBay0w8bSKcAAAAASUVORK5CYII=',
   'base64',
 );
 
@@ -418,7 +418,7 @@ describeWith('chromium', 'the console', () => {
     const shown = page.locator('.message.user').getByRole('img');
     await shown.nth(1).waitFor();
     expect(await shown.evaluateAll((images) => images.map((image) => Reflect.get(image, 'naturalWidth')))).toEqual([
-      1, 1,
+      64, 64,
     ]);
     await takeScreenshot(page, 'chat-images-history');
   });

@@ -50,7 +50,7 @@ export function Composer({ client, conversation, options, onOptions }: ComposerP
       value: draft.text,
       placeholder: 'Ask anything',
       'aria-describedby': 'prompt-keys',
-      onInput: (event) => change((known) => ({ ...known, text: event.currentTarget.value })),
+      onInput: ({ currentTarget: { value: text } }) => change((known) => ({ ...known, text })),
       onPaste: (event) => {
         if (addFiles(event.clipboardData, add)) event.preventDefault();
       },

@@ -87,8 +87,8 @@ export function AttachButton({ onFiles }: { onFiles: (files: readonly File[]) =>
   let input: HTMLInputElement | null = null;
   return h(
     'span',
-    null,
-    el('button', { type: 'button', onClick: () => input?.click() }, 'Attach image'),
+    { class: 'attach' },
+    el('button', { type: 'button', class: 'small', onClick: () => input?.click() }, 'Attach image'),
     el('input', {
       type: 'file',
       hidden: true,
