@@ -1,17 +1,10 @@
 // The images of a prompt: what the page attaches, within the size that a request may have, and how it shows them.
-import { h, type VNode } from 'preact';
+import type { VNode } from 'preact';
 import { METHODS } from '../../../shared/protocol.ts';
 import type { Client } from '../gateway/client.ts';
 import { Models } from '../gateway/results.ts';
 import { el } from '../page/view.ts';
-
-/** As in a prompt and in the history. */
-export interface Image {
-  readonly type: 'image';
-  readonly media_type: string;
-  /** Base64. */
-  readonly data: string;
-}
+import type { Image } from './messages.ts';
 
 export const IMAGE_TYPES = ['image/png', 'image/jpeg', 'image/gif', 'image/webp'];
 /** All images of a prompt, as Base64: a request has at most 1 MiB. */
@@ -85,7 +78,7 @@ export function Images(props: { images: readonly Image[]; onRemove?: (index: num
 /** Opens the browser's dialog for files. */
 export function AttachButton({ onFiles }: { onFiles: (files: readonly File[]) => void }): VNode {
   let input: HTMLInputElement | null = null;
-  return h(
+  return el(
     'span',
     { class: 'attach' },
     el('button', { type: 'button', class: 'small', onClick: () => input?.click() }, 'Attach image'),

@@ -1,7 +1,14 @@
 // The messages of a conversation as the page shows them, and what an event of a turn changes in the last one. Pure.
 import { GatewayError } from '../../../shared/client/gateway-error.ts';
 import type { EventBody } from '../../../shared/turn-events.ts';
-import type { Image } from './images.ts';
+
+/** As in a prompt and in the history. */
+export interface Image {
+  readonly type: 'image';
+  readonly media_type: string;
+  /** Base64. */
+  readonly data: string;
+}
 
 export interface Message {
   readonly role: 'user' | 'assistant';
