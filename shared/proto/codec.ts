@@ -40,7 +40,7 @@ export function readMessage<Desc extends DescMessage>(
 
 /** Converts a Submission to params of `conversation.prompt`, which the schema of that method must validate. */
 export function toPromptParams(streamId: string, submission: Submission): PromptParams {
-  if (submission.prompt === '') throw wrong('data', 'the prompt (field 1) is empty');
+  if (submission.prompt === '' && submission.parts.length === 0) throw wrong('data', 'the prompt (field 1) is empty');
   if (!ON_BUSY.has(submission.onBusy)) throw wrong('data', 'on_busy (field 4) has an unknown value');
   const given = {
     model: submission.model,
@@ -50,7 +50,7 @@ export function toPromptParams(streamId: string, submission: Submission): Prompt
     auth_session_id: submission.authSessionId,
   };
   return {
-    prompt: submission.prompt,
+    prompt: submission.parts.length === 0 ? submission.prompt : toParts(submission),
     session_id: streamId,
     ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== '')),
     ...(submission.afterSeq !== undefined && { after_seq: submission.afterSeq }),
@@ -58,6 +58,16 @@ export function toPromptParams(streamId: string, submission: Submission): Prompt
     ...(submission.outputSchemaJson !== '' && { output_schema: parseSchema(submission.outputSchemaJson) }),
     ...(submission.settings !== undefined && { settings: toSettings(submission.settings) }),
   };
+}
+
+/** A part of a kind that a newer client has added is an empty text, which the schema refuses or leaves out. */
+function toParts({ prompt, parts }: Submission): readonly object[] {
+  const rest = parts.map(({ part }) => {
+    if (part.case !== 'image') return { type: 'text', text: part.value ?? '' };
+    const { mediaType, data } = part.value;
+    return { type: 'image', media_type: mediaType, data: Buffer.from(data).toString('base64') };
+  });
+  return [...(prompt === '' ? [] : [{ type: 'text', text: prompt }]), ...rest];
 }
 
 /** By the rules for JSON in a request. */

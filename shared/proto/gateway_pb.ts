@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file gateway.proto.
  */
 export const file_gateway: GenFile = /*@__PURE__*/
-  fileDesc("Cg1nYXRld2F5LnByb3RvEhBjb2RleC5nYXRld2F5LnYxIsUBCghTZXR0aW5ncxIYCgt0ZW1wZXJhdHVyZRgBIAEoAUgAiAEBEhIKBXRvcF9wGAIgASgBSAGIAQESHgoRbWF4X291dHB1dF90b2tlbnMYAyABKA1IAogBARIMCgRzdG9wGAQgAygJEhEKBHNlZWQYBSABKA1IA4gBARIRCglyZWFzb25pbmcYBiABKAlCDgoMX3RlbXBlcmF0dXJlQggKBl90b3BfcEIUChJfbWF4X291dHB1dF90b2tlbnNCBwoFX3NlZWQiKwoHV2FybmluZxIPCgdzZXR0aW5nGAEgASgJEg8KB21lc3NhZ2UYAiABKAkioQIKClN1Ym1pc3Npb24SDgoGcHJvbXB0GAEgASgJEg0KBW1vZGVsGAIgASgJEhQKDGluc3RydWN0aW9ucxgDIAEoCRIpCgdvbl9idXN5GAQgASgOMhguY29kZXguZ2F0ZXdheS52MS5PbkJ1c3kSFwoPaWRlbXBvdGVuY3lfa2V5GAUgASgJEhcKD2F1dGhfc2Vzc2lvbl9pZBgGIAEoCRIsCghzZXR0aW5ncxgHIAEoCzIaLmNvZGV4LmdhdGV3YXkudjEuU2V0dGluZ3MSGgoSb3V0cHV0X3NjaGVtYV9qc29uGAggASgJEhEKCWZhbGxiYWNrcxgJIAMoCRIWCglhZnRlcl9zZXEYCiABKA1IAIgBAUIMCgpfYWZ0ZXJfc2VxIoEBCgVVc2FnZRIUCgxpbnB1dF90b2tlbnMYASABKAQSFQoNb3V0cHV0X3Rva2VucxgCIAEoBBIUCgx0b3RhbF90b2tlbnMYAyABKAQSGwoTY2FjaGVkX2lucHV0X3Rva2VucxgEIAEoBBIYChByZWFzb25pbmdfdG9rZW5zGAUgASgEIjAKBUV2ZW50EgwKBG5hbWUYASABKAkSDAoEanNvbhgCIAEoCRILCgNzZXEYAyABKAQioAIKBVJlcGx5Eg8KB2NvbnRlbnQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAyABKAkSDwoHdHVybl9pZBgEIAEoCRINCgVtb2RlbBgFIAEoCRIRCgl0aW1lc3RhbXAYBiABKAkSJgoFdXNhZ2UYByABKAsyFy5jb2RleC5nYXRld2F5LnYxLlVzYWdlEicKBmV2ZW50cxgIIAMoCzIXLmNvZGV4LmdhdGV3YXkudjEuRXZlbnQSKwoId2FybmluZ3MYCSADKAsyGS5jb2RleC5nYXRld2F5LnYxLldhcm5pbmcSEwoLb3V0cHV0X2pzb24YCiABKAkSEwoLbWVzc2FnZV9zZXEYCyABKA0ijAEKBUVycm9yEgwKBGNvZGUYASABKAUSDgoGcmVhc29uGAIgASgJEg8KB21lc3NhZ2UYAyABKAkSEQoJZGF0YV9qc29uGAQgASgJEhEKCXJldHJ5YWJsZRgFIAEoCBIbCg5yZXRyeV9hZnRlcl9tcxgGIAEoDUgAiAEBQhEKD19yZXRyeV9hZnRlcl9tcyLgAQoFRnJhbWUSCgoCaWQYASABKAkSEQoJc3RyZWFtX2lkGAIgASgJEjIKCnN1Ym1pc3Npb24YAyABKAsyHC5jb2RleC5nYXRld2F5LnYxLlN1Ym1pc3Npb25IABIoCgVldmVudBgEIAEoCzIXLmNvZGV4LmdhdGV3YXkudjEuRXZlbnRIABIoCgVyZXBseRgFIAEoCzIXLmNvZGV4LmdhdGV3YXkudjEuUmVwbHlIABIoCgVlcnJvchgGIAEoCzIXLmNvZGV4LmdhdGV3YXkudjEuRXJyb3JIAEIGCgRib2R5Kl8KBk9uQnVzeRIXChNPTl9CVVNZX1VOU1BFQ0lGSUVEEAASEgoOT05fQlVTWV9SRUpFQ1QQARIRCg1PTl9CVVNZX1FVRVVFEAISFQoRT05fQlVTWV9JTlRFUlJVUFQQA2IGcHJvdG8z");
+  fileDesc("Cg1nYXRld2F5LnByb3RvEhBjb2RleC5nYXRld2F5LnYxIsUBCghTZXR0aW5ncxIYCgt0ZW1wZXJhdHVyZRgBIAEoAUgAiAEBEhIKBXRvcF9wGAIgASgBSAGIAQESHgoRbWF4X291dHB1dF90b2tlbnMYAyABKA1IAogBARIMCgRzdG9wGAQgAygJEhEKBHNlZWQYBSABKA1IA4gBARIRCglyZWFzb25pbmcYBiABKAlCDgoMX3RlbXBlcmF0dXJlQggKBl90b3BfcEIUChJfbWF4X291dHB1dF90b2tlbnNCBwoFX3NlZWQiKwoHV2FybmluZxIPCgdzZXR0aW5nGAEgASgJEg8KB21lc3NhZ2UYAiABKAkiKQoFSW1hZ2USEgoKbWVkaWFfdHlwZRgBIAEoCRIMCgRkYXRhGAIgASgMIkgKBFBhcnQSDgoEdGV4dBgBIAEoCUgAEigKBWltYWdlGAIgASgLMhcuY29kZXguZ2F0ZXdheS52MS5JbWFnZUgAQgYKBHBhcnQiyAIKClN1Ym1pc3Npb24SDgoGcHJvbXB0GAEgASgJEg0KBW1vZGVsGAIgASgJEhQKDGluc3RydWN0aW9ucxgDIAEoCRIpCgdvbl9idXN5GAQgASgOMhguY29kZXguZ2F0ZXdheS52MS5PbkJ1c3kSFwoPaWRlbXBvdGVuY3lfa2V5GAUgASgJEhcKD2F1dGhfc2Vzc2lvbl9pZBgGIAEoCRIsCghzZXR0aW5ncxgHIAEoCzIaLmNvZGV4LmdhdGV3YXkudjEuU2V0dGluZ3MSGgoSb3V0cHV0X3NjaGVtYV9qc29uGAggASgJEhEKCWZhbGxiYWNrcxgJIAMoCRIWCglhZnRlcl9zZXEYCiABKA1IAIgBARIlCgVwYXJ0cxgLIAMoCzIWLmNvZGV4LmdhdGV3YXkudjEuUGFydEIMCgpfYWZ0ZXJfc2VxIoEBCgVVc2FnZRIUCgxpbnB1dF90b2tlbnMYASABKAQSFQoNb3V0cHV0X3Rva2VucxgCIAEoBBIUCgx0b3RhbF90b2tlbnMYAyABKAQSGwoTY2FjaGVkX2lucHV0X3Rva2VucxgEIAEoBBIYChByZWFzb25pbmdfdG9rZW5zGAUgASgEIjAKBUV2ZW50EgwKBG5hbWUYASABKAkSDAoEanNvbhgCIAEoCRILCgNzZXEYAyABKAQioAIKBVJlcGx5Eg8KB2NvbnRlbnQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAyABKAkSDwoHdHVybl9pZBgEIAEoCRINCgVtb2RlbBgFIAEoCRIRCgl0aW1lc3RhbXAYBiABKAkSJgoFdXNhZ2UYByABKAsyFy5jb2RleC5nYXRld2F5LnYxLlVzYWdlEicKBmV2ZW50cxgIIAMoCzIXLmNvZGV4LmdhdGV3YXkudjEuRXZlbnQSKwoId2FybmluZ3MYCSADKAsyGS5jb2RleC5nYXRld2F5LnYxLldhcm5pbmcSEwoLb3V0cHV0X2pzb24YCiABKAkSEwoLbWVzc2FnZV9zZXEYCyABKA0ijAEKBUVycm9yEgwKBGNvZGUYASABKAUSDgoGcmVhc29uGAIgASgJEg8KB21lc3NhZ2UYAyABKAkSEQoJZGF0YV9qc29uGAQgASgJEhEKCXJldHJ5YWJsZRgFIAEoCBIbCg5yZXRyeV9hZnRlcl9tcxgGIAEoDUgAiAEBQhEKD19yZXRyeV9hZnRlcl9tcyLgAQoFRnJhbWUSCgoCaWQYASABKAkSEQoJc3RyZWFtX2lkGAIgASgJEjIKCnN1Ym1pc3Npb24YAyABKAsyHC5jb2RleC5nYXRld2F5LnYxLlN1Ym1pc3Npb25IABIoCgVldmVudBgEIAEoCzIXLmNvZGV4LmdhdGV3YXkudjEuRXZlbnRIABIoCgVyZXBseRgFIAEoCzIXLmNvZGV4LmdhdGV3YXkudjEuUmVwbHlIABIoCgVlcnJvchgGIAEoCzIXLmNvZGV4LmdhdGV3YXkudjEuRXJyb3JIAEIGCgRib2R5Kl8KBk9uQnVzeRIXChNPTl9CVVNZX1VOU1BFQ0lGSUVEEAASEgoOT05fQlVTWV9SRUpFQ1QQARIRCg1PTl9CVVNZX1FVRVVFEAISFQoRT05fQlVTWV9JTlRFUlJVUFQQA2IGcHJvdG8z");
 
 /**
  * The settings of a turn; those that are absent have the model's default.
@@ -89,11 +89,68 @@ export const WarningSchema: GenMessage<Warning> = /*@__PURE__*/
   messageDesc(file_gateway, 1);
 
 /**
+ * An image of a prompt: PNG, JPEG, GIF or WebP.
+ *
+ * @generated from message codex.gateway.v1.Image
+ */
+export type Image = Message<"codex.gateway.v1.Image"> & {
+  /**
+   * `image/png`, `image/jpeg`, `image/gif` or `image/webp`.
+   *
+   * @generated from field: string media_type = 1;
+   */
+  mediaType: string;
+
+  /**
+   * @generated from field: bytes data = 2;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message codex.gateway.v1.Image.
+ * Use `create(ImageSchema)` to create a new message.
+ */
+export const ImageSchema: GenMessage<Image> = /*@__PURE__*/
+  messageDesc(file_gateway, 2);
+
+/**
+ * A part of a prompt.
+ *
+ * @generated from message codex.gateway.v1.Part
+ */
+export type Part = Message<"codex.gateway.v1.Part"> & {
+  /**
+   * @generated from oneof codex.gateway.v1.Part.part
+   */
+  part: {
+    /**
+     * @generated from field: string text = 1;
+     */
+    value: string;
+    case: "text";
+  } | {
+    /**
+     * @generated from field: codex.gateway.v1.Image image = 2;
+     */
+    value: Image;
+    case: "image";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message codex.gateway.v1.Part.
+ * Use `create(PartSchema)` to create a new message.
+ */
+export const PartSchema: GenMessage<Part> = /*@__PURE__*/
+  messageDesc(file_gateway, 3);
+
+/**
  * @generated from message codex.gateway.v1.Submission
  */
 export type Submission = Message<"codex.gateway.v1.Submission"> & {
   /**
-   * The prompt text; must not be empty. The five letters of "Hello" are 0a 05 48 65 6c 6c 6f.
+   * The prompt text. The five letters of "Hello" are 0a 05 48 65 6c 6c 6f. Must not be empty, unless there are parts.
    *
    * @generated from field: string prompt = 1;
    */
@@ -157,6 +214,13 @@ export type Submission = Message<"codex.gateway.v1.Submission"> & {
    * @generated from field: optional uint32 after_seq = 10;
    */
   afterSeq?: number | undefined;
+
+  /**
+   * Texts and images, in the order of the prompt; they follow the text of field 1.
+   *
+   * @generated from field: repeated codex.gateway.v1.Part parts = 11;
+   */
+  parts: Part[];
 };
 
 /**
@@ -164,7 +228,7 @@ export type Submission = Message<"codex.gateway.v1.Submission"> & {
  * Use `create(SubmissionSchema)` to create a new message.
  */
 export const SubmissionSchema: GenMessage<Submission> = /*@__PURE__*/
-  messageDesc(file_gateway, 2);
+  messageDesc(file_gateway, 4);
 
 /**
  * @generated from message codex.gateway.v1.Usage
@@ -205,7 +269,7 @@ export type Usage = Message<"codex.gateway.v1.Usage"> & {
  * Use `create(UsageSchema)` to create a new message.
  */
 export const UsageSchema: GenMessage<Usage> = /*@__PURE__*/
-  messageDesc(file_gateway, 3);
+  messageDesc(file_gateway, 5);
 
 /**
  * One event of a turn: `name` as Codex names it (TaskStarted, AgentMessage, ...), `json` its payload.
@@ -236,7 +300,7 @@ export type Event = Message<"codex.gateway.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_gateway, 4);
+  messageDesc(file_gateway, 6);
 
 /**
  * @generated from message codex.gateway.v1.Reply
@@ -309,7 +373,7 @@ export type Reply = Message<"codex.gateway.v1.Reply"> & {
  * Use `create(ReplySchema)` to create a new message.
  */
 export const ReplySchema: GenMessage<Reply> = /*@__PURE__*/
-  messageDesc(file_gateway, 5);
+  messageDesc(file_gateway, 7);
 
 /**
  * A failure, with the code, reason and data of the JSON-RPC error table.
@@ -357,7 +421,7 @@ export type Error = Message<"codex.gateway.v1.Error"> & {
  * Use `create(ErrorSchema)` to create a new message.
  */
 export const ErrorSchema: GenMessage<Error> = /*@__PURE__*/
-  messageDesc(file_gateway, 6);
+  messageDesc(file_gateway, 8);
 
 /**
  * One binary WebSocket message. The client sends submissions; the gateway answers each with events and then one reply
@@ -415,7 +479,7 @@ export type Frame = Message<"codex.gateway.v1.Frame"> & {
  * Use `create(FrameSchema)` to create a new message.
  */
 export const FrameSchema: GenMessage<Frame> = /*@__PURE__*/
-  messageDesc(file_gateway, 7);
+  messageDesc(file_gateway, 9);
 
 /**
  * What to do while another turn of the session runs; unspecified means reject.

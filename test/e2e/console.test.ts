@@ -386,20 +386,14 @@ describeWith('chromium', 'the console', () => {
     await chooser.setFiles({ name: 'a.png', mimeType: 'image/png', buffer: PNG });
     await draft.getByRole('img').waitFor();
     for (const how of ['paste', 'drop']) {
-      await page.evaluate(
-        ([type, base64]) => {
-          const data = new DataTransfer();
-          const bytes = Uint8Array.from(atob(base64 ?? ''), (character) => character.charCodeAt(0));
-          data.items.add(new File([bytes], 'b.png', { type: 'image/png' }));
-          const options = { bubbles: true, cancelable: true };
-          const event =
-            type === 'paste'
-              ? new ClipboardEvent('paste', { ...options, clipboardData: data })
-              : new DragEvent('drop', { ...options, dataTransfer: data });
-          document.querySelector('#prompt')?.dispatchEvent(event);
-        },
-        [how, PNG.toString('base64')],
-      );
+      const event = how === 'paste' ? 'ClipboardEvent' : 'DragEvent';
+      await page.evaluate(`{
+        const data = new DataTransfer();
+        const bytes = Uint8Array.from(atob('${PNG.toString('base64')}'), (character) => character.charCodeAt(0));
+        data.items.add(new File([bytes], 'b.png', { type: 'image/png' }));
+        const options = { bubbles: true, cancelable: true, clipboardData: data, dataTransfer: data };
+        document.querySelector('#prompt').dispatchEvent(new ${event}('${how}', options));
+      }`);
       await draft
         .getByRole('img')
         .nth(how === 'paste' ? 1 : 2)

@@ -9,6 +9,9 @@ import { decodeSubmission, encodeReply, toPromptParams } from '../../../shared/p
 import { OnBusy, ReplySchema, SubmissionSchema } from '../../../shared/proto/gateway_pb.ts';
 import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
 
+/** The first bytes of a file. */
+const PNG = Uint8Array.from(Buffer.from('89504e470d0a1a0a0000000d', 'hex'));
+
 let gateway: InProcessGateway;
 beforeAll(async () => {
   gateway = await startInProcess({ GATEWAY_API_KEY: 'k' });
@@ -72,6 +75,37 @@ describe('proto', () => {
       const { result } = await call('conversation.history', { session_id: 'edited' });
       expect(result.messages).toHaveLength(count);
       expect(result.messages.at(-2)?.content).toBe(prompt);
+    }
+  });
+
+  it('carries texts and images, in their order and as they are in a prompt of parts', () => {
+    const image = { mediaType: 'image/png', data: PNG };
+    const parts = [image, image].map((value) => ({ part: { case: 'image' as const, value } }));
+    const text = { part: { case: 'text' as const, value: 'and?' } };
+    const sent = { type: 'image', media_type: 'image/png', data: Buffer.from(PNG).toString('base64') };
+    const read = (value: Parameters<typeof submit>[0]) => toPromptParams('s', decodeSubmission(submit(value))).prompt;
+    expect(read({ prompt: 'What?', parts: [...parts, text] })).toEqual([
+      ...[{ type: 'text', text: 'What?' }, sent, sent],
+      { type: 'text', text: 'and?' },
+    ]);
+    expect(read({ parts })).toEqual([sent, sent]);
+  });
+
+  it('refuses images by the rules of a prompt: to a model without them, of another type, of none', async () => {
+    const image = (mediaType: string, data: Uint8Array<ArrayBuffer>) =>
+      submit({ parts: [{ part: { case: 'image', value: { mediaType, data } } }] });
+    for (const [data, path, message] of [
+      [image('image/png', PNG), 'prompt', /^offline\/echo takes no images$/],
+      [image('image/jpeg', PNG), 'data.prompt.0.data', /is not of type image\/jpeg$/],
+      [image('image/tiff', PNG), 'data.prompt.0.media_type', /image\/webp/],
+      [image('image/png', new Uint8Array()), 'data.prompt.0.data', /./],
+      [submit({ parts: [{}] }), 'data.prompt', /white space/],
+    ] as const) {
+      const { error } = await call('proto', { stream_id: 's', data });
+      expect({ code: error.code, issue: error.data.issues[0] }).toEqual({
+        code: -32602,
+        issue: { path, message: expect.stringMatching(message) },
+      });
     }
   });
 
