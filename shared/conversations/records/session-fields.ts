@@ -2,6 +2,7 @@
 // text, since a document restricts the names of its fields, and as `labels`: one hash for each key and value, by which
 // one index finds the sessions of any key.
 import { z } from 'zod';
+import { IMAGE_TOKENS } from '../../estimate-tokens.ts';
 import { truncateText } from '../../text.ts';
 import { type ConversationDocument, hashId, type StoredMessage } from './documents.ts';
 import { HEAD_CHARS } from './messages.ts';
@@ -58,9 +59,20 @@ export function hasMetadata(conversation: ConversationDocument, wanted: Metadata
   return Object.entries(wanted).every(([key, value]) => metadata.get(key) === value);
 }
 
-/** The title of the caller, else the start of the first prompt; undefined in a session without either. */
-export function titleOf({ title, default_title }: ConversationDocument): string | undefined {
-  return title ?? default_title;
+/**
+ * The title of the caller, else the start of the first prompt with a text, else that there are images; undefined in a
+ * session without any.
+ */
+export function titleOf({ title, default_title, recent }: ConversationDocument): string | undefined {
+  const images = recent.find((message) => imagesOf(message) !== undefined);
+  return title ?? default_title ?? (images && imagesOf(images));
+}
+
+/** A prompt without a text has images only. */
+function imagesOf(message: StoredMessage): string | undefined {
+  const { role, tokens } = message;
+  if (role !== 'user' || tokens === undefined || startOf(message) !== '') return undefined;
+  return tokens > IMAGE_TOKENS ? 'Images' : 'Image';
 }
 
 /**
@@ -85,7 +97,7 @@ export function titlingPrompt({ recent }: Pick<ConversationDocument, 'recent'>):
 /** The start of the newest message. */
 export function previewOf({ recent }: ConversationDocument): string | undefined {
   const newest = recent.at(-1);
-  return (newest && truncateText(startOf(newest), HEAD_CHARS)) || undefined;
+  return newest && (imagesOf(newest) ?? (truncateText(startOf(newest), HEAD_CHARS) || undefined));
 }
 
 function startOf({ head, content }: StoredMessage): string {

@@ -2,6 +2,7 @@
 // form in this turn and the next ones, and listed in the history.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
+import { conversationList } from '../../../shared/methods/conversation.list.ts';
 import { conversationPrompt } from '../../../shared/methods/conversation.prompt.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
 import { checkParams } from '../../../shared/rpc/issues.ts';
@@ -77,10 +78,20 @@ describe('an image', () => {
     expect(sent()[0].content).toMatchObject([SOURCE]);
   });
 
+  it('a prompt of images only is named in the preview, and in the title until there is a text', async () => {
+    const only = { prompt: [IMAGE, IMAGE], session_id: 's' };
+    fixture.provider.behave(() => ({ status: 400, message: 'no' }));
+    await failure(a.call(conversationPrompt, only));
+    const rows = async () => (await b.call(conversationList, {})).conversations;
+    expect(await rows()).toMatchObject([{ title: 'Images', preview: 'Images' }]);
+    await failure(a.call(conversationPrompt, { prompt: 'what are these?', session_id: 's' }));
+    expect(await rows()).toMatchObject([{ title: 'what are these?', preview: 'what are these?' }]);
+  });
+
   it('a first prompt of images only gets its title from the next prompt, also after an edit', async () => {
     const title = async () => Object(await b.call(conversationStatus, { session_id: 's' })).metadata.title;
     await a.call(conversationPrompt, { prompt: [IMAGE], session_id: 's' });
-    expect(await title()).toBeUndefined();
+    expect(await title()).toBe('Image');
     await a.call(conversationPrompt, { prompt: 'what is this?', session_id: 's' });
     expect(await title()).toBe('what is this?');
     await b.call(conversationPrompt, { prompt: 'and its colour?', session_id: 's', after_seq: 4 });
