@@ -77,7 +77,7 @@ resource "google_firestore_index" "index" {
   }
 }
 
-# Denies access by browsers and mobile apps, whatever the settings of the project are.
+# Denies access by browsers and mobile apps, independent of the settings of the project.
 resource "google_firebaserules_ruleset" "deny_all" {
   source {
     files {

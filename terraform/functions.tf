@@ -68,7 +68,8 @@ locals {
     length(var.allowed_origins) == 0 ? {} : { ALLOWED_ORIGINS = join(" ", sort(var.allowed_origins)) },
   )
 
-  # Environment variables of what calls models. Others do not have MODEL_PROVIDERS, and would not know its models.
+  # Environment variables of what calls models. Others do not have MODEL_PROVIDERS, so its models would be unknown
+  # there.
   model_env = merge(
     var.model == null ? {} : { MODEL = var.model },
     length(var.models) == 0 ? {} : { MODELS = jsonencode({

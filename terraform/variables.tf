@@ -301,7 +301,7 @@ variable "model" {
 
 variable "models" {
   description = <<-EOT
-    What the gateway cannot know of models, by provider/model: windows and output limits in tokens, kinds of input,
+    Properties of models that no API returns, by provider/model: windows and output limits in tokens, kinds of input,
     prices in USD per million tokens.
   EOT
   type = map(object({

@@ -1,5 +1,6 @@
-// The client of the gateway, for Node 20 and later and for browsers. The methods of the reference's client come first
-// and behave as there; the others throw GatewayError, retry calls that may be repeated, and stream.
+// The client of the gateway, for Node 20 and later and for browsers. The first methods have the names and the behaviour
+// of the plain client in the API's description: one request, the raw response. The others throw GatewayError, retry
+// calls that may be repeated, and stream.
 import { METHODS, PATHS } from '../protocol.ts';
 import type { Notification, TurnEvent } from './events.ts';
 import { GatewayError, unreachable } from './gateway-error.ts';

@@ -3,10 +3,11 @@ import { METHODS } from '../protocol.ts';
 import type { SocketConstructor } from './transport/connection.ts';
 import type { Fetch } from './transport/http.ts';
 
-/** A response as the reference's client types it. */
+/** A response with the types of the plain client in the API's description. */
 export interface JsonRpcResponse {
   jsonrpc: '2.0';
-  // biome-ignore lint/suspicious/noExplicitAny: the reference's own type; code written against it reads members of it.
+  // biome-ignore lint/suspicious/noExplicitAny: the type in the API's description; code written against it reads
+  // members of it.
   result?: any;
   error?: { code: number; message: string; data?: Record<string, unknown> };
   /** Null when the request could not be read. */

@@ -99,7 +99,7 @@ export async function applyDeploymentEvent(
     services.store,
     [Deployments.ref(deploymentId(data.service, data.region))],
     ([read]) => {
-      if (read === undefined) throw new Error('the store answered with fewer documents than asked for');
+      if (read === undefined) throw new Error('the store returned fewer documents than requested');
       const current = Deployments.read(read);
       if (current?.event_id === event.id) return { writes: [], result: 'duplicate' as const };
       if (current !== undefined && !isNewer(event, timeMs, current, nowMs))

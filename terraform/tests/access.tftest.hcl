@@ -154,7 +154,7 @@ run "without_all_users" {
   }
   assert {
     condition     = alltrue([for name, function in google_cloudfunctions2_function.function : !contains(keys(function.service_config[0].environment_variables), "PUSH_INVOKER_CHECK") if name != "deployments"])
-    error_message = "A function that everybody may invoke accepts no token without its signature."
+    error_message = "A function that allUsers may invoke accepts no token without its signature."
   }
   assert {
     condition     = length(google_monitoring_uptime_check_config.health) == 1

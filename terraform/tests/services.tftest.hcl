@@ -173,7 +173,7 @@ run "turns" {
 
   assert {
     condition     = google_cloudfunctions2_function.function["jsonrpc"].service_config[0].environment_variables["TURNS"] == "function"
-    error_message = "Turns run where the operator says."
+    error_message = "Turns run where the variable `turns` selects."
   }
   assert {
     condition = { for name, function in google_cloudfunctions2_function.function : name => function.service_config[0].all_traffic_on_latest_revision } == {

@@ -20,7 +20,7 @@ const toOptions = ({ hang }: (typeof MODEL_FAILURES)[number]['script']) => ({
 
 describe.each(CASES)('of $provider', ({ model, provider: name }) => {
   it.each(MODEL_FAILURES)(
-    'a failure of $provider ($name) concerns the $failed',
+    'a failure ($name) concerns the $failed',
     async ({ script, failed, error: expected, isBegun }) => {
       provider.behave(() => script);
       const engine = createTestEngine(provider, toOptions(script));
