@@ -6,7 +6,6 @@ import type { Engines } from '../engines/engine.ts';
 import { createModelHealth, type ModelHealth } from '../engines/models/model-health.ts';
 import type { Logger } from '../log.ts';
 import type { Ref, Snapshot, Store } from '../store/store.ts';
-import type { Span } from '../timings.ts';
 import type { Tracer } from '../tracer.ts';
 import { clearCompanionState, markCompanionState, type SessionName } from './admission/companion-state.ts';
 import { type PreparedPrompt, preparePrompt } from './admission/prepare.ts';
@@ -18,44 +17,19 @@ import { type ForkParams, forkSession } from './fork-session.ts';
 import { createOwnerWatch, type OwnerState } from './owner-watch.ts';
 import { createConversationCache } from './records/conversation-cache.ts';
 import { type CompanionState, type ConversationDocument, conversationRef, type Lease } from './records/documents.ts';
-import type { NumberedEvent } from './records/event-log.ts';
 import { createHistory, type History } from './records/history.ts';
 import { createRetention } from './records/retention.ts';
 import type { SessionChanges } from './records/session-fields.ts';
 import { createUsageLedger, type UsageLedger } from './records/usage-ledger.ts';
 import { settleAbandoned } from './turns/abandoned.ts';
-import { createFollowers } from './turns/followers.ts';
-import {
-  findConversation,
-  type ListedPage,
-  type ListedSession,
-  type LocatedTurn,
-  listConversations,
-  locateTurn,
-  snapshotTurn,
-  type TurnSnapshot,
-  toNames,
-} from './turns/locate-turn.ts';
-import { markFollowed } from './turns/mark-followed.ts';
+import { findConversation, type ListedPage, type ListedSession, listConversations } from './turns/locate-turn.ts';
 import { createRunningTurns } from './turns/running-turns.ts';
 import { type PromptDeps, type PromptParams, startPrompt } from './turns/start-prompt.ts';
 import { awaitStop, type CancelOutcome, cancelSession } from './turns/stop-turn.ts';
-import type { EndedTurn, RunningTurn } from './turns/turn.ts';
+import { createTurnReaders, type TurnHandle, type TurnReaders, toHandle } from './turns/turn-readers.ts';
 import { updateSession } from './update-session.ts';
 
-/** A turn that a caller follows: it runs on this or on another instance, or has ended. */
-export interface TurnHandle {
-  readonly sessionId: string;
-  readonly conversationId: string;
-  readonly turnId: string;
-  /** Events after `afterSeq`, then live ones, until the turn has ended or `signal` aborts. */
-  read(afterSeq: number, signal?: AbortSignal): AsyncGenerator<NumberedEvent, void, void>;
-  readonly done: Promise<EndedTurn>;
-  /** Durations of the phases of the turn for which this call waits; complete when `done`. */
-  readonly spans: readonly Span[];
-}
-
-export interface Conversations {
+export interface Conversations extends TurnReaders {
   readonly history: History;
   readonly ledger: UsageLedger;
   /** Begins the reads that a prompt of the session needs (undefined: of a new session); never writes. */
@@ -71,13 +45,6 @@ export interface Conversations {
   ): Promise<{ readonly ref: Ref; readonly conversation: ConversationDocument } | undefined>;
   /** The document in a snapshot that was read elsewhere; undefined as for `find`. */
   read(snapshot: Snapshot): ConversationDocument | undefined;
-  /** A turn to follow (see locateTurn). Throws `not_found`. */
-  resume(
-    owner: string,
-    sessionId: string | undefined,
-    turnId: string | undefined,
-    signal: AbortSignal,
-  ): Promise<TurnHandle>;
   /** Whether the owner of a running turn is alive, by the observations of this instance. */
   ownerState(lease: Lease): OwnerState;
   /**
@@ -85,8 +52,6 @@ export interface Conversations {
    * ended.
    */
   settleAbandoned(owner: string, sessionId: string, lease: Lease): Promise<void>;
-  /** As `resume`, without following: the stored state. Only reads. */
-  snapshot(owner: string, sessionId: string, turnId: string | undefined): Promise<TurnSnapshot>;
   cancel(owner: string, sessionId: string): Promise<CancelOutcome>;
   /**
    * False when there was nothing to delete. With `canForward`, throws RunsOnCompanion when the session has MCP servers
@@ -131,25 +96,11 @@ export interface ConversationsDeps extends Pick<PromptDeps, 'toolset'> {
 const STEADY_MS = 600_000;
 
 export function createConversations(given: ConversationsDeps): Conversations {
-  const { config, store, engines, clock, ids, log } = given;
+  const { engines, clock, ids } = given;
   const running = createRunningTurns();
   const closing = new AbortController();
   const isSteady = createSteadiness(clock, STEADY_MS);
-  const retention = createRetention(clock, config.retentionDays);
-  const deps: TurnDeps = {
-    store,
-    clock,
-    log,
-    tracer: given.tracer,
-    history: createHistory(store),
-    cache: createConversationCache(retention),
-    retention,
-    ledger: createUsageLedger({ store, clock, log, dailyTokens: config.dailyTokens }),
-    owners: createOwnerWatch(clock, config.turns),
-    storageBytesMax: config.storageBytesMax,
-    turns: config.turns,
-    models: createModelHealth(clock),
-  };
+  const deps = createTurnDeps(given);
   const { history, ledger, models } = deps;
   const promptDeps: PromptDeps = {
     ...given,
@@ -161,15 +112,8 @@ export function createConversations(given: ConversationsDeps): Conversations {
       await eraseGone(deps, ref);
     },
   };
-  const followers = createFollowers(deps);
+  const readers = createTurnReaders(deps, running);
   const companionDeps = { ...deps, ids, defaultModel: engines.defaultModel, erase: promptDeps.erase };
-
-  const follow = (located: LocatedTurn, signal: AbortSignal): TurnHandle => {
-    const local = running.find(located.turnId);
-    if (local !== undefined) return toHandle(located, local);
-    const { log: events, done, spans } = followers.follow(located.ref, located.turnId, signal);
-    return { ...toNames(located), read: events.read, done, spans };
-  };
 
   return {
     history,
@@ -183,41 +127,19 @@ export function createConversations(given: ConversationsDeps): Conversations {
     async prompt(params, signal) {
       const started = await startPrompt(promptDeps, params);
       if (started.kind === 'duplicate') {
-        return follow(await locateTurn(deps, params.owner, started.sessionId, started.turnId), signal);
+        return readers.resume(params.owner, started.sessionId, started.turnId, signal);
       }
       const { conversation, turn } = started;
       running.add(turn);
       return toHandle({ conversation, turnId: turn.turnId }, turn);
     },
 
-    async resume(owner, sessionId, turnId, signal) {
-      // The record of a turn that has just started is not in the store yet; this instance has its session in memory.
-      const local = turnId === undefined ? undefined : running.find(turnId);
-      const session = sessionId ?? (local?.owner === owner ? local.sessionId : undefined);
-      return follow(await locateTurn(deps, owner, session, turnId, signal), signal);
-    },
+    ...readers,
 
     ownerState: deps.owners.ofLease,
 
     settleAbandoned: (owner, sessionId, lease) =>
       settleAbandoned(deps, conversationRef(owner, sessionId), lease, { reason: 'interrupted' }),
-
-    async snapshot(owner, sessionId, turnId) {
-      const located = await locateTurn(deps, owner, sessionId, turnId);
-      const local = running.find(located.turnId);
-      // A turn that another instance has ended is in `running` until this instance has read its end.
-      const isOurs = located.conversation.turn?.turn_id === located.turnId;
-      if (local === undefined || !isOurs) {
-        // The owner then writes the events every second, so that a client that polls receives them as early as one that
-        // follows.
-        if (located.conversation.turn?.turn_id === located.turnId) {
-          void markFollowed(deps, located.snapshot).catch(() => {});
-        }
-        return snapshotTurn(store, located);
-      }
-      const { events } = local.log;
-      return { ...toNames(located), lease: null, status: 'running', events, usage: undefined, last_event: null };
-    },
 
     cancel: (owner, sessionId) => cancelSession(deps, conversationRef(owner, sessionId), running),
 
@@ -240,6 +162,20 @@ export function createConversations(given: ConversationsDeps): Conversations {
   };
 }
 
-function toHandle(located: Pick<LocatedTurn, 'conversation' | 'turnId'>, turn: RunningTurn): TurnHandle {
-  return { ...toNames(located), read: turn.log.read, done: turn.done, spans: turn.spans };
+function createTurnDeps({ config, store, clock, log, tracer }: ConversationsDeps): TurnDeps {
+  const retention = createRetention(clock, config.retentionDays);
+  return {
+    store,
+    clock,
+    log,
+    tracer,
+    history: createHistory(store),
+    cache: createConversationCache(retention),
+    retention,
+    ledger: createUsageLedger({ store, clock, log, dailyTokens: config.dailyTokens }),
+    owners: createOwnerWatch(clock, config.turns),
+    storageBytesMax: config.storageBytesMax,
+    turns: config.turns,
+    models: createModelHealth(clock),
+  };
 }
