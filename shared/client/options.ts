@@ -6,8 +6,7 @@ import type { Fetch } from './transport/http.ts';
 /** A response with the types of the plain client in the API's description. */
 export interface JsonRpcResponse {
   jsonrpc: '2.0';
-  // biome-ignore lint/suspicious/noExplicitAny: the type in the API's description; code written against it reads
-  // members of it.
+  // biome-ignore lint/suspicious/noExplicitAny: the type in the API's description, whose members its callers read.
   result?: any;
   error?: { code: number; message: string; data?: Record<string, unknown> };
   /** Null when the request could not be read. */
