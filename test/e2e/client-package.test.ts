@@ -71,7 +71,7 @@ console.log(JSON.stringify({
 `;
 
 describe('the packed client', () => {
-  it('works on the machine’s Node and on ours, with nothing beside it', () => {
+  it('the packed client works on the machine’s Node and on the deployed one, without dependencies', () => {
     writeFileSync(join(project, 'use.mjs'), SCRIPT);
     for (const node of new Set([machineNode(), process.execPath])) {
       const output = JSON.parse(run(node, ['use.mjs'], project));

@@ -54,7 +54,7 @@ describe('the bundle', () => {
     expect(manifest).not.toHaveProperty('dependencies');
   });
 
-  it('serves sockets and health, and on SIGTERM announces its close: a hint, 1012, exit 0', async () => {
+  it('the bundle serves sockets and health, and on SIGTERM announces its close: a hint, 1012, exit 0', async () => {
     const { child, url } = await start({ GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local', GATEWAY_API_KEY: 'k' });
     expect(await (await fetch(`${url}/health`)).json()).toEqual({ status: 'healthy' });
     expect((await fetch(`${url}/jsonrpc`, { method: 'POST', headers: { 'X-API-Key': 'k' }, body: '{}' })).status).toBe(

@@ -19,7 +19,7 @@ describeWith('chromium', 'the console’s terminal', () => {
     rmSync(data, { recursive: true, force: true });
   });
 
-  it('shows what is missing on a machine without a sandbox', async () => {
+  it('the console’s terminal shows what is missing on a machine without a sandbox', async () => {
     await using fixture = await startFixture({ GATEWAY_DATA_DIR: data }, withoutSandbox());
     await using open = await openPage(browser, fixture.gateway.url);
     await signIn(open.page);
@@ -29,7 +29,7 @@ describeWith('chromium', 'the console’s terminal', () => {
     expect(open.faults).toEqual([]);
   });
 
-  it('shows when its program could not be fetched, and fetches it again on request', async () => {
+  it('the console’s terminal shows when its program could not be fetched, and fetches it again on request', async () => {
     await using fixture = await startFixture({ GATEWAY_DATA_DIR: data }, withoutSandbox());
     await using open = await openPage(browser, fixture.gateway.url);
     const { page } = open;

@@ -226,7 +226,7 @@ describeWith('chromium', 'the console', () => {
     expect(await page.locator('.message').count()).toBe(4);
   });
 
-  it('shows a deployment event the moment it is delivered, and what runs where', async () => {
+  it('the console shows a deployment event as soon as it is delivered, and what runs where', async () => {
     const { page } = open;
     await signIn(page);
     await page.getByRole('link', { name: 'Events' }).click();
@@ -245,7 +245,7 @@ describeWith('chromium', 'the console', () => {
     await takeScreenshot(page, 'events');
   });
 
-  it('shows what people, models and senders write as text, never as markup', async () => {
+  it('the console shows what people, models and senders write as text, never as markup', async () => {
     const { page } = open;
     const prompt = NAUGHTY.join('\n');
     const data = { service: NAUGHTY[0], region: NAUGHTY[1], version: NAUGHTY[4], status: NAUGHTY[2] };
@@ -338,44 +338,47 @@ describeWith('chromium', 'the console', () => {
     }
   });
 
-  it.each(['WebSocket', 'HTTP'])('shows the events of a subscription until it is stopped, over %s', async (how) => {
-    await using relay = await startRelay({ sockets: how === 'WebSocket' });
-    await using own = await startFixture({ GATEWAY_LIMITS: '2000/minute', ALLOWED_ORIGINS: relay.url });
-    relay.to(own.gateway.url);
-    await using subscriber = await openPage(browser, relay.url);
-    const { page } = subscriber;
-    const deliver = (event: string) =>
-      fetch(`${own.gateway.url}/webhook`, {
-        method: 'POST',
-        headers: { 'x-api-key': 'dev-key', 'content-type': 'application/json' },
-        body: JSON.stringify({ event, data: {} }),
-      });
-    await page.getByRole('button', { name: 'use dev-key' }).click();
-    await page.getByText(how === 'WebSocket' ? 'live' : 'HTTP only', { exact: true }).waitFor();
-    await page.evaluate("location.hash = '#/methods/events.subscribe'");
-    expect(await page.getByLabel('The same call with curl').textContent()).toMatch(
-      /^curl -sSN [\s\S]*-H 'Accept: text\/event-stream'/,
-    );
-    const call = page.getByRole('button', { name: 'Call', exact: true });
-    await call.click();
-    const events = page.getByLabel('Events', { exact: true });
-    await events.getByText('events.subscribed').waitFor();
-    await deliver('first.event');
-    await events.getByText('first.event').waitFor();
-    await deliver('second.event');
-    await events.getByText('second.event').waitFor();
-    await page.getByRole('button', { name: 'Stop waiting' }).click();
-    await call.waitFor();
-    expect(await page.getByRole('alert').count()).toBe(0);
-    // Nothing is left of it: as many again as one connection may have.
-    for (let round = 0; round < 8; round++) {
+  it.each(['WebSocket', 'HTTP'])(
+    'the console shows the events of a subscription until it is stopped, over %s',
+    async (how) => {
+      await using relay = await startRelay({ sockets: how === 'WebSocket' });
+      await using own = await startFixture({ GATEWAY_LIMITS: '2000/minute', ALLOWED_ORIGINS: relay.url });
+      relay.to(own.gateway.url);
+      await using subscriber = await openPage(browser, relay.url);
+      const { page } = subscriber;
+      const deliver = (event: string) =>
+        fetch(`${own.gateway.url}/webhook`, {
+          method: 'POST',
+          headers: { 'x-api-key': 'dev-key', 'content-type': 'application/json' },
+          body: JSON.stringify({ event, data: {} }),
+        });
+      await page.getByRole('button', { name: 'use dev-key' }).click();
+      await page.getByText(how === 'WebSocket' ? 'live' : 'HTTP only', { exact: true }).waitFor();
+      await page.evaluate("location.hash = '#/methods/events.subscribe'");
+      expect(await page.getByLabel('The same call with curl').textContent()).toMatch(
+        /^curl -sSN [\s\S]*-H 'Accept: text\/event-stream'/,
+      );
+      const call = page.getByRole('button', { name: 'Call', exact: true });
       await call.click();
+      const events = page.getByLabel('Events', { exact: true });
       await events.getByText('events.subscribed').waitFor();
+      await deliver('first.event');
+      await events.getByText('first.event').waitFor();
+      await deliver('second.event');
+      await events.getByText('second.event').waitFor();
       await page.getByRole('button', { name: 'Stop waiting' }).click();
       await call.waitFor();
-    }
-    expect(await page.getByRole('alert').count()).toBe(0);
-  });
+      expect(await page.getByRole('alert').count()).toBe(0);
+      // Nothing is left of it: as many again as one connection may have.
+      for (let round = 0; round < 8; round++) {
+        await call.click();
+        await events.getByText('events.subscribed').waitFor();
+        await page.getByRole('button', { name: 'Stop waiting' }).click();
+        await call.waitFor();
+      }
+      expect(await page.getByRole('alert').count()).toBe(0);
+    },
+  );
 
   it('attaches images by button, paste and drop, sends them, and shows them in the history', async () => {
     const { page } = open;
@@ -465,7 +468,7 @@ describeWith('chromium', 'the console', () => {
     await lastAnswer(page, 'done').getByText('You said: Keep me').waitFor();
   });
 
-  it('keeps the key over a reload while it is rate limited, and shows the remaining time', async () => {
+  it('the console keeps the key over a reload while it is rate limited, and shows the remaining time', async () => {
     // It is noon at the gateway.
     let aheadMs = DAY_MS / 2 - (Date.now() % DAY_MS);
     const clock = { now: () => Date.now() + aheadMs, monotonic: () => performance.now() };
@@ -506,7 +509,7 @@ describeWith('chromium', 'the console', () => {
     expect(await page.locator('.message').count()).toBe(2);
   });
 
-  it('keeps the text of a turn whose gateway was killed, and offers to try again', async () => {
+  it('the console keeps the text of a turn whose gateway was killed, and offers to try again', async () => {
     await using relay = await startRelay();
     const data = mkdtempSync(join(tmpdir(), 'console-'));
     const env = {
@@ -562,7 +565,7 @@ describeWith('chromium', 'the console', () => {
     await page.getByText('A terminal needs the WebSocket').waitFor();
   });
 
-  it('works over plain http from another host, where browsers give a page less', async () => {
+  it('the console works over plain http from another host, where browsers give a page less', async () => {
     // Only a gateway that does not listen on loopback alone takes requests for another host.
     await using remote = await startFixture({ HOST: '0.0.0.0', GATEWAY_API_KEY: 'remote-key' });
     await using own = await openPage(browser, remote.gateway.url.replace('127.0.0.1', REMOTE_HOST));
@@ -585,7 +588,7 @@ describeWith('chromium', 'the console', () => {
     expect(own.faults).toEqual([]);
   });
 
-  it('shows the three windows of the key, and counts down when they are used up', async () => {
+  it('the console shows the three windows of the key, and counts down when they are used up', async () => {
     await using tight = await startFixture({ GATEWAY_LIMITS: '5000/minute,6000/hour,12/day' });
     await using own = await openPage(browser, tight.gateway.url);
     const { page } = own;

@@ -46,7 +46,7 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
     });
   });
 
-  it('keeps a repository between calls, patches it, and shows it to no other key', async () => {
+  it('the workspace of a running gateway keeps a repository between calls, patches it, and shows it to no other key', async () => {
     await call('exec', { command: 'git', args: ['init', '/tmp/repo'] });
     await sh('echo old content > /tmp/repo/file.txt');
     const patch = '--- a/file.txt\n+++ b/file.txt\n@@ -1 +1 @@\n-old content\n+new content';
@@ -61,7 +61,7 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
     expect(await sh('ls /tmp', TWO)).toMatchObject({ result: { stdout: '' } });
   });
 
-  it('returns on the wire how a command ended: its input, a signal, the time limit, output that was cut', async () => {
+  it('exec returns how a command ended: with its input, by a signal, at the time limit, with truncated output', async () => {
     expect(await call('exec', { command: 'cat', stdin: 'from stdin' })).toMatchObject({
       result: { stdout: 'from stdin', exit_code: 0 },
     });
@@ -173,7 +173,7 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
     expect(available).toMatchObject({ exec: true, apply: true, 'conversation.status': undefined });
   });
 
-  it('ends the command of a client that disconnects', async () => {
+  it('a disconnect ends the command of the client', async () => {
     const mark = marker();
     const body = { jsonrpc: '2.0', method: 'exec', params: { command: 'sleep', args: [mark] }, id: 1 };
     const req = request(`${gateway.url}/jsonrpc`, {
@@ -189,7 +189,7 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
     await until(async () => (await processesWith(mark)).length === 0);
   });
 
-  it('leaves no process when the gateway itself is killed', async () => {
+  it('no process of a command is left when the gateway is killed', async () => {
     const mark = marker();
     const other = await startLocalGateway({ env: { GATEWAY_API_KEY: ONE } });
     const hung = fetch(`${other.url}/jsonrpc`, {

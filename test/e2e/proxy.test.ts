@@ -129,7 +129,7 @@ describe('a request', () => {
     ]);
   });
 
-  it('carries nothing of the gateway: not its key, not the caller’s cookies, not the caller’s other headers', async () => {
+  it('a request carries nothing of the gateway: not its key, not the caller’s cookies, not the caller’s other headers', async () => {
     await proxy({
       endpoint: '/x',
       headers: {
@@ -172,7 +172,7 @@ describe('a request', () => {
     expect(backend.seen).toMatchObject([{ method: 'POST', body: arrived, headers: { 'content-type': type } }]);
   });
 
-  it('keeps the content type that the caller names', async () => {
+  it('a request keeps the content type that the caller names', async () => {
     await proxy({ endpoint: '/x', method: 'PUT', body: { a: 1 }, headers: { 'content-type': 'application/ld+json' } });
     expect(backend.seen).toMatchObject([{ method: 'PUT', headers: { 'content-type': 'application/ld+json' } }]);
   });
@@ -197,7 +197,7 @@ describe('an answer', () => {
     expect(result).toMatchObject({ status, body: '', body_encoding: 'text' });
   });
 
-  it('keeps its own headers and loses those that plant cookies or speak of the connection', async () => {
+  it('an answer keeps its own headers and loses those that plant cookies or are about the connection', async () => {
     backend.answer = (response) =>
       response
         .writeHead(200, {

@@ -39,7 +39,7 @@ describe('the bundle of the sandbox service', () => {
     for (const version of Object.values(dependencies)) expect(version).toMatch(/^\d+\.\d+\.\d+/);
   });
 
-  it('serves health, and drains on SIGTERM', async () => {
+  it('the bundle of the sandbox service serves health, and drains on SIGTERM', async () => {
     const env = { SANDBOX_TOKEN: TOKEN, GATEWAY_DATA_DIR: data };
     const { child, url, exited, output } = await startSandbox(bundles, env);
     expect(await (await fetch(`${url}/health`)).json()).toEqual({ status: 'healthy' });

@@ -67,7 +67,7 @@ describe('signals', () => {
   it.each([
     ['SIGTERM, to npm alone', 'SIGTERM', 1],
     ['SIGINT, to its group, as a terminal sends it', 'SIGINT', -1],
-  ] as const)('that npm gets end the server: %s', async (_, signal, whom) => {
+  ] as const)('signals that npm gets end the server: %s', async (_, signal, whom) => {
     const child = start('exec npm start');
     const port = await readyPort(child.stdout as NodeJS.ReadableStream);
     process.kill(whom * (child.pid ?? 0), signal);

@@ -61,7 +61,7 @@ describeWith('bubblewrap', 'terminals over the wire', async () => {
     client.socket.close();
   });
 
-  it('starts the program, in the directory, with the variables that the call names', async () => {
+  it('interactive.start starts the program of the call in its directory with its variables', async () => {
     const client = await open('alice');
     const params = { session_id: 'named', shell: '/bin/sh', cwd: '/tmp', env: { GREETING: 'hello' } };
     await client.call('interactive.start', params);
@@ -71,7 +71,7 @@ describeWith('bubblewrap', 'terminals over the wire', async () => {
     client.socket.close();
   });
 
-  it('takes input that is sent before the terminal has started, in order', async () => {
+  it('input that is sent before the terminal has started reaches it in order', async () => {
     const client = await open('alice');
     client.send({ jsonrpc: '2.0', id: 1, method: 'interactive.start', params: { session_id: 'early' } });
     for (const data of ['echo a', 'b""c', 'd\r']) {

@@ -1,5 +1,5 @@
-// Records turns with a real server of MODEL_PROVIDERS that runs on this machine:
-// `node test/support/record-server.ts --server vllm --wire chat --model smol --url http://127.0.0.1:8000 --key x` writes
+// Records turns with a real server of MODEL_PROVIDERS that runs on this machine: `node test/support/record-server.ts
+// --server vllm --wire chat --model smol --url http://127.0.0.1:8000 --key x` writes
 // test/support/fakes/servers/vllm-smol-chat.json, whose results are to be read before they are committed. `--turn`
 // records some turns only.
 import { readFileSync, writeFileSync } from 'node:fs';

@@ -48,7 +48,7 @@ describe('the error table', () => {
 });
 
 describe('an error on the wire', () => {
-  it('carries reason, request id and whether a retry may help, and its data beside them', () => {
+  it('an error on the wire carries reason, request id and whether a retry may help, and its data beside them', () => {
     const wire = new RpcError('rate_limited', { data: { limit: 5 }, retryAfterMs: 10.2 }).toWire('req_1');
     expect(wire).toEqual({
       code: 429,

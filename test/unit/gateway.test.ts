@@ -167,7 +167,7 @@ describe('the audit line of a call', () => {
     ]);
   });
 
-  it('keeps nothing of prompts, answers, params or keys', async () => {
+  it('the audit line of a call keeps nothing of prompts, answers, params or keys', async () => {
     const { gateway } = await start();
     await call(gateway, 'conversation.prompt', { prompt: 'hunter2', session_id: 'a-session' });
     await call(gateway, 'conversation.prompt', { prompt: 5, hunter2: true });

@@ -141,7 +141,7 @@ describe('a client of a gRPC service', () => {
     expect([await run(async (number) => number), replaced]).toEqual([3, 1]);
   });
 
-  it('closes within its bound while it is being opened', async () => {
+  it('a client of a gRPC service closes within its bound while it is being opened', async () => {
     const client = createGrpcClient<number>({ open: hang, close: async () => {} });
     void client.open();
     const closing = client.close();

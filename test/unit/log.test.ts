@@ -202,7 +202,7 @@ describe('the fields of an error', () => {
     expect(String(error).match(/level \d/g)).toEqual(['level 1', 'level 2', 'level 3', 'level 4']);
   });
 
-  it('survive what is not an error, and an error that is its own cause', () => {
+  it('the fields of an error survive what is not an error, and an error that is its own cause', () => {
     expect(errorFields('text')).toEqual({ error: 'text' });
     const loop = new Error('loop');
     loop.cause = loop;

@@ -115,7 +115,7 @@ describe('the stored detail of a message', () => {
     expect(read.at(-1)).toMatchObject({ content: expect.stringMatching(/^x+\n\[\d+ more characters\]$/) });
   });
 
-  it('leaves out a part of a kind that a later version has added', () => {
+  it('the stored detail of a message leaves out a part of a kind that a later version has added', () => {
     expect(decodeDetail('a', '[{"type":"hologram","x":1},{"type":"text","chars":1}]')).toEqual([text('a')]);
   });
 });

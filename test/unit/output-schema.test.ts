@@ -132,7 +132,7 @@ describe('an answer', () => {
     ['{"city":1}', 'output.city', /expected string/],
     ['{"city":"Rome","people":-1}', 'output.people', /0/],
     ['{"city":"Rome","x":1}', 'output', /x/],
-  ])('that does not match is described: %j', async (content, path, message) => {
+  ])('an answer that does not match is described: %j', async (content, path, message) => {
     expect(await readOutput(CITY, content)).toEqual({ issues: [{ path, message: expect.stringMatching(message) }] });
   });
 
@@ -292,7 +292,7 @@ describe('an answer', () => {
       },
       { a: 1 },
     ],
-  ])('whose check takes long blocks no other work, and no check after it: %s', async (_, schema, output) => {
+  ])('an answer whose check takes long blocks no other work, and no check after it: %s', async (_, schema, output) => {
     let isOver = false;
     let iterations = 0;
     const count = (): void => {
@@ -311,13 +311,13 @@ describe('an answer', () => {
     expect(await readOutput(CITY, long.replace('city', 'town'))).toHaveProperty('issues');
   });
 
-  it('whose pattern is too large to run is described', async () => {
+  it('an answer whose pattern is too large to run is described', async () => {
     const schema: OutputSchema = { type: 'string', pattern: `^(?:${'x?'.repeat(15_000)}){1,1000}$` };
     expect(schemaProblem(schema)).toBeUndefined();
     expect(await readOutput(schema, '"y"')).toHaveProperty('issues');
   });
 
-  it('that is too deep to check is described', async () => {
+  it('an answer that is too deep to check is described', async () => {
     const content = `${'{"a":'.repeat(20_000)}1${'}'.repeat(20_000)}`;
     const schema: OutputSchema = { type: 'object', additionalProperties: { $ref: '#' } };
     expect(await readOutput(schema, content)).toHaveProperty('issues');

@@ -24,7 +24,7 @@ describe('a suite', () => {
   });
 
   it.each(['emulators', 'chromium', 'bubblewrap', 'codex', 'strace', 'shell', 'python', 'patches'] as const)(
-    'that needs %s is skipped where it is missing, and fails with CI=true',
+    'a suite that needs %s is skipped where it is missing, and fails with CI=true',
     (name) => {
       const missing = { ...PRESENT, [name]: 'install it' };
       expect([ruleFor(name, missing, undefined), ruleFor(name, missing, '')]).toEqual(['skip', 'skip']);
@@ -33,7 +33,7 @@ describe('a suite', () => {
   );
 
   it.each(['mounts', 'memory', 'networks'] as const)(
-    'that needs %s fails with CI=true where an installation is missing, and is skipped without the right',
+    'a suite that needs %s fails with CI=true where an installation is missing, and is skipped without the right',
     (name) => {
       expect(ruleFor(name, { ...PRESENT, [name]: 'install it' }, 'true')).toBe('fail');
       expect(ruleFor(name, { ...PRESENT, [name]: 'run as root' }, 'true')).toBe('skip');

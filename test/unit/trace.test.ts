@@ -116,7 +116,7 @@ describe('a request', () => {
     },
   );
 
-  it('that opens a WebSocket has its trace on the lines of the calls there', async () => {
+  it('a request that opens a WebSocket has its trace on the lines of the calls there', async () => {
     const gateway = await startInProcess();
     closing.push(gateway.close);
     const headers = { 'x-api-key': 'dev-key', traceparent: TRACEPARENT };
@@ -130,7 +130,7 @@ describe('a request', () => {
 });
 
 describe('an event', () => {
-  it('carries the trace of the request that recorded it to its subscribers', async () => {
+  it('an event carries the trace of the request that recorded it to its subscribers', async () => {
     const event = toEvent(deliveryOf(REFERENCE_EVENT), Date.now());
     expect(toMessage(event).attributes).not.toHaveProperty('ce-traceparent');
     const message = inTrace(TRACE, () => toMessage(event));

@@ -147,7 +147,9 @@ export function toNames({ conversation, turnId }: Pick<LocatedTurn, 'conversatio
   return { sessionId: conversation.session_id, conversationId: conversation.conversation_id, turnId };
 }
 
-/** The record of another owner's turn is waited for as long as a missing one, so that the two cannot be distinguished. */
+/**
+ * The record of another owner's turn is waited for as long as a missing one, so that the two cannot be distinguished.
+ */
 async function sessionOf(
   store: Store,
   owner: string,

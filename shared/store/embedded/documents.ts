@@ -69,8 +69,8 @@ interface Row {
 }
 
 /**
- * Reads rows, whose documents stay parsed in memory. Versions are never used twice, so a document in memory that has the
- * version of the row is the stored one; the statement returns no text for it.
+ * Reads rows, whose documents stay parsed in memory. Versions are never used twice, so a document in memory that has
+ * the version of the row is the stored one; the statement returns no text for it.
  */
 function createRowReader(database: DatabaseSync): (ref: Ref) => Row | undefined {
   const select = database.prepare(

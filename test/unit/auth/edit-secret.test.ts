@@ -94,7 +94,7 @@ describe('the tool that adds keys', () => {
     });
   });
 
-  it('loses no key when two operators change the document at once', async () => {
+  it('the tool that adds keys loses no key when two operators change the document at once', async () => {
     const { fake, secret, idOf, enabled } = await start();
     fake.add('{"keys":[{"id":"a","key":"first"}]}');
     let theirs = '';
@@ -116,14 +116,17 @@ describe('the tool that adds keys', () => {
     expect(await Promise.all(['first', 'revoked', ours].map(idOf))).toEqual(['a', undefined, 'ours']);
   });
 
-  it.each([true, false])('loses no key when the outcome of its commit does not arrive (done: %s)', async (isDone) => {
-    const { fake, secret, idOf, enabled } = await start();
-    fake.add('{"keys":[{"id":"a","key":"first"}]}');
-    await expect(addKey(withLostOutcome(secret, isDone), { id: 'ours' })).rejects.toThrow(
-      'version 2 has been added, but it is unknown whether version 1 was disabled',
-    );
-    expect([await idOf('first'), await enabled()]).toEqual(['a', isDone ? 1 : 2]);
-  });
+  it.each([true, false])(
+    'the tool that adds keys loses no key when the outcome of its commit does not arrive (done: %s)',
+    async (isDone) => {
+      const { fake, secret, idOf, enabled } = await start();
+      fake.add('{"keys":[{"id":"a","key":"first"}]}');
+      await expect(addKey(withLostOutcome(secret, isDone), { id: 'ours' })).rejects.toThrow(
+        'version 2 has been added, but it is unknown whether version 1 was disabled',
+      );
+      expect([await idOf('first'), await enabled()]).toEqual(['a', isDone ? 1 : 2]);
+    },
+  );
 
   it('refuses the fifty-first enabled version with a message about what to do', async () => {
     const { fake, secret, enabled } = await start();
@@ -134,7 +137,7 @@ describe('the tool that adds keys', () => {
     expect(await enabled()).toBe(50);
   });
 
-  it('starts a second document where the first one would be larger than Secret Manager stores', async () => {
+  it('the tool that adds keys starts a second document where the first one would be larger than Secret Manager stores', async () => {
     const { fake, secret, idOf, enabled } = await start();
     const many = Array.from({ length: 850 }, (_, index) => ({
       id: `a-${index}`,

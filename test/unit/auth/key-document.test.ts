@@ -24,7 +24,7 @@ describe('a bare key', () => {
 });
 
 describe('a key document', () => {
-  it('carries id, key or digest, scopes, limits and expiry', () => {
+  it('a key document carries id, key or digest, scopes, limits and expiry', () => {
     const keys = parseKeyDocument(
       JSON.stringify({
         keys: [

@@ -107,7 +107,7 @@ describe('a prompt that names a login', () => {
     expect(fixture.provider.calls).toBe(1);
   });
 
-  it('continues when its login ends while the turn runs', async () => {
+  it('a prompt that names a login continues when its login ends while the turn runs', async () => {
     const instance = await start();
     const login = await logIn(instance, 'anthropic');
     const stream = instance.stream('[[chunks 4 every 30]]', { auth_session_id: login });

@@ -82,7 +82,7 @@ describe('the check of a token', () => {
     },
   );
 
-  it('names the account that a ChatGPT token is for', async () => {
+  it('the check of a token names the account that a ChatGPT token is for', async () => {
     const token = jwt({ 'https://api.openai.com/auth': { chatgpt_account_id: 'acc-1' } });
     await logins.login('a', 'chatgpt', token, signal);
     expect(provider.checks.seen).toMatchObject([{ headers: { 'chatgpt-account-id': 'acc-1' } }]);
@@ -150,7 +150,7 @@ describe('the check of a token', () => {
     await other.close();
   });
 
-  it('ends with the caller’s reason when the caller leaves', async () => {
+  it('the check of a token ends with the caller’s reason when the caller leaves', async () => {
     provider.checks.answer('hang');
     const controller = new AbortController();
     const pending = logins.login('a', 'openai', TOKEN, controller.signal);
@@ -184,13 +184,13 @@ describe('a login', () => {
     expect(credential.token()).toBe(TOKEN);
   });
 
-  it('shows no token when the credential is logged, serialised or spread', async () => {
+  it('a login shows no token when the credential is logged, serialised or spread', async () => {
     const { sessionId } = await logins.login('a', 'openai', TOKEN, signal);
     const credential = await logins.use('a', sessionId, signal);
     expect(JSON.stringify({ ...credential })).toBe('{"provider":"openai"}');
   });
 
-  it('lasts 30 days, and then looks as if it had never been, even where the store still has it', async () => {
+  it('a login lasts 30 days, and then looks absent, even where the store still has it', async () => {
     const { sessionId, expiresAtMs } = await logins.login('a', 'openai', TOKEN, signal);
     expect(expiresAtMs).toBe(clock.now() + LOGIN_MS);
     clock.advance(LOGIN_MS - 1);
@@ -200,7 +200,7 @@ describe('a login', () => {
     expect(await logins.logout('a', sessionId, signal)).toBe(false);
   });
 
-  it('made by a clock that was 400 days ahead has ended once it is right', async () => {
+  it('a login made by a clock that was 400 days ahead has ended once it is right', async () => {
     clock.step(400 * 86_400_000);
     const { sessionId } = await logins.login('a', 'openai', TOKEN, signal);
     clock.step(-400 * 86_400_000);
@@ -220,7 +220,7 @@ describe('a login', () => {
     ['a JWT of something else', `x.${Buffer.from('[1]').toString('base64url')}.y`],
     ['an exp that is no number', jwt({ exp: 'tomorrow' })],
     ['an exp beyond all time', jwt({ exp: 1e300 })],
-  ])('lasts 30 days with a token that only looks like a JWT: %s', async (_name, token) => {
+  ])('a login lasts 30 days with a token that only looks like a JWT: %s', async (_name, token) => {
     expect((await logins.login('a', 'openai', token, signal)).expiresAtMs).toBe(clock.now() + LOGIN_MS);
   });
 
@@ -244,7 +244,7 @@ describe('a login', () => {
     expect(outcomes.filter(Boolean)).toEqual([true]);
   });
 
-  it('leaves nothing of itself in the store after logout', async () => {
+  it('a login leaves nothing of itself in the store after logout', async () => {
     const { sessionId } = await logins.login('a', 'openai', TOKEN, signal);
     await logins.logout('a', sessionId, signal);
     expect((await store.get(written)).every(({ version }) => version === null)).toBe(true);

@@ -169,7 +169,7 @@ describe('a retry', () => {
     await limited.close();
   });
 
-  it('ends at the timeout of the caller', async () => {
+  it('a retry ends at the timeout of the caller', async () => {
     const down = await startServer(refusal(503, 'unavailable', true, 10_000));
     const stop = new AbortController();
     const call = new CodexGatewayClient(down.url, KEY).call('conversation.status', STATUS, { signal: stop.signal });

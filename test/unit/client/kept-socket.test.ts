@@ -115,7 +115,7 @@ describe('a socket that is kept open', () => {
     expect([states, socket.state]).toEqual([[], 'connecting']);
   });
 
-  it('lets a caller stop waiting for it', async () => {
+  it('a socket that is kept open lets a caller stop waiting for it', async () => {
     const { socket } = open({ path: '/nowhere' });
     const left = new AbortController();
     const settled = socket.settled(left.signal);

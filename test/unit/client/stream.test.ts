@@ -203,7 +203,7 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
     expect(await failure(turn.answer())).toMatchObject({ reason: 'timeout', retryable: true });
   });
 
-  it('does not wait for a gateway that stays away: so many attempts, then the network error', async () => {
+  it('a stream ends with the network error after its attempts at an unreachable gateway', async () => {
     const { client, proxy } = fixture;
     const before = proxy.connections;
     const turn = client({ streaming, retries: 2 }).stream('[[chunks 3 every 20]]');

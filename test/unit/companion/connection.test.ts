@@ -108,7 +108,7 @@ const call = (id: number, method = 'test.wait', params: object = { n: id }): obj
 const responses = (client: Client) => client.received.filter(({ id }) => id !== undefined);
 
 describe('calls', () => {
-  it('run beside each other, 32 at a time, the rest in order', async () => {
+  it('calls run beside each other, 32 at a time, the rest in order', async () => {
     const gate = createGate();
     const fixture = await fixtureOf({ methods: [gate.method] });
     const client = await fixture.connect();
@@ -125,7 +125,7 @@ describe('calls', () => {
     expect(new Set(responses(client).map(({ id }) => id)).size).toBe(40);
   });
 
-  it('leave a way for a cancel when all places are taken, and for nothing that only speaks of one', async () => {
+  it('calls do not delay a cancel when all places are taken, but other messages that contain the word', async () => {
     const gate = createGate();
     const fixture = await fixtureOf({ methods: [gate.method] });
     const client = await fixture.connect();
@@ -240,7 +240,7 @@ describe('calls', () => {
     expect(client.received.at(-1)).toMatchObject({ id: 'call-1', result: { type: 'ai_response' } });
   });
 
-  it('leave a turn running when the connection ends', async () => {
+  it('calls leave a turn running when the connection ends', async () => {
     const fixture = await fixtureOf();
     const first = await fixture.connect();
     first.send(call(1, 'conversation.prompt', { prompt: 'word '.repeat(200), session_id: 's' }));
@@ -256,7 +256,7 @@ describe('calls', () => {
 });
 
 describe('a reader that is slow', () => {
-  it('pauses what it reads, and gets all of it in order when it continues', async () => {
+  it('a reader that is slow pauses the sender, and gets all of it in order when it continues', async () => {
     const flood = createFlood();
     const fixture = await fixtureOf({ methods: [flood.method] });
     const client = await fixture.connect();
@@ -339,19 +339,22 @@ describe('a key', () => {
       'given other scopes',
       (keys: ReturnType<typeof createChangingKeys>) => change(keys, { scopes: new Set(['conversation']) }),
     ],
-  ] as const)('that is %s ends its sockets with 1008, opened by ticket or not, and no other’s', async (_, end) => {
-    const keys = createChangingKeys({ k: { scopes }, other: { scopes } });
-    const fixture = await fixtureOf({ overrides: { keys }, sockets: fast });
-    const first = await fixture.connect({ headers: { 'X-API-Key': 'k' } });
-    const other = await fixture.connect({ headers: { 'X-API-Key': 'other' } });
-    const { result } = await first.call('auth.ticket');
-    const second = await fixture.connect({ headers: {}, protocols: z.array(z.string()).parse(result?.protocols) });
-    await other.call('conversation.list');
-    end(keys);
-    expect((await first.closed).code).toBe(1008);
-    expect((await second.closed).code).toBe(1008);
-    expect((await other.call('conversation.list')).result).toBeDefined();
-  });
+  ] as const)(
+    'a key that is %s ends its sockets with 1008, opened by ticket or not, and no other’s',
+    async (_, end) => {
+      const keys = createChangingKeys({ k: { scopes }, other: { scopes } });
+      const fixture = await fixtureOf({ overrides: { keys }, sockets: fast });
+      const first = await fixture.connect({ headers: { 'X-API-Key': 'k' } });
+      const other = await fixture.connect({ headers: { 'X-API-Key': 'other' } });
+      const { result } = await first.call('auth.ticket');
+      const second = await fixture.connect({ headers: {}, protocols: z.array(z.string()).parse(result?.protocols) });
+      await other.call('conversation.list');
+      end(keys);
+      expect((await first.closed).code).toBe(1008);
+      expect((await second.closed).code).toBe(1008);
+      expect((await other.call('conversation.list')).result).toBeDefined();
+    },
+  );
 
   it('a key that is revoked in the limiter’s document ends its sockets, idle ones too', async () => {
     const fixture = await fixtureOf({ sockets: fast });
@@ -405,7 +408,7 @@ describe('a planned end', () => {
     expect(await client.closed).toEqual({ code: 1012, reason: 'reconnect' });
   });
 
-  it('waits for calls in flight, refuses new ones, and closes when they are answered', async () => {
+  it('a planned end waits for calls in flight, refuses new ones, and closes when they are answered', async () => {
     const gate = createGate();
     const fixture = await fixtureOf({ methods: [gate.method] });
     const [busy, idle] = await Promise.all([fixture.connect(), fixture.connect()]);

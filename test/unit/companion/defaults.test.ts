@@ -181,7 +181,7 @@ it('a reader with 1 MiB unread is closed with 1013 after 10 s, one with less is 
   expect((await slow.call('test.send')).result).toEqual({});
 });
 
-it('a paused reader is kept as long as it takes something between two pings, though its pongs are not read', async () => {
+it('a paused reader stays connected while it reads something between two pings, although its pongs are not read', async () => {
   const { state, method } = createSender();
   const client = await connectDirectly(await fixtureOf({ methods: [method] }));
   client.socket.pause();

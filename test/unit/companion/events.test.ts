@@ -113,7 +113,7 @@ describe('a subscription', () => {
     expect(seen(client)).toEqual([1, 2, 3, 4, 5]);
   });
 
-  it('misses none of a burst, nor a late one behind it', async () => {
+  it('a subscription receives all events of a burst, and a late one after it', async () => {
     const fixture = await fixtureOf();
     const client = await fixture.connect();
     await client.call('events.subscribe');
@@ -138,7 +138,7 @@ describe('a subscription', () => {
     expect(seen(client)).toEqual([2]);
   });
 
-  it('ends by events.unsubscribe and with its connection; others continue', async () => {
+  it('a subscription ends by events.unsubscribe and with its connection; others continue', async () => {
     const fixture = await fixtureOf();
     const [first, second] = await Promise.all([fixture.connect(), fixture.connect()]);
     const { result } = await first.call('events.subscribe');
@@ -222,7 +222,7 @@ describe('a subscription', () => {
 });
 
 describe('a cursor', () => {
-  it('brings back what was missed, and nothing twice, in events that arrive in any order', async () => {
+  it('a cursor replays the missed events, each once, in events that arrive in any order', async () => {
     const fixture = await fixtureOf();
     const now = Date.now();
     let client = await fixture.connect();
@@ -247,7 +247,7 @@ describe('a cursor', () => {
     expect([...got, ...seen(client)]).toHaveLength(n);
   });
 
-  it('continues after an event and a cursor of a clock that was 400 days ahead', async () => {
+  it('a cursor continues after an event and a cursor of a clock that was 400 days ahead', async () => {
     const fixture = await fixtureOf();
     const farMs = Date.now() + 400 * 86_400_000;
     await put(fixture.services, 1, farMs);
@@ -261,7 +261,7 @@ describe('a cursor', () => {
     }
   });
 
-  it('begins after an event that is named by its id, as a list does', async () => {
+  it('a cursor begins after an event that is named by its id, as a list does', async () => {
     const fixture = await fixtureOf();
     const now = Date.now();
     for (let n = 1; n <= 5; n++) await put(fixture.services, n, now - 1_000 + n);

@@ -271,7 +271,7 @@ describe('damage', () => {
     .tuple(fc.array(anyFrame, { minLength: 1, maxLength: 4 }), fc.array(mutation, { minLength: 1, maxLength: 3 }))
     .map(([frames, mutations]) => mutations.reduce(damage, Buffer.concat(frames)));
 
-  it(`damage of ${DAMAGED} kinds neither ends the process nor leaves anything behind`, async () => {
+  it(`${DAMAGED} kinds of damaged frames end no process and leave no connection`, async () => {
     const streams = fc.sample(stream, { numRuns: DAMAGED, seed: 20_261_122 });
     const before = process.memoryUsage().rss;
     let next = 0;

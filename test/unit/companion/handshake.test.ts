@@ -28,7 +28,7 @@ describe('a key', () => {
   it.each([
     ['X-API-Key', { 'X-API-Key': KEY }],
     ['Authorization: Bearer', { Authorization: `Bearer ${KEY}` }],
-  ])('opens a socket as %s', async (_, headers) => {
+  ])('a key opens a socket as %s', async (_, headers) => {
     const client = await fixture.connect({ headers });
     expect((await client.call('conversation.status', { session_id: 'x' })).result?.status).toBe('not_found');
     client.socket.close();
@@ -62,7 +62,7 @@ describe('a key', () => {
 });
 
 describe('a ticket', () => {
-  it('opens one socket, as a subprotocol, and only gateway.v1 is echoed', async () => {
+  it('a ticket opens one socket, as a subprotocol, and only gateway.v1 is echoed', async () => {
     const client = await fixture.connect({
       headers: {},
       protocols: ['gateway.v1', `gateway.ticket.${await ticket()}`],
@@ -139,7 +139,7 @@ describe('a ticket', () => {
     expect(await of(`gateway.ticket.${fresh}`)).toBe(400);
   });
 
-  it('leaves neither itself nor the key in the store, and nothing once it is used', async () => {
+  it('a ticket leaves neither itself nor the key in the store, and nothing once it is used', async () => {
     const before = await fixture.services.store.query({ collection: 'tickets', orderBy: 'sealed_digest', limit: 100 });
     const text = await ticket();
     const stored = await fixture.services.store.query({ collection: 'tickets', orderBy: 'sealed_digest', limit: 100 });

@@ -60,7 +60,7 @@ describe('a submission', () => {
     ).toEqual(replayed.map(({ params }) => ({ seq: params?.seq, event: params?.event })));
   });
 
-  it('continues when the connection ends', async () => {
+  it('a submission continues when the connection ends', async () => {
     const first = await fixture.connect();
     const binary = binaryOf(first);
     binary.submit('a', 's', { prompt: 'word '.repeat(200) });

@@ -147,7 +147,7 @@ describe('a busy session', () => {
     });
   });
 
-  it('lets the last of several interrupts go first, and the others after it', async () => {
+  it('a busy session runs the last of several interrupts first, and the others after it', async () => {
     const running = await occupy();
     const gate = Promise.withResolvers<void>();
     fixture.provider.behave(({ prompt }) => ({ text: prompt, gate: () => gate.promise }));

@@ -79,7 +79,7 @@ it('logs the cached tokens and those of the reasoning with the call', async () =
   expect(call).toMatchObject({ input_tokens: 50, cached_input_tokens: 40, output_tokens: 31, reasoning_tokens: 30 });
 });
 
-it('calls a failure after the prompt had left repeatable only where an idempotency key makes it so', async () => {
+it('a failure after the prompt was sent is retryable only with an idempotency key', async () => {
   const cut = '[[chunks 4]] [[cut]]';
   expect(await failure(a.prompt(cut))).toMatchObject({
     reason: 'upstream_error',

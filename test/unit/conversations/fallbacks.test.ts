@@ -51,7 +51,7 @@ describe('a prompt with fallbacks', () => {
     expect(calledModels(from)).toEqual(['claude-first']);
   });
 
-  it('names all models that failed, in their order', async () => {
+  it('a prompt with fallbacks names all models that failed, in their order', async () => {
     fixture.provider.behave(({ model }) => (model === 'gpt-next' ? { text: 'finally' } : { status: 403 }));
     const stream = a.stream('hello', { session_id, fallbacks: [...NEXT] });
     expect(await stream.answer).toMatchObject({ content: 'finally', model: NEXT[1] });
@@ -63,7 +63,7 @@ describe('a prompt with fallbacks', () => {
     expect(await a.call(conversationStatus, { session_id })).toMatchObject({ metadata: { message_count: 2 } });
   });
 
-  it('fails with the error of the last one; the prompt is stored once however often it is repeated', async () => {
+  it('a prompt with fallbacks fails with the error of the last one; the prompt is stored once however often it is repeated', async () => {
     fixture.provider.behave(({ model }) => (model === 'gpt-next' ? { status: 529 } : { status: 429 }));
     const params = { session_id, fallbacks: [...NEXT], idempotency_key: session_id };
     for (let attempt = 0; attempt < 2; attempt++) {

@@ -123,7 +123,7 @@ describe('history', () => {
     expect(resumed.content).toHaveLength(46 * 65_536);
   });
 
-  it('brings any text back as it was', async () => {
+  it('any text is returned as it was stored', async () => {
     fixture.provider.behave(({ prompt }) => ({ text: `>${prompt}` }));
     for (const text of NAUGHTY) expect((await a.prompt(text)).content).toBe(`>${text}`);
     const messages = await readAll(b, 200);

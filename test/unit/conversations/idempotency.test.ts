@@ -79,7 +79,7 @@ describe('an idempotency key', () => {
     });
   });
 
-  it('still answers with a failure that the same prompt would repeat: parallel or later, one model call', async () => {
+  it('an idempotency key still answers with a failure that the same prompt would repeat: parallel or later, one model call', async () => {
     fixture.provider.behave(() => ({ status: 401 }));
     const failedPrompt = () => failure(a.prompt('hello', { idempotency_key: 'refused' }));
     const failures = [...(await Promise.all(Array.from({ length: 20 }, failedPrompt))), await failedPrompt()];
@@ -131,7 +131,7 @@ describe('a prompt that is tried again under its key', () => {
     expect(fixture.provider.requests.at(-1)?.prompt).toBe('again');
   }, 30_000);
 
-  it('continues in the session that its first attempt started', async () => {
+  it('a prompt that is tried again under its key continues in the session that its first attempt started', async () => {
     fixture.provider.behave(refuses);
     const params = { idempotency_key, session_id: undefined };
     await is429(a.prompt('again', params));
@@ -157,7 +157,7 @@ describe('a prompt that is tried again under its key', () => {
     }
   }, 30_000);
 
-  it('keeps its place before later messages, and is the last message for the model', async () => {
+  it('a prompt that is tried again under its key keeps its place before later messages, and is the last message for the model', async () => {
     fixture.provider.behave(refuses);
     await is429(a.prompt('first', { idempotency_key }));
     fixture.provider.behave(({ prompt }) => ({ text: `to ${prompt.split(' ').at(-1)}` }));

@@ -189,7 +189,7 @@ describe('a lease', () => {
     await behind.close();
   });
 
-  it('fences an owner that lost it: nothing it writes later is kept', async () => {
+  it('an owner that lost its lease is fenced: none of its later writes is stored', async () => {
     const gate = Promise.withResolvers<void>();
     fixture.provider.behave(({ prompt }) =>
       prompt === 'stale' ? { text: 'stale answer', gate: () => gate.promise } : { text: 'answer' },
@@ -252,7 +252,7 @@ describe('a lease', () => {
     expect((await b.prompt('next')).content).toMatch(/next$/);
   });
 
-  it('keeps every event when the answers to its flushes are lost', async () => {
+  it('a lease keeps every event when the answers to its flushes are lost', async () => {
     const gate = Promise.withResolvers<void>();
     const chunks = Array.from({ length: 40 }, (_, index) => `${index} `);
     fixture.provider.behave(() => ({

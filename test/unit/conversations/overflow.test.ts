@@ -53,7 +53,7 @@ function startOf(answer: { readonly events: readonly Record<string, unknown>[] }
   return answer.events[0]?.TaskStarted as { readonly context: { readonly trimmed: number } };
 }
 
-it('remembers what the provider took of the conversation, on every instance, for it and that model only', async () => {
+it('the accepted size of a conversation is stored for all instances, for this conversation and model only', async () => {
   for (let turn = 0; turn < 6; turn++) {
     for (const session_id of ['s', 'other']) await a.prompt(`${turn} ${textOf(300)}`, { session_id });
   }

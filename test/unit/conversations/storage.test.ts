@@ -64,7 +64,7 @@ describe('what an owner keeps', () => {
     expect(await b.prompt(BLOCK, params)).toEqual(paid);
   });
 
-  it('counts a turn whose instance crashed once another has ended it', async () => {
+  it('what an owner keeps counts a turn whose instance crashed once another has ended it', async () => {
     fixture.provider.behave(() => ({ chunks: ['one'], hang: 'stream' }));
     const running = a.stream('prompt', { session_id: 's' });
     await running.until(isDelta);
@@ -84,7 +84,7 @@ describe('what an owner keeps', () => {
     await failure(running.answer);
   });
 
-  it('counts what an older version stored once it is written again', async () => {
+  it('what an owner keeps counts what an older version stored once it is written again', async () => {
     await a.prompt(BLOCK, { session_id: 's' });
     await onRecord();
     const ref = conversationRef('default', 's');

@@ -118,7 +118,7 @@ describe('a daily budget', () => {
 });
 
 describe('a warm session', () => {
-  it('costs no read, one write to be admitted and two in the one commit that ends the turn', async () => {
+  it('a warm session costs no read, one write to be admitted and two in the one commit that ends the turn', async () => {
     await a.prompt('warm up');
     await a.services.conversations.ledger.flush();
     a.counted.reset();
@@ -126,7 +126,7 @@ describe('a warm session', () => {
     expect(a.counted.operations).toMatchObject({ reads: 0, commits: 3, locks: 0 });
   });
 
-  it('costs no read with an idempotency key either, nor does a new session', async () => {
+  it('a warm session costs no read with an idempotency key either, nor does a new session', async () => {
     await a.prompt('warm up');
     await a.services.conversations.ledger.flush();
     a.counted.reset();
@@ -137,7 +137,7 @@ describe('a warm session', () => {
 });
 
 describe('the meter', () => {
-  it('leaves out the time in which any model was at work, once', async () => {
+  it('the measured overhead leaves out the time in which any model was at work, once', async () => {
     const now = performance.now();
     const began = now - 100;
     const timings = createTimings(began);
@@ -153,7 +153,7 @@ describe('the meter', () => {
 });
 
 describe("a duplicate's timings", () => {
-  it('leaves out the time of the model from its own beginning on, not from before', () => {
+  it('the timings of a duplicate leave out the time of the model since its own start only', () => {
     const now = performance.now();
     const timings = createTimings(now - 10);
     timings.add({ phase: 'model', startMs: now - 300, endMs: now - 2 });

@@ -40,7 +40,7 @@ describeCodex('the context of a codex turn', (place) => {
     expect(fixture.api.requests.at(-1)?.input.filter(({ text }) => text.trim() === '' && text !== '')).toEqual([]);
   });
 
-  it('loses its oldest messages in a new thread until the model accepts it, and continues there', async () => {
+  it('the context of a codex turn loses its oldest messages in a new thread until the model accepts it, and continues there', async () => {
     const conversation = startConversation();
     for (let turn = 0; turn < 5; turn++) {
       conversation.messages.push(
@@ -63,7 +63,7 @@ describeCodex('the context of a codex turn', (place) => {
     expect(textsIn(fixture.api.requests.at(-1)).slice(-3)).toEqual(['and now?', 'You said: and now?', 'and then?']);
   });
 
-  it('ends with an error that names the cause when the prompt alone is too long; the session continues', async () => {
+  it('the context of a codex turn ends with an error that names the cause when the prompt alone is too long; the session continues', async () => {
     const conversation = startConversation();
     fixture.api.behave((request) =>
       request.prompt.length > 1_000

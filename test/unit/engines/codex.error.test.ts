@@ -77,7 +77,7 @@ describeCodex('a codex turn that does not complete', (place) => {
     expect((await conversation.prompt(engine, 'still there?')).outcome.content).toBe('You said: still there?');
   });
 
-  it('closes the provider’s socket when the turn is cancelled; the session continues', async () => {
+  it('a codex turn that does not complete closes the provider’s socket when the turn is cancelled; the session continues', async () => {
     const controller = new AbortController();
     fixture.api.behave(() => ({ text: ['one ', 'two '], gate: new Promise(() => {}) }));
     const arrived = fixture.api.next();
@@ -104,7 +104,7 @@ describeCodex('a codex turn that does not complete', (place) => {
     await expect.poll(() => descendants(isRunning)).toEqual([]);
   });
 
-  it('ends the turn, not the gateway, when the process is killed; the next turn starts a new one', async () => {
+  it('a killed app-server ends its turn only; the next turn starts a new one', async () => {
     fixture.api.behave(() => ({ text: 'never', gate: new Promise(() => {}) }));
     const arrived = fixture.api.next();
     const failed = conversation.fail(engine, 'die');
@@ -127,7 +127,7 @@ describeCodex('a codex turn that does not complete', (place) => {
     expect(fixture.api.requests.length).toBe(requests);
   });
 
-  it('leaves no process behind when it is closed', async () => {
+  it('a closed engine leaves no process', async () => {
     expect(appServers().length).toBeGreaterThan(0);
     await engine.close();
     expect(appServers()).toEqual([]);

@@ -66,7 +66,7 @@ describeWith('codex', 'a gateway with ENGINE=codex', () => {
     expect(stream).toContain('"aggregated_output":"42\\n"');
   });
 
-  it('keeps the context when a session switches from Codex to the model itself and back', async () => {
+  it('a gateway with ENGINE=codex keeps the context when a session switches from Codex to the model itself and back', async () => {
     const direct = { prompt: 'directly', session_id: 's1', model: 'openai/gpt-6.1-sol' };
     expect(await (await post('conversation.prompt', direct)).json()).toMatchObject({
       result: { content: 'You said: directly', model: 'openai/gpt-6.1-sol' },
@@ -126,7 +126,7 @@ describe('a gateway without Codex', () => {
     [{ engine: 'codex' as const, model: 'openai/gpt-5.5' }, 'codex/gpt-5.5'],
     [{ engine: 'direct' as const, model: 'codex/gpt-5.5' }, 'codex/gpt-5.5'],
     [{ engine: 'direct' as const, model: undefined }, 'openai/gpt-6.1-sol'],
-  ])('takes its default model from ENGINE and MODEL: %o', (chosen, model) => {
+  ])('a gateway without Codex takes its default model from ENGINE and MODEL: %o', (chosen, model) => {
     expect(createEngines({ ...config, ...chosen }).defaultModel).toBe(model);
   });
 });

@@ -88,7 +88,7 @@ describeCodex('the codex engine', (place) => {
     expect(await run('cat notes/a.txt')).toContain('one');
   });
 
-  it('keeps a patch and a command inside the workspace', async () => {
+  it('the codex engine keeps a patch and a command inside the workspace', async () => {
     const patch = '*** Begin Patch\n*** Add File: /usr/local/evil.txt\n+one\n*** End Patch';
     const { events } = await conversation.prompt(engine, `patch ${patch}`);
     expect(events.some((event) => 'PatchApplyEnd' in event && event.PatchApplyEnd.success)).toBe(false);
@@ -119,7 +119,7 @@ describeCodex('the codex engine', (place) => {
     await Promise.all(terminals.map((pty) => pty.exited));
   });
 
-  it('shows commands nothing of other conversations', async () => {
+  it('the codex engine shows commands nothing of other conversations', async () => {
     await startConversation().prompt(engine, 'the secret word is xylophone-4711');
     const output = await run(
       'grep -rl xylophone-4[7] / --exclude-dir=proc --exclude-dir=usr 2>/dev/null; echo searched',

@@ -16,7 +16,7 @@ describeWith('strace', 'an app-server, traced', () => {
   });
   afterAll(() => fixture.close());
 
-  it('connects to the relay to the provider and to nothing else, from its start to its end', async () => {
+  it('a traced app-server connects to the relay only, from its start to its end', async () => {
     const traces: string[] = [];
     const traced: Launcher = {
       async spawn(spec, options) {

@@ -114,7 +114,7 @@ describeWith('codex', 'the protocol of the installed Codex', () => {
     expect(testManifest.dependencies['@openai/codex']).toBe(CODEX_VERSION);
   });
 
-  it('still has every method, answer, notification and item the gateway uses, in the form it uses', async () => {
+  it('the protocol of the installed Codex still has every method, answer, notification and item the gateway uses, in the form it uses', async () => {
     const generated = join(directory, 'generated');
     await exec(findCodex(undefined, import.meta.url)?.file ?? '', [
       'app-server',

@@ -28,7 +28,7 @@ describeCodex('a conversation with Codex', (place) => {
   const callsShown = (): number =>
     fixture.api.requests.at(-1)?.input.filter(({ type }) => type === 'function_call_output').length ?? -1;
 
-  it('continues in another CODEX_HOME after kill -9, with the results of its tools', async () => {
+  it('a conversation with Codex continues in another CODEX_HOME after kill -9, with the results of its tools', async () => {
     const conversation = startConversation();
     await conversation.prompt(here, 'run echo remember me');
     const [pid] = appServers();
@@ -39,7 +39,7 @@ describeCodex('a conversation with Codex', (place) => {
     expect(textsIn(fixture.api.requests.at(-1)).at(-1)).toBe('what did it print?');
   });
 
-  it('continues where everything was prepared before the first turn, and leaves no file behind', async () => {
+  it('a conversation with Codex continues where everything was prepared before the first turn, and leaves no file behind', async () => {
     const directory = join(fixture.directory, 'warmed');
     const warmed = fixture.machine({ directory });
     const conversation = startConversation();
@@ -86,7 +86,7 @@ describeCodex('a conversation with Codex', (place) => {
       'names a file elsewhere',
       (bytes: Uint8Array) => zstdCompressSync(headOf(bytes).replace('sessions/', '../../sessions/')),
     ],
-  ])('starts from the messages when the saved thread %s', async (_, damage) => {
+  ])('a conversation with Codex starts from the messages when the saved thread %s', async (_, damage) => {
     const conversation = startConversation();
     await conversation.prompt(here, 'first');
     const { saved } = fixture.state;
@@ -97,7 +97,7 @@ describeCodex('a conversation with Codex', (place) => {
     expect(textsIn(fixture.api.requests.at(-1))).toEqual(['first', 'You said: first', 'second']);
   });
 
-  it('starts anew from what still fits when the thread is older than all of it', async () => {
+  it('a conversation with Codex starts anew from what still fits when the thread is older than all of it', async () => {
     const conversation = startConversation();
     await conversation.prompt(here, 'old');
     conversation.messages.splice(0, 2, { role: 'user', content: 'late' }, { role: 'assistant', content: 'later' });
@@ -105,7 +105,7 @@ describeCodex('a conversation with Codex', (place) => {
     expect(textsIn(fixture.api.requests.at(-1))).toEqual(['late', 'later', 'now']);
   });
 
-  it('starts from the messages when later ones were dropped, here and elsewhere, though the last one is the same', async () => {
+  it('a conversation with Codex starts from the messages when later ones were dropped, here and elsewhere, though the last one is the same', async () => {
     const conversation = startConversation();
     await conversation.prompt(here, 'first');
     await conversation.prompt(here, 'dropped');
@@ -120,7 +120,7 @@ describeCodex('a conversation with Codex', (place) => {
     }
   });
 
-  it('uses instructions only for the turns that have them', async () => {
+  it('a conversation with Codex uses instructions only for the turns that have them', async () => {
     const conversation = startConversation();
     const instructed = (): string[] =>
       fixture.api.requests.at(-1)?.input.flatMap(({ role, text }) => (role === 'developer' ? [text] : [])) ?? [];
@@ -150,7 +150,7 @@ describeCodex('a conversation with Codex', (place) => {
     expect(models).toEqual([sol, other, other, sol, other, other]);
   });
 
-  it('continues a thread that version 1.2.0 saved, with another model', async () => {
+  it('a conversation with Codex continues a thread that version 1.2.0 saved, with another model', async () => {
     const conversation = startConversation();
     await conversation.prompt(here, 'run echo remember me', { model: 'codex/gpt-6.1-sol' });
     const bytes = fixture.state.saved.get(conversation.id) ?? Buffer.of();

@@ -101,7 +101,7 @@ describe('an idle connection', () => {
     expect(sockets).toHaveLength(2);
   });
 
-  it('that the provider has closed is replaced once, unnoticed, and the prompt is sent as it was', async () => {
+  it('an idle connection that the provider has closed is replaced once, unnoticed, and the prompt is sent as it was', async () => {
     const { url, sockets, bodies } = await start(http.createServer(), (_socket, n) => n === 1);
     const fetch = createGuardedFetch();
     await post(fetch, url, 'one');
@@ -188,7 +188,7 @@ describe('a connection ahead of a prompt', () => {
     expect((sockets[1] as TLSSocket).isSessionReused()).toBe(true);
   });
 
-  it('that the provider refuses or that nothing uses is no error', async () => {
+  it('a connection ahead of a prompt that the provider refuses or that nothing uses is no error', async () => {
     const server: Server = http.createServer((_request, response) => void response.end('done'));
     const { url } = await start(server as http.Server);
     const clock = createTestClock();

@@ -156,7 +156,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     expect(provider.calls - before).toBe(1);
   });
 
-  it('marks what failed after the request had left, so that it is not repeated unasked', async () => {
+  it('a failure after the request was sent is marked `sent`, so that callers do not repeat it blindly', async () => {
     const cut = await failTurn(createTestEngine(provider), { model, prompt: '[[chunks 4]] [[cut]]' });
     expect(cut.error.data).toMatchObject({ sent: true });
     const silent = createTestEngine(provider, { deadlines: { firstByteMs: 100 } });

@@ -63,7 +63,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     'Function tools with reasoning_effort are not supported for this model',
     "tool_choice 'required' is not supported",
     'the text is not supported by any tool',
-  ])('keeps them where it refuses something else: %s', async (message) => {
+  ])('tools are kept where the provider refuses something else: %s', async (message) => {
     refuse(message);
     const from = provider.calls;
     const { error } = await failTurn(createTestEngine(provider), { model, tools: TOOLS });

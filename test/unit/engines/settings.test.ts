@@ -120,20 +120,23 @@ describe('the settings of a turn', () => {
     },
   );
 
-  it.each(CASES)('that $provider itself refuses are left out of the next call', async ({ model }) => {
-    provider.behave(({ body }) =>
-      /"max_(output_)?tokens":3,|"maxOutputTokens":3\b/.test(`${JSON.stringify(body)},`)
-        ? { status: 400, message: "Unsupported parameter: 'max_output_tokens' (maxOutputTokens, max_tokens)" }
-        : { text: 'fine' },
-    );
-    const from = provider.calls;
-    const { outcome } = await runTurn(createTestEngine(provider), { model, settings: { max_output_tokens: 3 } });
-    expect(outcome).toMatchObject({
-      content: 'fine',
-      warnings: [{ setting: 'max_output_tokens', message: expect.stringContaining('Unsupported parameter') }],
-    });
-    expect(provider.calls - from).toBe(2);
-  });
+  it.each(CASES)(
+    'the settings of a turn that $provider itself refuses are left out of the next call',
+    async ({ model }) => {
+      provider.behave(({ body }) =>
+        /"max_(output_)?tokens":3,|"maxOutputTokens":3\b/.test(`${JSON.stringify(body)},`)
+          ? { status: 400, message: "Unsupported parameter: 'max_output_tokens' (maxOutputTokens, max_tokens)" }
+          : { text: 'fine' },
+      );
+      const from = provider.calls;
+      const { outcome } = await runTurn(createTestEngine(provider), { model, settings: { max_output_tokens: 3 } });
+      expect(outcome).toMatchObject({
+        content: 'fine',
+        warnings: [{ setting: 'max_output_tokens', message: expect.stringContaining('Unsupported parameter') }],
+      });
+      expect(provider.calls - from).toBe(2);
+    },
+  );
 
   it.each([
     ['max_output_tokens', 'max_tokens: 90000 > 64000, which is the maximum allowed number of output tokens'],
@@ -156,7 +159,7 @@ describe('the settings of a turn', () => {
 
   // The SDK requests the signed reasoning of each model of OpenAI that reasons.
   it.each(CASES.filter(({ provider }) => provider !== 'openai'))(
-    'that $provider refuses leave nothing that belongs to them: reasoning',
+    'the settings of a turn that $provider refuses leave nothing that belongs to them: reasoning',
     async ({ model }) => {
       const REASONING = /thinking|reasoning/i;
       provider.behave(({ body }) =>

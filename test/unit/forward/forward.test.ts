@@ -191,7 +191,7 @@ describe('a forwarded call', () => {
     expect(calls).toBe(before + 1);
   });
 
-  it('fails as it failed there, and a defect stays masked', async () => {
+  it('a forwarded call fails as it failed there, and a defect stays masked', async () => {
     expect(await (await call({ mode: 'fail' })).json()).toMatchObject({
       id: 'mine',
       error: {
@@ -281,7 +281,7 @@ describe('the companion', () => {
     ['another account', { Authorization: `Bearer ${token({ email: 'x@y.z' })}` }],
     ['another audience', { Authorization: `Bearer ${token({ aud: 'https://elsewhere.example.com' })}` }],
     ['an expired token', { Authorization: `Bearer ${token({ iat: 1, exp: 2 })}` }],
-  ])('takes no forwarded call from %s', async (_, headers) => {
+  ])('the companion takes no forwarded call from %s', async (_, headers) => {
     const answer = await post({ ...headers, [CALL_HEADER]: facts });
     expect(answer.status).toBe(401);
     expect(await answer.json()).toMatchObject({ error: { data: { reason: 'unauthorized' } } });

@@ -141,7 +141,7 @@ describe('a companion that is silent', () => {
     expect(front.logged()).toContain('the companion sent nothing for too long');
   });
 
-  it('ends a stream with the error as its last event where no data follows', async () => {
+  it('a companion that is silent ends a stream with the error as its last event where no data follows', async () => {
     const listener: RequestListener = (req, res) => {
       req.resume();
       res.writeHead(200, STREAM).write(EVENT);
@@ -261,7 +261,7 @@ describe('a relayed stream', () => {
   it.each<readonly [string, RelayOptions]>([
     ['a number of them', { leftMax: 2 }],
     ['the bytes of their bodies', { leftBytesMax: 2.5 * BODY.length }],
-  ])('stays open without its client, up to %s, the oldest first', async (_, options) => {
+  ])('a relayed stream stays open without its client, up to %s, the oldest first', async (_, options) => {
     const open: ServerResponse[] = [];
     let arrived = Promise.withResolvers<void>();
     const front = await startFront((req, res) => {

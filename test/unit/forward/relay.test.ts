@@ -134,7 +134,7 @@ describe('a relayed prompt', () => {
     expect((await post(cloud.url, status, { 'X-API-Key': 'two' })).status).toBe(429);
   });
 
-  it('counts with the calls that the function counts: no more than the limit in all', async () => {
+  it('a relayed prompt counts with the calls that the function counts: no more than the limit in all', async () => {
     const status = { jsonrpc: '2.0', method: 'conversation.list', id: 1 };
     const statuses = await Promise.all(
       Array.from({ length: 12 }, async (_, n) => {
@@ -154,7 +154,7 @@ describe('a relayed prompt', () => {
     expect(answer.headers.get('x-ratelimit-remaining')).toBe('0');
   });
 
-  it('carries the trace of its caller to the companion', async () => {
+  it('a relayed prompt carries the trace of its caller to the companion', async () => {
     const traceparent = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`;
     const arrived = cloud.next('companion');
     await post(cloud.url, promptBody({ prompt: 'hi' }), { traceparent });
@@ -222,7 +222,7 @@ describe('a relayed prompt', () => {
     expect(first.events.at(-1)?.event).toHaveProperty('TurnAborted');
   });
 
-  it('continues when its client has left, and its request stays open until the turn has ended', async () => {
+  it('a relayed prompt continues when its client has left, and its request stays open until the turn has ended', async () => {
     const gate = Promise.withResolvers<void>();
     provider.behave(() => ({ chunks: ['a', 'b'], gate: (index) => (index === 2 ? gate.promise : Promise.resolve()) }));
     const arrived = [cloud.next('function'), cloud.next('companion')] as const;

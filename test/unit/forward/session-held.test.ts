@@ -45,7 +45,7 @@ describe('a session with MCP servers on the companion', async () => {
     expect(await prompt('other', 'hello')).toMatchObject({ content: 'You said: hello', forwarded: 0 });
   });
 
-  it('uses them too when it was warm in the function before they were connected, and no longer when they have been disconnected', async () => {
+  it('a session with MCP servers on the companion uses them too when it was warm in the function before they were connected, and no longer when they have been disconnected', async () => {
     expect(await prompt('warm', 'hello')).toMatchObject({ forwarded: 0 });
     await connect('warm');
     expect(await prompt('warm')).toMatchObject({ content: 'The tool said: 42', forwarded: 1 });
@@ -53,7 +53,7 @@ describe('a session with MCP servers on the companion', async () => {
     expect(await prompt('warm', 'hello')).toMatchObject({ content: 'You said: hello', forwarded: 0 });
   });
 
-  it('continues with them when the companion’s instance was recycled', async () => {
+  it('a session with MCP servers on the companion continues with them when the companion’s instance was recycled', async () => {
     await connect('recycled');
     await cloud.recycle();
     const first = await prompt('recycled');
@@ -61,7 +61,7 @@ describe('a session with MCP servers on the companion', async () => {
     expect(first.events).not.toContain('mcp_lost');
   });
 
-  it('ends them when it is deleted; the delete of another session is not forwarded', async () => {
+  it('a session with MCP servers on the companion ends them when it is deleted; the delete of another session is not forwarded', async () => {
     await connect('deleted');
     const servers = async () => (await cloud.call('mcp.list', { session_id: 'deleted' })).result?.servers;
     expect(await servers()).toHaveLength(1);
@@ -89,7 +89,7 @@ describeWith('bubblewrap', 'a session with a terminal on the companion', async (
     expect(result).toMatchObject({ attach: { url: 'wss://ws-abc-uc.a.run.app/ws' } });
   });
 
-  it('ends it when it is deleted', async () => {
+  it('a session with a terminal on the companion ends it when it is deleted', async () => {
     const session_id = 'tty';
     await cloud.call('conversation.prompt', { prompt: 'hello', session_id });
     expect((await cloud.call('interactive.start', { session_id })).result).toMatchObject({ resumed: false });

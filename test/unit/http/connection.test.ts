@@ -71,7 +71,7 @@ describe('a stream', () => {
     ['a NUL byte', '\0'],
     ['a request that is not HTTP', 'hello\r\n\r\n'],
     ['a request for a tunnel', 'CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n'],
-  ])('continues to its end when its client ends its side behind %s', async (session, behind) => {
+  ])('a stream continues to its end when its client ends its side behind %s', async (session, behind) => {
     const socket = open();
     socket.write(prompt('a', session.replaceAll(' ', '-')));
     await once(socket, 'data');

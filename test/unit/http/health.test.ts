@@ -87,7 +87,7 @@ describe('a probe', () => {
 });
 
 describe('the verbose check', () => {
-  it('needs a key, in a header', async () => {
+  it('the verbose check needs a key, in a header', async () => {
     const { get, pings } = await start();
     for (const query of ['?verbose=1', '?verbose=1&api_key=dev-key']) {
       const response = await get(query);

@@ -235,7 +235,7 @@ describe('POST /jsonrpc', () => {
       expect((await post(key)).headers?.get('x-ratelimit-remaining')).toBe('0');
     });
 
-    it('name the request: the caller’s own id where it is harmless, else a new one', async () => {
+    it('the headers of an answer name the request: the caller’s own id where it is harmless, else a new one', async () => {
       const own = await post({ ...KEY, 'x-request-id': 'trace-1.2_3' }, { body: '{' });
       expect(own.headers?.get('x-request-id')).toBe('trace-1.2_3');
       expect(own.payload).toMatchObject({ error: { data: { request_id: 'trace-1.2_3' } } });

@@ -43,7 +43,7 @@ describe('Expect', () => {
     );
   });
 
-  it('anything else is refused in JSON', async () => {
+  it('any other Expect is refused in JSON', async () => {
     const answer = await exchange(post(`${KEY}\r\nConnection: close\r\nExpect: miracles`), BODY);
     expect(answer).toMatch(/^HTTP\/1\.1 400 .*"reason":"invalid_request"/s);
   });

@@ -141,7 +141,7 @@ describe('a streamed answer', () => {
     expect(text).not.toContain('\u2028');
   });
 
-  it('passes a proxy that compresses, piece by piece', async () => {
+  it('a streamed answer passes a proxy that compresses, piece by piece', async () => {
     const proxy = createServer((req, res) => {
       const upstream = request(`${gateway.url}${req.url}`, { method: 'POST', headers: req.headers }, (answer) => {
         // As the `compression` middleware decides; a compressor buffers its output until a flush.

@@ -95,7 +95,7 @@ describe('models.list', () => {
       expect((await call('conversation.prompt', { prompt: 'hi', model })).error).toBeUndefined();
   });
 
-  it('needs no scope, and lists the models of the caller’s own login only', async () => {
+  it('models.list needs no scope, and lists the models of the caller’s own login only', async () => {
     gateway = await startInProcess({
       GATEWAY_KEYS: JSON.stringify({
         keys: [

@@ -86,12 +86,12 @@ describe('the registry', () => {
     expect(names.filter(([, property]) => !/^[a-z][a-z0-9]*(_[a-z0-9]+)*$/.test(property ?? ''))).toEqual([]);
   });
 
-  it('lets only what reads pass while the limits cannot be counted: nothing that costs money or runs a command', () => {
+  it('the registry lets only what reads pass while the limits cannot be counted: nothing that costs money or runs a command', () => {
     const cheap = [...registry.values()].filter(isReadOnly).map(({ name }) => name);
     expect(cheap.sort()).toEqual(CHEAP);
   });
 
-  it.each(PRINTED)('accepts the printed params of %s', (name, params) => {
+  it.each(PRINTED)('the registry accepts the printed params of %s', (name, params) => {
     expect(registry.get(name)?.params.safeParse(params).error).toBeUndefined();
   });
 });

@@ -112,7 +112,7 @@ describe('a request to an internal origin the operator named', () => {
     expect(hops).toBe(4);
   });
 
-  it('keeps the method and body over 307 and turns a POST into a GET over 303', async () => {
+  it('a request to an internal origin the operator named keeps the method and body over 307 and turns a POST into a GET over 303', async () => {
     const seen: string[] = [];
     handler = async (req, res) => {
       const body: string[] = [];
@@ -203,13 +203,13 @@ describe('a request to an internal origin the operator named', () => {
     });
   });
 
-  it('ends with upstream_timeout when the headers do not arrive', async () => {
+  it('a request ends with upstream_timeout when the headers do not arrive', async () => {
     handler = () => {};
     const safeFetch = make({ internalOrigins: new Set([origin]), totalTimeoutMs: 200 });
     await expect(safeFetch(origin)).rejects.toMatchObject({ reason: 'upstream_timeout' });
   });
 
-  it('ends with the signal’s reason when its caller aborts', async () => {
+  it('a request ends with the signal’s reason when its caller aborts', async () => {
     handler = () => {};
     const controller = new AbortController();
     const pending = make({ internalOrigins: new Set([origin]) })(origin, { signal: controller.signal });

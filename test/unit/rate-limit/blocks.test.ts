@@ -126,7 +126,7 @@ describe('a busy owner', () => {
     expect(world.state().holders).toBeUndefined();
   });
 
-  test('uses no block of other limits', async () => {
+  test('a busy owner uses no block of other limits', async () => {
     const world = createWorld();
     const instance = world.instance();
     await world.traffic(instance, 50, 2_000);
@@ -262,7 +262,7 @@ describe('a refused call', () => {
     ],
   });
 
-  test('that a block of another instance would admit returns after a second, and fits after the give-back', async () => {
+  test('a refused call that a block of another instance would admit returns after a second, and fits after the give-back', async () => {
     const world = createWorld();
     const [instance, fresh] = [world.instance(), world.instance()];
     const state = full(10, world.time.nowMs);
@@ -282,14 +282,14 @@ describe('a refused call', () => {
     });
   });
 
-  test('that no block would admit returns when its window ends', async () => {
+  test('a refused call that no block would admit returns when its window ends', async () => {
     const world = createWorld();
     await store(world, full(0, world.time.nowMs));
     const refused = await world.settled(world.instance().call());
     expect(refused.retryAfterMs).toBeGreaterThan(40_000);
   });
 
-  test('that its own blocks would admit gives them back first', async () => {
+  test('a refused call that its own blocks would admit gives them back first', async () => {
     const world = createWorld();
     const limits = [{ max: 1_000, windowMs: MINUTE }];
     const instance = world.instance();
@@ -336,7 +336,7 @@ describe('a block', () => {
     expect(report(next, today, now)[0]?.remaining).toBe(979);
   });
 
-  test('that is not taken leaves the number of instances that count in blocks as it was', () => {
+  test('a block that is not taken leaves the number of instances that count in blocks as it was', () => {
     const { entryOf } = createEntries(1, () => 0);
     const { held, upkeep } = entryOf(KEY);
     upkeep.holders = 30;

@@ -57,7 +57,7 @@ describe('exactness', () => {
     expect(decisions.map(({ outcome }) => outcome)).toEqual(['admitted', 'rate_limited', 'admitted']);
   });
 
-  test('counts again from nothing when a window resets, and keeps the longer window', async () => {
+  test('a reset window counts from zero, and the longer window is kept', async () => {
     await burst(100);
     clock.advance(MINUTE);
     expect(await call()).toMatchObject({ outcome: 'admitted', limit: 100, remaining: 99 });
@@ -97,7 +97,7 @@ describe('exactness', () => {
     expect(await call({ limits: [{ max: 20, windowMs: 24 * 60 * MINUTE }] })).toMatchObject({ remaining: 8 });
   });
 
-  test('stays exact when keys are forgotten between calls', async () => {
+  test('the limiter stays exact when keys are evicted between calls', async () => {
     const small = createDocumentLimiter({ store, clock, keysMax: 2 });
     for (let round = 0; round < 3; round++) {
       for (const keyId of ['a', 'b', 'c', 'd']) {
@@ -108,7 +108,7 @@ describe('exactness', () => {
     }
   });
 
-  test('takes any text as a key id', async () => {
+  test('any text can be a key id', async () => {
     const outcomes = await Promise.all(['', '../x', 'ключ', 'x'.repeat(2_000)].map((keyId) => call({ keyId })));
     expect(tally(outcomes, 'admitted')).toBe(4);
   });
@@ -192,7 +192,7 @@ describe('the deny cache', () => {
     });
   });
 
-  test('sees within a minute that an operator has reset the document', async () => {
+  test('the deny cache finds within a minute that an operator has reset the document', async () => {
     const limits = [{ max: 1, windowMs: 60 * MINUTE }];
     await call({ limits });
     await call({ limits });
@@ -241,7 +241,7 @@ describe('callers that leave', () => {
     expect(await staying).toMatchObject({ outcome: 'admitted', remaining: 99 });
   });
 
-  test('callers that leave are turned away at once when they had left already', async () => {
+  test('a call whose signal has aborted before rejects at once', async () => {
     await expect(call({ signal: AbortSignal.abort(new Error('gone')) })).rejects.toThrow('gone');
     expect(store.total()).toBe(0);
   });

@@ -25,7 +25,7 @@ function watchFor(seconds: number, foreign: number, traffic: Traffic = { calls: 
 }
 
 describe('whether the version we left is probably still stored', () => {
-  test('it is, however old, while no other instance calls', () => {
+  test('a cached document counts as current at any age while no other instance calls', () => {
     expect(isProbablyCurrent({ calls: 0, elapsedMs: 0 }, 86_400_000)).toBe(true);
     expect(isProbablyCurrent(watchFor(5, 0), 86_400_000)).toBe(true);
   });
@@ -36,12 +36,12 @@ describe('whether the version we left is probably still stored', () => {
     expect(isProbablyCurrent(traffic, 250)).toBe(false);
   });
 
-  test('it is again a while after others have stopped', () => {
+  test('a cached document counts as current again after others have stopped', () => {
     const traffic = watchFor(20, 4);
     expect(isProbablyCurrent(watchFor(20, 0, traffic), 60_000)).toBe(true);
   });
 
-  test('it is not on a document that others made, until that was seen quiet', () => {
+  test('a document that another instance created does not count as current until an observation shows no calls', () => {
     const traffic = { calls: 0, elapsedMs: 0 };
     observe(traffic, undefined, 0, used(30), NOON + 30_000);
     expect(isProbablyCurrent(traffic, 1)).toBe(false);

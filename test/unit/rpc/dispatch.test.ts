@@ -194,7 +194,7 @@ describe('a call of a method that starts early', () => {
     expect(reply).toMatchObject({ status: 200, payload: { result: { text: 'hi' } } });
   });
 
-  it('begins before the decision only beside one other', async () => {
+  it('a call of a method that starts early begins before the decision only beside one other', async () => {
     const seen: string[] = [];
     const decided = Promise.withResolvers<void>();
     const hooks: Partial<RequestHooks<Trace>> = {
@@ -337,11 +337,14 @@ describe('failures', () => {
     ['rate_limited', 429],
     ['unavailable', 503],
     ['internal', 500],
-  ] as const)('that a method answers have their status where an HTTP client acts on it: %s', async (reason, status) => {
-    expect(await dispatchMethod(reason)).toMatchObject({
-      reply: { status, payload: { id: 1, error: { data: { reason } } } },
-    });
-  });
+  ] as const)(
+    'failures that a method answers have their status where an HTTP client acts on it: %s',
+    async (reason, status) => {
+      expect(await dispatchMethod(reason)).toMatchObject({
+        reply: { status, payload: { id: 1, error: { data: { reason } } } },
+      });
+    },
+  );
 
   it('failures of an envelope have their status, under an id that could be read', async () => {
     const { reply } = await send(bodyOf({ jsonrpc: '1.0', method: 'echo', id: 7 }));
@@ -367,7 +370,7 @@ describe('an unreadable body', () => {
     ['51 calls', JSON.stringify(Array.from({ length: 51 }, () => 1)), 400, -32600],
     ['too many bytes', new RpcError('payload_too_large'), 413, 413],
     ['a compressed body', new RpcError('unsupported_media_type'), 415, 415],
-  ])('costs 1 and is answered once with id null: %s', async (_name, body, status, code) => {
+  ])('an unreadable body costs 1 and is answered once with id null: %s', async (_name, body, status, code) => {
     const { reply, trace, audit } = await send(body);
     expect(trace).toEqual(['limit 1']);
     expect(reply).toMatchObject({ status, payload: { jsonrpc: '2.0', id: null, error: { code } } });
@@ -438,7 +441,7 @@ describe('a notification', () => {
     expect(audit).toMatchObject([{ method: 'echo', outcome: 'ok' }]);
   });
 
-  it('leaves a batch of notifications without an answer, and a mixed one with the answers of its calls', async () => {
+  it('a notification leaves a batch of notifications without an answer, and a mixed one with the answers of its calls', async () => {
     expect((await send(bodyOf(notification('echo'), notification('nope')))).reply).toEqual({
       status: 204,
       payload: undefined,
@@ -499,7 +502,7 @@ describe('the calls of a batch', () => {
 });
 
 describe('a call that lasts as long as its reader', () => {
-  it('takes no place of a batch', async () => {
+  it('a call that lasts as long as its reader takes no place of a batch', async () => {
     const open = Promise.withResolvers<void>();
     const endless: AnyMethod<Trace> = {
       ...method('endless', async ({ text }) => {

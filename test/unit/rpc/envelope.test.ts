@@ -29,7 +29,7 @@ describe('a call', () => {
     expect(readOne({ ...CALL, id })).toEqual({ id, method: 'a.b', params: undefined });
   });
 
-  it('takes params by name or by position, validated later, and ignores members outside the specification', () => {
+  it('a call takes params by name or by position, validated later, and ignores members outside the specification', () => {
     expect(readOne({ ...CALL, params: { a: 1 }, extra: true })).toEqual({ id: 1, method: 'a.b', params: { a: 1 } });
     expect(readOne({ ...CALL, params: [1] })).toMatchObject({ params: [1] });
   });

@@ -198,7 +198,7 @@ describe('mcp.list', () => {
 });
 
 describe('a page', () => {
-  it('takes the first entry whatever its size, and names the cursor to continue from where that cannot be sent', () => {
+  it('a page takes the first entry whatever its size, and names the cursor to continue from where that cannot be sent', () => {
     const page = createPage<string>();
     expect(page.add('x'.repeat(2 * MIB))).toBe(true);
     expect(page.add('y')).toBe(false);

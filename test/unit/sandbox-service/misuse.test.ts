@@ -103,7 +103,7 @@ describeWith('bubblewrap', 'a sandbox service', () => {
     expect(await run({ argv: ['true'] })).toMatchObject({ exit_code: 0 });
   });
 
-  it('carries out a start once, on whichever link it is repeated', async () => {
+  it('a sandbox service carries out a start once, on whichever link it is repeated', async () => {
     const again = { start_id: randomUUID() };
     expect(await run({ argv: ['sh', '-c', 'echo x >> ~/starts'] }, again)).toMatchObject({ exit_code: 0 });
     const spec = { argv: ['sh', '-c', 'echo x >> ~/starts'] };
@@ -114,7 +114,7 @@ describeWith('bubblewrap', 'a sandbox service', () => {
     expect(await run({ argv: ['sh', '-c', '[ "$(cat ~/starts)" = x ]'] })).toMatchObject({ exit_code: 0 });
   });
 
-  it('ends the processes of a link that is over, and takes its handles from no other link', async () => {
+  it('a sandbox service ends the processes of a link that is over, and takes its handles from no other link', async () => {
     const own = await connect();
     const mark = freshMark();
     const spec = { command: 'sleep', args: [mark], env: {} };

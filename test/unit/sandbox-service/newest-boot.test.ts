@@ -59,7 +59,7 @@ describeWith('bubblewrap', 'a newer boot of the sandbox service', () => {
     for (const path of [store, ...disks]) rmSync(path, { recursive: true, force: true });
   });
 
-  it('takes new work, while what runs on the older one ends there', async () => {
+  it('a newer boot of the sandbox service takes new work, while what runs on the older one ends there', async () => {
     const client = await connect(`${gateway.url.replace('http', 'ws')}/ws`);
     const session_id = 'older';
     await client.call('interactive.start', { session_id });

@@ -104,7 +104,7 @@ describeWith('bubblewrap', 'a gateway with a sandbox service', () => {
     });
   });
 
-  it('ends a terminal of a service that was killed, and starts another one', async () => {
+  it('a gateway with a sandbox service ends a terminal of a service that was killed, and starts another one', async () => {
     const client = await open();
     const session_id = 'lost';
     await client.call('interactive.start', { session_id });
@@ -118,7 +118,7 @@ describeWith('bubblewrap', 'a gateway with a sandbox service', () => {
     client.socket.close();
   });
 
-  it('lets a command end on SIGTERM, and takes no other', async () => {
+  it('a gateway with a sandbox service lets a command end on SIGTERM, and takes no other', async () => {
     const mark = freshMark();
     const call = post(gateway, 'exec', { command: 'sh', args: ['-c', 'sleep 1; echo done', mark] });
     await expect.poll(() => isRunning(mark)).toBe(true);
@@ -144,7 +144,7 @@ describeWith('bubblewrap', 'a sandbox service whose gateway is killed', () => {
   const dataDir = mkdtempSync(join(tmpdir(), 'sandbox-service-'));
   afterAll(() => rmSync(dataDir, { recursive: true }));
 
-  it('ends its commands, and keeps its terminals for the next gateway', async () => {
+  it('a sandbox service whose gateway is killed ends its commands, and keeps its terminals for the next gateway', async () => {
     const config = loadSandboxConfig({ SANDBOX_TOKEN: TOKEN, GATEWAY_DATA_DIR: dataDir, PATH: process.env.PATH });
     const log = createLogger({ format: 'json', write: () => {} });
     // A gateway that has nothing to send is silent for 5 s.

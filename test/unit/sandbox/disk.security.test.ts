@@ -63,7 +63,7 @@ for number in range(64):
     expect((await fixture.sh(`python3 -c "${written}" && stat -c %s /tmp/x`)).stdout.toString()).toBe(`${MB}\n`);
   });
 
-  it('counts the files that a terminal has created', async () => {
+  it('the disk of a workspace counts the files that a terminal has created', async () => {
     const fixture = await createSandboxFixture({ ...UNWATCHED, workspaceBytes: 8 * MB });
     let output = '';
     const write = { keyId: 'a', argv: ['/bin/sh', '-c', 'head -c 9M /dev/zero > /tmp/x'] as const };
@@ -103,7 +103,7 @@ for number in range(64):
     expect((await make('c')).exitCode).toBe(0);
   });
 
-  it('counts files without a name while they are held, open or mapped', async () => {
+  it('the disk of a workspace counts files without a name while they are held, open or mapped', async () => {
     const fixture = await createSandboxFixture({ ...DISK_LIMITS, workspaceBytes: 8 * MB, checkMs: 50 });
     const open = 'exec 3<> /tmp/x; rm /tmp/x; head -c 9M /dev/zero >&3; sleep 30';
     const mapped = `

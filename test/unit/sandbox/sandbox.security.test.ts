@@ -73,7 +73,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(owners).not.toContain(0);
   });
 
-  it('sees nothing of the gateway: not its environment, processes, data, nor the workspace of another key', async () => {
+  it('the sandbox contains nothing of the gateway: not its environment, processes, data, nor the workspace of another key', async () => {
     const canary = `canary-${marker()}`;
     process.env.GATEWAY_TEST_CANARY = canary;
     try {
@@ -126,7 +126,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(await processesWith(mark)).toEqual([]);
   });
 
-  it('ends a command after its timeout, first by TERM, then by KILL to all, a fork bomb included', async () => {
+  it('the sandbox ends a command after its timeout, first by TERM, then by KILL to all, a fork bomb included', async () => {
     const marks = [marker(), marker(), marker(), marker()] as const;
     const contained = new AbortController();
     const [cooperative, ignoring, , outside] = await Promise.all([
@@ -150,7 +150,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     for (const mark of marks) expect(await processesWith(mark)).toEqual([]);
   });
 
-  it('ends a command whose caller disconnected', async () => {
+  it('the sandbox ends a command whose caller disconnected', async () => {
     const mark = marker();
     const gone = new AbortController();
     const running = fixture.sh(`echo started; sleep ${mark}`, {
@@ -161,7 +161,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(await processesWith(mark)).toEqual([]);
   });
 
-  it('keeps 1 MiB of ten gigabytes and drops the rest without keeping it in memory', async () => {
+  it('the sandbox keeps 1 MiB of ten gigabytes and drops the rest without keeping it in memory', async () => {
     const before = process.memoryUsage().rss;
     const result = await fixture.sh('head -c 10000000000 /dev/zero', { timeoutMs: 2500 });
     expect(result.truncated).toBe(true);

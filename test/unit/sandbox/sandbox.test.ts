@@ -35,7 +35,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(workspaces.filter((name) => name.startsWith('removed'))).toEqual([]);
   });
 
-  it('starts no process after it was closed, also if the call was made before', async () => {
+  it('the sandbox starts no process after it was closed, also if the call was made before', async () => {
     const { sandbox, sh, directory } = await createSandboxFixture();
     await sh('true');
     const mark = `${300_000 + process.pid}.3`;
@@ -67,7 +67,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(text).toBe('shownrefused\ntools\n');
   });
 
-  it('returns 503 when the workspaces’ directory was removed, and creates a removed workspace again', async () => {
+  it('the sandbox returns 503 when the workspaces’ directory was removed, and creates a removed workspace again', async () => {
     const { sandbox, directory, sh } = await createSandboxFixture();
     expect(await sh('echo x > ~/file')).toMatchObject({ exitCode: 0 });
     const workspaces = join(directory, 'workspaces');

@@ -32,7 +32,7 @@ describe('the helper', () => {
   const sh = (script: string, onStatus: (text: string) => void = () => {}) =>
     spawner.spawn('/bin/sh', ['-c', script], { hasStdin: true, onStatus });
 
-  it('passes on the streams completely, and reports status and exit', async () => {
+  it('the helper passes on the streams completely, and reports status and exit', async () => {
     let status = '';
     const child = await sh('cat; head -c 3000000 /dev/zero; echo said >&2; echo told >&3; exit 7', (more) => {
       status += more;
@@ -44,7 +44,7 @@ describe('the helper', () => {
     expect({ stderr, status, ...how }).toEqual({ stderr: 'said\n', status: 'told\n', code: 7, signal: null });
   });
 
-  it('loses no output of many processes that end at once', async () => {
+  it('the helper loses no output of many processes that end at once', async () => {
     const outputs = await Promise.all(
       Array.from({ length: 20 }, async (_, number) => {
         const child = await sh(`echo ${number}; echo ${number} >&2`);

@@ -51,7 +51,7 @@ describe('the in-process bus', () => {
     expect([calls, others]).toEqual([3, 1]);
   });
 
-  test('continues with a key after a failure', async () => {
+  test('the in-process bus continues with a key after a failure', async () => {
     const bus = createLocalBus({ log });
     const received: string[] = [];
     bus.subscribe('picky', async ({ id }) => {

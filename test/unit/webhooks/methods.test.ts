@@ -55,7 +55,7 @@ describe('events.list', () => {
     });
   });
 
-  test('shows the whole body of an event without data, and what is still queued', async () => {
+  test('events.list shows the whole body of an event without data, and what is still queued', async () => {
     fixture.wire.up = false;
     await accept({ type: 'ping', zen: 'x' });
     expect((await events()).events).toMatchObject([
@@ -63,7 +63,7 @@ describe('events.list', () => {
     ]);
   });
 
-  test('keeps every digit: published byte for byte, and listed as text where JSON would round', async () => {
+  test('events.list keeps every digit: published byte for byte, and listed as text where JSON would round', async () => {
     const published: string[] = [];
     fixture.local.subscribe('copy', async ({ body }) => void published.push(body));
     const data = '{"id":9007199254740993,"rate":1.0000000000000000001,"text":"1e400"}';
@@ -102,7 +102,7 @@ describe('events.list', () => {
     },
   );
 
-  test('ends a page early rather than answering with megabytes', async () => {
+  test('events.list ends a page early rather than answering with megabytes', async () => {
     for (let n = 0; n < 5; n++) await accept({ event: 'big', data: 'x'.repeat(300 << 10), n });
     const first = await events({ limit: 100 });
     expect(first.events).toHaveLength(3);
