@@ -13,20 +13,19 @@ export const USAGE = `usage: codex-gateway [options] <method> ['<params as JSON>
   codex-gateway owner.erase '{"confirm": "<key id>"}'
   codex-gateway rpc.discover
 
-The text of a prompt's answer is written to stdout as it arrives; of any other method the result, as JSON;
-of owner.export all pages, as NDJSON. owner.erase is called until it is done.
-Ctrl-C cancels the turn.
+Writes to stdout: the text of an answer as it arrives; all pages of owner.export, as NDJSON; the result of any
+other method, as JSON. Calls owner.erase until it is done. Ctrl-C cancels the turn.
 
 options of a prompt
-  --session ID     its session; default: a new one
-  --after SEQ      it follows message SEQ of the session; later messages are dropped
-  --model MODEL    its model
-  --fallback MODEL the model to call if the one before fails; up to 3 times
+  --session ID     continues or creates this session; default: a new one
+  --after SEQ      follows message SEQ of the session; drops later messages
+  --model MODEL    provider/model; default: that of the gateway
+  --fallback MODEL calls this model if the one before fails; up to 3 times
 
 options
-  --json           what the gateway sends, one JSON-RPC message a line
-  --ws             stream over WebSocket instead of Server-Sent Events; needs Node 22
-  --timeout MS     give up after this time; a prompt is cancelled
+  --json           writes every message of the gateway, one JSON-RPC message a line
+  --ws             streams over WebSocket instead of Server-Sent Events; needs Node 22
+  --timeout MS     ends the call after this time, and cancels its turn
   --url URL        the gateway, instead of GATEWAY_URL
   --help
 
@@ -70,7 +69,7 @@ export async function readCommand(
   const { values, positionals } = parse(argv);
   if (values.help === true) return { kind: 'help' };
   const [name, argument, ...rest] = positionals;
-  if (name === undefined) throw new UsageError('which method? see --help');
+  if (name === undefined) throw new UsageError('the method is missing: see --help');
   if (rest.length > 0) throw new UsageError('too many arguments: quote the text or the JSON');
   const isPrompt = name === 'prompt';
   const { session, after, model, fallback } = values;

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { defineMethod } from './define-method.ts';
 import { SessionId, TurnError, TurnId, TurnStatusResult, UsageResult } from './schemas/schemas.ts';
-import { SessionLabels, SessionStatus, toLabels } from './schemas/session-schemas.ts';
+import { SESSION_EXAMPLE, SessionLabels, SessionStatus, toLabels } from './schemas/session-schemas.ts';
 
 const Found = z.object({
   conversation_id: z.string(),
@@ -30,6 +30,8 @@ const Found = z.object({
 
 const Missing = z.object({ status: z.literal('not_found'), session_id: z.string() });
 
+const { session_id, conversation_id, status, preview: _preview, ...metadata } = SESSION_EXAMPLE;
+
 export const conversationStatus = defineMethod({
   name: 'conversation.status',
   summary: 'Returns the state of a session',
@@ -40,20 +42,7 @@ export const conversationStatus = defineMethod({
   result: z.union([Found, Missing]),
   example: {
     params: { session_id: 'my-session-123' },
-    result: {
-      conversation_id: 'conv_abc123',
-      metadata: {
-        model: 'anthropic/claude-sonnet-5-5',
-        created_at: '2026-11-13T14:00:00.000Z',
-        updated_at: '2026-11-13T14:20:00.000Z',
-        message_count: 2,
-        usage: { input_tokens: 14, output_tokens: 21, total_tokens: 35 },
-        title: 'Write a Rust function that adds two numbers',
-      },
-      status: 'idle',
-      session_id: 'my-session-123',
-      turn: { turn_id: 'turn_1', status: 'completed' },
-    },
+    result: { session_id, conversation_id, status, metadata, turn: { turn_id: 'turn_1', status: 'completed' } },
   },
   async handle({ session_id }, { services, caller, admitted }) {
     const { conversations } = services;

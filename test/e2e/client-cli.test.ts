@@ -127,7 +127,7 @@ describe('codex-gateway', () => {
 
   it.each<readonly [number, string, string[], Record<string, string>, RegExp]>([
     [0, 'help', ['--help'], {}, /^$/],
-    [2, 'no method', [], {}, /which method/],
+    [2, 'no method', [], {}, /the method is missing/],
     [2, 'an unknown option', ['prompt', 'x', '--frobnicate'], {}, /frobnicate/],
     [2, 'params that are not JSON', ['conversation.status', '{session'], {}, /not valid JSON/],
     [

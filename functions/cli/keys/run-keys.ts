@@ -40,7 +40,7 @@ export async function runKeys(argv: readonly string[], { env, connect, out, note
   const [command, id, ...rest] = positionals;
   if (values.help === true) return out(USAGE);
   if (command === undefined || !['add', 'list', 'revoke'].includes(command)) {
-    throw new KeysUsageError('which command? add, list or revoke');
+    throw new KeysUsageError('the command is missing or unknown: add, list or revoke');
   }
   if (rest.length > 0 || (command === 'list' && id !== undefined)) throw new KeysUsageError('too many arguments');
   if (command !== 'list' && id === undefined) throw new KeysUsageError(`${command} needs the id of the key`);

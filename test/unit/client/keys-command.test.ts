@@ -40,8 +40,8 @@ it('prints only the key of an add, lists keys without key material, and revokes 
 });
 
 it.each([
-  [[], 'which command? add, list or revoke'],
-  [['drop'], 'which command? add, list or revoke'],
+  [[], 'the command is missing or unknown: add, list or revoke'],
+  [['drop'], 'the command is missing or unknown: add, list or revoke'],
   [['add'], 'add needs the id of the key'],
   [['list', 'app'], 'too many arguments'],
   [['revoke', 'app', 'other'], 'too many arguments'],
