@@ -92,6 +92,8 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
 
   describe('kill -9 in mid-stream', () => {
     const [session_id, queuedSession] = ['killed', 'killed-then-prompted'];
+    /** Events that the client has read when it leaves, before the end of what is stored. */
+    const SEEN = 10;
     let running: EventReader;
     let waiting: Promise<RpcAnswer>;
 
@@ -100,21 +102,22 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
       const prompt = '[[chunks 500 every 40]]';
       running = follow(victim.url, 'conversation.prompt', { prompt, session_id });
       const other = follow(victim.url, 'conversation.prompt', { prompt, session_id: queuedSession });
-      // Events are stored every 2 s at first.
-      await Promise.all([running.until(110), other.until(40)]);
+      await Promise.all([running.until(SEEN), other.until(SEEN)]);
       const params = { prompt: 'after you', session_id: queuedSession, on_busy: 'queue' };
       waiting = rpc(b.url, 'conversation.prompt', params);
       await until(
         () => rpc(a.url, 'conversation.status', { session_id: queuedSession }),
         ({ result }) => result?.queued === 1,
       );
+      // Events are stored every 2 s at first.
+      const stored = (): Promise<RpcAnswer> => rpc(b.url, 'conversation.resume', { session_id });
+      await until(stored, ({ result }) => Number(result?.last_seq) > SEEN);
       await kill(victim);
       await running.answer;
     });
 
     it('B settles the turn, replays its events from the cursor, and continues', async () => {
-      // What a client had seen is stored at most 2 s later; this one left a while before the end.
-      const lastSeen = running.events[9];
+      const lastSeen = running.events[SEEN - 1];
       const resumed = follow(b.url, 'conversation.resume', { session_id }, { 'last-event-id': lastSeen?.id ?? '' });
       const { result } = (await resumed.answer) ?? {};
       expect(result).toMatchObject({ status: 'interrupted', session_id });
@@ -123,7 +126,7 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
       expect(seqs).toEqual(seqs.map((_, index) => (lastSeen?.seq ?? 0) + 1 + index));
       expect(resumed.events.at(-1)?.event).toMatchObject({ TurnAborted: { reason: 'interrupted' } });
       const { result: history } = await rpc(b.url, 'conversation.history', { session_id });
-      const content = textOf([...running.events.slice(0, 10), ...resumed.events]);
+      const content = textOf([...running.events.slice(0, SEEN), ...resumed.events]);
       expect(history?.messages).toMatchObject([{ role: 'user' }, { role: 'assistant', partial: true, content }]);
       const { result: next } = await rpc(a.url, 'conversation.prompt', { prompt: '[[say on we go]]', session_id });
       expect(next).toMatchObject({ content: 'on we go' });
