@@ -2,7 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { LOCAL_KEY, LOCAL_URL, METHODS } from '../../shared/protocol.ts';
-import { isBlank } from '../../shared/text.ts';
+import { toPromptParams } from './prompt-params.ts';
+import { UsageError } from './usage-error.ts';
 
 export const USAGE = `usage: codex-gateway [options] <method> ['<params as JSON>' | @file | -]
        codex-gateway [options] prompt ['text' | @file | -]
@@ -21,6 +22,8 @@ options of a prompt
   --after SEQ      follows message SEQ of the session; drops later messages
   --model MODEL    provider/model; default: that of the gateway
   --fallback MODEL calls this model if the one before fails; up to 3 times
+  --image FILE     sends this image before the text (png, jpeg, gif, webp); may be repeated
+  --schema FILE    requires an answer in JSON that matches this JSON Schema
 
 options
   --json           writes every message of the gateway, one JSON-RPC message a line
@@ -42,9 +45,6 @@ exit codes
 `;
 
 const INPUT_BYTES_MAX = 1 << 20;
-
-/** A mistake in the command line. The message is for people. */
-export class UsageError extends Error {}
 
 export interface Command {
   readonly kind: 'call';
@@ -72,9 +72,9 @@ export async function readCommand(
   if (name === undefined) throw new UsageError('the method is missing: see --help');
   if (rest.length > 0) throw new UsageError('too many arguments: quote the text or the JSON');
   const isPrompt = name === 'prompt';
-  const { session, after, model, fallback } = values;
-  if (!isPrompt && [session, after, model, fallback].some((value) => value !== undefined)) {
-    const names = '--session, --after, --model and --fallback';
+  const { session, after, model, fallback, image, schema } = values;
+  if (!isPrompt && [session, after, model, fallback, image, schema].some((value) => value !== undefined)) {
+    const names = '--session, --after, --model, --fallback, --image and --schema';
     throw new UsageError(`${names} go with prompt; other methods take them in their params`);
   }
   const url = values.url ?? nonEmpty(env.GATEWAY_URL) ?? LOCAL_URL;
@@ -91,15 +91,9 @@ export async function readCommand(
     const text = argument === undefined ? '{}' : await readInput(argument, stdin);
     return { ...common, method: name, params: toParams(text) };
   }
-  const prompt = await readInput(argument ?? '-', stdin);
-  if (isBlank(prompt)) throw new UsageError('the prompt is empty');
-  const params = {
-    prompt,
-    ...(session !== undefined && { session_id: session }),
-    ...(after !== undefined && { after_seq: toSeq(after) }),
-    ...(model !== undefined && { model }),
-    ...(fallback !== undefined && { fallbacks: fallback }),
-  };
+  const isImageOnly = argument === undefined && image !== undefined;
+  const prompt = isImageOnly ? undefined : await readInput(argument ?? '-', stdin);
+  const params = await toPromptParams(prompt, { session, after, model, fallback, image, schema });
   return { ...common, method: METHODS.prompt, params };
 }
 
@@ -113,6 +107,8 @@ function parse(argv: readonly string[]) {
         after: { type: 'string' },
         model: { type: 'string' },
         fallback: { type: 'string', multiple: true },
+        image: { type: 'string', multiple: true },
+        schema: { type: 'string' },
         json: { type: 'boolean' },
         ws: { type: 'boolean' },
         timeout: { type: 'string' },
@@ -157,11 +153,6 @@ function toParams(text: string): Record<string, unknown> {
     throw new UsageError('the params must be a JSON object');
   }
   return { ...params };
-}
-
-function toSeq(text: string): number {
-  if (!/^\d{1,15}$/.test(text)) throw new UsageError('--after takes the number of a message');
-  return Number(text);
 }
 
 function toMs(text: string): number {

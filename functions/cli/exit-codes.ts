@@ -1,7 +1,7 @@
 // The exit code of an outcome (arguments.ts documents the numbers).
 import type { ErrorReason } from '../../shared/client/gateway-error.ts';
 import { GatewayError } from '../../shared/client/gateway-error.ts';
-import { UsageError } from './arguments.ts';
+import { UsageError } from './usage-error.ts';
 
 export const EXIT = {
   ok: 0,

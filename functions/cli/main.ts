@@ -2,10 +2,11 @@
 // `codex-gateway`: the gateway from a shell. Exit codes by class of error; Ctrl-C cancels the turn that runs.
 import { GatewayError } from '../../shared/client/gateway-error.ts';
 import { trimEnvironment } from '../../shared/config/environment.ts';
-import { readCommand, USAGE, UsageError } from './arguments.ts';
+import { readCommand, USAGE } from './arguments.ts';
 import { EXIT, exitCodeOf } from './exit-codes.ts';
 import { printable } from './output.ts';
 import { run } from './run.ts';
+import { UsageError } from './usage-error.ts';
 
 const { stdout, stderr } = process;
 const interrupted = new AbortController();

@@ -8,9 +8,10 @@ import type { Methods } from '../../shared/client/methods.ts';
 import type { MethodTable } from '../../shared/client/options.ts';
 import { METHODS, NOTIFICATIONS } from '../../shared/protocol.ts';
 import type { EventBody } from '../../shared/turn-events.ts';
-import { type Command, UsageError } from './arguments.ts';
+import type { Command } from './arguments.ts';
 import { createTextWriter, startProgress } from './output.ts';
 import { eraseParts, exportPages } from './owner.ts';
+import { UsageError } from './usage-error.ts';
 
 export interface Streams {
   readonly stdout: NodeJS.WriteStream;

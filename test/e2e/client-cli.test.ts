@@ -1,8 +1,11 @@
 // `codex-gateway` as a process: what it prints, how it ends, and that Ctrl-C ends the turn at the gateway.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { createTextWriter, startProgress } from '../../functions/cli/output.ts';
 import { createFixture, type Fixture, KEY } from '../support/fixtures/client.ts';
 import { programFile } from '../support/fixtures/program-file.ts';
@@ -77,6 +80,36 @@ describe('codex-gateway', () => {
     fixture.provider.behave();
     expect(answered).toEqual({ code: 0, stdout: 'from the next\n', stderr: '' });
     expect(await cli(['rpc.discover', '--fallback', 'a/b'])).toMatchObject({ code: 2 });
+  });
+
+  it('sends images and the schema of the answer from files', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'cli-'));
+    onTestFinished(() => rmSync(directory, { recursive: true }));
+    const [image, schema, notJson] = ['a.PNG', 's.json', 'n.json'].map((name) => join(directory, name));
+    const bytes = Buffer.from('89504e470d0a1a0a0000000d', 'hex');
+    writeFileSync(`${image}`, bytes);
+    writeFileSync(`${schema}`, '{"type":"array","items":{"type":"integer"}}');
+    writeFileSync(`${notJson}`, '{');
+    const files = ['--image', `${image}`, '--schema', `${schema}`];
+    fixture.provider.behave(() => ({ text: '{"value":[1]}' }));
+    expect(await cli(['prompt', 'What?', ...files])).toEqual({ code: 0, stdout: '[1]\n', stderr: '' });
+    const body = JSON.stringify(fixture.provider.requests.at(-1)?.body);
+    expect(body).toContain(bytes.toString('base64'));
+    expect(await cli(['prompt', ...files])).toMatchObject({ code: 0, stdout: '[1]\n' });
+    fixture.provider.behave();
+    for (const args of [
+      ['prompt', 'x', '--schema', `${notJson}`],
+      ['prompt', 'x', '--schema', 'missing.json'],
+      ['prompt', 'x', '--image', `${schema}`],
+      ['rpc.discover', '--image', `${image}`],
+    ])
+      expect(await cli(args), args.join(' ')).toMatchObject({ code: 2 });
+    // The gateway refuses it before anything is called.
+    const { calls } = fixture.provider;
+    writeFileSync(`${notJson}`, '{"type":"list"}');
+    const refused = await cli(['prompt', 'x', '--schema', `${notJson}`]);
+    expect(refused).toMatchObject({ code: 5, stderr: expect.stringContaining('is not a JSON Schema: type must be') });
+    expect(fixture.provider.calls).toBe(calls);
   });
 
   it('prints the result of any method as JSON', async () => {

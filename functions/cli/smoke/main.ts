@@ -1,9 +1,10 @@
 // `npm run smoke -- URL`: checks a deployed gateway from outside, and ends with 0 when every check passed.
 import { parseArgs } from 'node:util';
 import { trimEnvironment } from '../../../shared/config/environment.ts';
-import { localKey, UsageError } from '../arguments.ts';
+import { localKey } from '../arguments.ts';
 import { EXIT } from '../exit-codes.ts';
 import { printable } from '../output.ts';
+import { UsageError } from '../usage-error.ts';
 import { runSmoke } from './run-smoke.ts';
 
 const USAGE = `usage: npm run -s smoke -- [--ws URL] [--model MODEL] URL

@@ -89,6 +89,7 @@ export const Schema = z.looseObject({
   maximum: z.optional(z.number()),
   maxLength: z.optional(z.number()),
   items: z.optional(z.looseObject({ type: z.optional(z.string()) })),
+  anyOf: z.optional(z.array(z.looseObject({ type: z.optional(z.string()) }))),
 });
 export const Discovery = z.object({
   methods: z.array(

@@ -3,6 +3,12 @@ import type { VNode } from 'preact';
 import { el } from '../page/view.ts';
 import type { Field } from './fields.ts';
 
+const NOTES: Readonly<Partial<Record<Field['kind'], string>>> = {
+  lines: 'one per line',
+  json: 'JSON',
+  'text or json': 'text, or JSON',
+};
+
 export function FieldView(props: {
   field: Field;
   text: string;
@@ -17,13 +23,7 @@ export function FieldView(props: {
     { class: 'field' },
     el('label', { for: id }, field.name, field.required && el('span', { title: 'required' }, ' *')),
     control(),
-    el(
-      'p',
-      { class: 'quiet', id: `${id}-hint` },
-      [field.hint, field.kind === 'lines' && 'one per line', field.kind === 'json' && 'JSON']
-        .filter(Boolean)
-        .join('; '),
-    ),
+    el('p', { class: 'quiet', id: `${id}-hint` }, [field.hint, NOTES[field.kind]].filter(Boolean).join('; ')),
     problem !== undefined && text !== '' && el('p', { class: 'problem' }, problem),
   );
 

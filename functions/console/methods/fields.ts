@@ -2,7 +2,7 @@
 import type { Param } from '../gateway/results.ts';
 
 export type Field = { readonly name: string; readonly required: boolean; readonly hint: string } & (
-  | { readonly kind: 'text' | 'long' | 'number' | 'boolean' | 'lines' | 'json' }
+  | { readonly kind: 'text' | 'long' | 'number' | 'boolean' | 'lines' | 'json' | 'text or json' }
   | { readonly kind: 'choice'; readonly choices: readonly string[] }
 );
 
@@ -26,7 +26,7 @@ export function toField({ name, required, description, schema }: Param): Field {
     case 'array':
       return { ...base, kind: schema.items?.type === 'string' ? 'lines' : 'json' };
     default:
-      return { ...base, kind: 'json' };
+      return { ...base, kind: schema.anyOf?.some(({ type }) => type === 'string') ? 'text or json' : 'json' };
   }
 }
 
@@ -64,8 +64,19 @@ function toValue(field: Field, text: string): unknown {
       return text.split('\n');
     case 'json':
       return JSON.parse(text);
+    case 'text or json':
+      return /^\s*(?:[[{]|null\s*$)/.test(text) ? toJson(text) : text;
     default:
       return text;
+  }
+}
+
+/** A text may also begin with a bracket. */
+function toJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
   }
 }
 
