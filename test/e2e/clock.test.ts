@@ -46,7 +46,7 @@ function call(gateway: LocalGateway, method: string, params: object, accept = 'a
 }
 
 it('a clock that was 400 days ahead for four calls refuses no call once it is right, on disk and while it runs', async () => {
-  const env = { GATEWAY_LIMITS: '3/minute,1000/day' };
+  const env = { GATEWAY_LIMITS: '3/hour,1000/day' };
   const wrong = await start(400 * 24 * HOUR_MS, env);
   const statuses: number[] = [];
   for (let calls = 0; calls < 4; calls++) statuses.push((await call(wrong, 'conversation.list', {})).status);
@@ -58,7 +58,7 @@ it('a clock that was 400 days ahead for four calls refuses no call once it is ri
   for (let calls = 0; calls < 8 && refused.status === 200; calls++)
     refused = await call(right, 'conversation.list', {});
   expect(refused.status).toBe(429);
-  expect(Number(refused.headers.get('retry-after'))).toBeLessThanOrEqual(60);
+  expect(Number(refused.headers.get('retry-after'))).toBeLessThanOrEqual(3_600);
 });
 
 it('a process that is killed in mid-turn with its clock 8 hours ahead leaves its session usable within a lease', async () => {

@@ -93,11 +93,11 @@ describe('reads beside the limiter', () => {
   });
 
   it('a refused call gets the refusal and no data, and the next one does not read at all', async () => {
-    const a = await start('2/minute');
+    const a = await start('2/day');
     await a.call('conversation.prompt', prompt);
     await a.call('conversation.status', { session_id });
     // Another instance does not know yet that the limit is reached.
-    const b = await start('2/minute');
+    const b = await start('2/day');
     const refused = await b.call('conversation.status', { session_id });
     expect(refused).toEqual({
       jsonrpc: '2.0',

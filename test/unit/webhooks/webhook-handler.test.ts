@@ -18,7 +18,7 @@ const KEYS = {
   keys: [
     { id: 'ci', key: 'key-of-ci-000000', scopes: ['webhook'] },
     { id: 'ops', key: 'key-of-ops-00000', scopes: ['admin'] },
-    { id: 'small', key: 'key-of-small-000', scopes: ['webhook'], limits: '2/minute' },
+    { id: 'small', key: 'key-of-small-000', scopes: ['webhook'], limits: '2/day' },
   ],
 };
 const CI = { 'X-API-Key': 'key-of-ci-000000' };
@@ -193,9 +193,9 @@ describe('POST /webhook', () => {
   test('applies separate limits to each secret, besides those of keys, and reports them in headers', async () => {
     const limited = await createFixture({
       GATEWAY_KEYS: JSON.stringify(KEYS),
-      GATEWAY_LIMITS: '1/minute',
+      GATEWAY_LIMITS: '1/day',
       WEBHOOK_SECRETS: 'github:hub-secret github:old-secret',
-      WEBHOOK_LIMITS: '2/minute,5/hour',
+      WEBHOOK_LIMITS: '2/hour,5/day',
     });
     url = await limited.listen();
     const deliver = async (secret: string): Promise<(string | number | null)[]> => {
