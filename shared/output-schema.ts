@@ -1,4 +1,5 @@
-// The JSON Schema of an answer: which schemas are accepted, what is sent of one, and the JSON in an answer. output-checker.ts compares them.
+// The JSON Schema of an answer: which schemas are accepted, what is sent of one, and the JSON in an answer.
+// output-checker.ts compares them.
 import { countSchemas, formProblem } from './schema-form.ts';
 import { endlessReference, isWrapped, toPlainSchema } from './schema-plain.ts';
 
