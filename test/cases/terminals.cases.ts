@@ -189,7 +189,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       await expect(listen(terminals)).rejects.toMatchObject(NOT_FOUND);
     });
 
-    it('is forgotten some time after its end, and when too many have ended since', async () => {
+    it('an ended terminal is removed after some time, and when too many have ended since', async () => {
       const { terminals, ending } = await open({ perKeyMax: 1 });
       for (const sessionId of ['1', '2']) {
         await terminals.start({ ...HANDLE, sessionId }, REQUEST);

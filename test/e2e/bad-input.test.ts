@@ -183,7 +183,7 @@ describe('a bad body', () => {
 });
 
 describe('bad HTTP', () => {
-  it('behind a good request ends the connection after its answer', async () => {
+  it('invalid HTTP after a valid request ends the connection after the response', async () => {
     const good = `${head([`Content-Length: ${OK.length}`, 'X-API-Key: dev-key'])}${OK}`;
     const answer = await raw([`${good}garbage\r\n\r\n`]);
     expect(answer.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200']);

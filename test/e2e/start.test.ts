@@ -79,7 +79,7 @@ describe('output without a reader', () => {
   it.each([
     ['is closed before the first line', 'true'],
     ['is closed after a line', 'head -1 > /dev/null'],
-  ])('does not end the server: it %s', async (_, reader) => {
+  ])('output without a reader does not end the server: it %s', async (_, reader) => {
     const port = await freePort();
     // The server's end would show in what `wait` returns.
     const child = start(`npm start 2>/dev/null | ${reader}`, { PORT: String(port) });
@@ -90,7 +90,7 @@ describe('output without a reader', () => {
     expect(await refuses(port)).toBe(false);
   });
 
-  it('does not end the server when stderr has none either', async () => {
+  it('the server continues when neither stdout nor stderr has a reader', async () => {
     const port = await freePort();
     start('npm start 2>&1 | true', { PORT: String(port), GATEWAY_LIMIT: 'is a warning' });
     await expect.poll(() => health(port)).toBe('healthy');

@@ -105,7 +105,7 @@ describe('every variable', () => {
 });
 
 describe('nothing set', () => {
-  it('without variables it is a local gateway on loopback with the development key and the embedded store', () => {
+  it('without variables the gateway is local, on loopback, with the development key and the embedded store', () => {
     expect(loadConfig({})).toMatchObject({
       host: '127.0.0.1',
       port: 8080,

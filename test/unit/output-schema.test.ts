@@ -248,7 +248,7 @@ describe('an answer', () => {
     });
   });
 
-  it('is sent for a schema in the plain form, with a reference for each that is named', () => {
+  it('a schema is sent in the plain form, with a reference for each schema that is named', () => {
     const inner = { type: 'object', properties: { a: { $ref: '#/properties/b' }, b: { $comment: 'x', type: 'null' } } };
     expect(toSentSchema({ $schema: 'https://json-schema.org/draft/2020-12/schema', $id: 'x', ...inner })).toEqual({
       type: 'object',

@@ -51,7 +51,7 @@ describe('Cloud KMS', () => {
     expect(kms.plaintexts.map((bytes) => bytes.length)).toEqual([32]);
   });
 
-  it('does not open for other bound data, nor a key that was changed: an error, not an outage', async () => {
+  it('other bound data or a changed key is an error and no outage of Cloud KMS', async () => {
     const { wrapper } = await start();
     const key = await wrapper.wrap(randomBytes(32), aad, signal);
     const changed = Uint8Array.from(key.wrapped, (byte, index) => (index === 40 ? byte ^ 1 : byte));
@@ -90,7 +90,7 @@ describe('Cloud KMS', () => {
     });
   });
 
-  it('down makes a login unavailable and stores nothing; back up, the same login works', async () => {
+  it('a login is unavailable and not stored while Cloud KMS is down, and works afterwards', async () => {
     const { kms, wrapper } = await start();
     const store = createEmbeddedStore({ path: ':memory:', clock: systemClock });
     let writes = 0;

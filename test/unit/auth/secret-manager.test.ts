@@ -235,7 +235,7 @@ describe('outage', () => {
     await keys.ping();
   });
 
-  it('does not make calls wait for a source that does not answer: one waits for the deadline at most, the rest use what is known', async () => {
+  it('of the calls during an outage one waits for the deadline at most, and the others use the cached keys', async () => {
     const { fake, outcomeOf, advance } = await start();
     fake.add('a-key');
     await outcomeOf('a-key');
@@ -276,7 +276,7 @@ describe('outage', () => {
 });
 
 describe('malformed payloads', () => {
-  it('are reported without a word of their content and do not disable the other versions', async () => {
+  it('malformed payloads are reported without their content and do not disable the other versions', async () => {
     const { fake, outcomeOf, advance, logged } = await start();
     fake.add('good-key');
     fake.add('{"keys":[{"id":"app","key":"LEAKED1"');
@@ -293,7 +293,7 @@ describe('malformed payloads', () => {
     expect(fake.calls.access).toBe(5);
   });
 
-  it('of a secret without any enabled version refuses every caller', async () => {
+  it('a secret without any enabled version refuses every caller', async () => {
     const { fake, outcomeOf, logged } = await start();
     fake.setState(fake.add('a-key'), 'DESTROYED');
     expect(await outcomeOf('a-key')).toBe('refused');

@@ -54,7 +54,7 @@ describe('history', () => {
     expect((await fixture.documents()).filter((id) => id.startsWith('messages/'))).toHaveLength(2);
   });
 
-  it('has of an answer its usage and why it was cut; the answer to the prompt has its number', async () => {
+  it('the history has the usage of an answer and why it was cut; the answer to the prompt has its number', async () => {
     fixture.provider.behave(() => ({ text: 'so much', end: 'length', cachedTokens: 1, reasoningTokens: 2 }));
     const first = await a.prompt('hello there', { idempotency_key: 'k' });
     expect(await b.prompt('hello there', { idempotency_key: 'k' })).toEqual(first);
@@ -68,7 +68,7 @@ describe('history', () => {
     expect(status).toMatchObject({ metadata: { usage: { cached_input_tokens: 2, reasoning_tokens: 4 } } });
   });
 
-  it('has the error of a failed turn: at its prompt, or at the received part of its answer, until it is repeated', async () => {
+  it('the history has the error of a failed turn, at its prompt or at the received part of its answer, until it is repeated', async () => {
     fixture.provider.behave(() => ({ status: 400, message: 'no such thing' }));
     await failure(a.prompt('one'));
     fixture.provider.behave(() => ({ text: 'half', streamError: 'middle' }));

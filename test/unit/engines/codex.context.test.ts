@@ -198,7 +198,7 @@ describeCodex('the context of a codex turn', (place) => {
     expect(fixture.api.requests.at(-1)?.format).toBeUndefined();
   });
 
-  it('has a schema that OpenAI does not accept as strict as an instruction, with a warning', async () => {
+  it('a schema that OpenAI does not accept as strict is sent to Codex as an instruction, with a warning', async () => {
     fixture.api.behave(byPrompt);
     const outputSchema = { type: 'object', properties: { a: { type: 'integer' } }, not: { required: ['a'] } } as const;
     const { outcome } = await startConversation().prompt(engine, 'hello', { outputSchema });

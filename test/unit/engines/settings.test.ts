@@ -262,14 +262,17 @@ describe('the schema of an answer', () => {
     expect(outcome).not.toHaveProperty('warnings');
   });
 
-  it.each(CASES)('with names of properties that $provider does not take is sent without them', async ({ model }) => {
-    provider.behave(() => ({ text: '{}' }));
-    const outputSchema = { type: 'object', propertyNames: { type: 'string', pattern: '^(?=a)' } };
-    const { outcome } = await runTurn(createTestEngine(provider), { model, outputSchema });
-    const body = JSON.stringify(provider.requests.at(-1)?.body);
-    const setting = { setting: 'output_schema', message: expect.stringMatching(/propertyNames/) };
-    expect({ isSent: body.includes('propertyNames'), warnings: outcome.warnings }).toEqual(
-      body.includes('propertyNames') ? { isSent: true } : { isSent: false, warnings: [setting] },
-    );
-  });
+  it.each(CASES)(
+    'a schema of an answer is sent without the names of properties that $provider refuses',
+    async ({ model }) => {
+      provider.behave(() => ({ text: '{}' }));
+      const outputSchema = { type: 'object', propertyNames: { type: 'string', pattern: '^(?=a)' } };
+      const { outcome } = await runTurn(createTestEngine(provider), { model, outputSchema });
+      const body = JSON.stringify(provider.requests.at(-1)?.body);
+      const setting = { setting: 'output_schema', message: expect.stringMatching(/propertyNames/) };
+      expect({ isSent: body.includes('propertyNames'), warnings: outcome.warnings }).toEqual(
+        body.includes('propertyNames') ? { isSent: true } : { isSent: false, warnings: [setting] },
+      );
+    },
+  );
 });

@@ -204,7 +204,7 @@ describe('the deny cache', () => {
 });
 
 describe('revocation', () => {
-  test('is seen at the next call by an instance that holds the key in memory, and keeps what was used', async () => {
+  test('a revocation takes effect at the next call on an instance that has the key in memory, and keeps the counts', async () => {
     await burst(10);
     await setRevoked(store, 'default', true);
     expect(await call()).toMatchObject({ outcome: 'revoked', remaining: 0 });
@@ -222,7 +222,7 @@ describe('revocation', () => {
     expect(await call()).toMatchObject({ outcome: 'revoked' });
   });
 
-  test('of a key that is out of calls shows within a minute', async () => {
+  test('the revocation of a key without remaining calls takes effect within a minute', async () => {
     await burst(101);
     await setRevoked(store, 'default', true);
     expect(await call()).toMatchObject({ outcome: 'rate_limited' });

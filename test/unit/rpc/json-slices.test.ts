@@ -39,7 +39,7 @@ describe('JSON in slices of time', () => {
     });
   }
 
-  it('is null for undefined, and fails as JSON.stringify does', async () => {
+  it('the sliced text of undefined is null, and failures are those of JSON.stringify', async () => {
     expect(await stringifyInSlices(undefined)).toBe('null');
     await expect(stringifyInSlices({ a: [1n] })).rejects.toThrow(TypeError);
     const cycle: Record<string, unknown> = {};

@@ -25,7 +25,7 @@ const boot = (bootId: string, startedAtMs: number): ReachedSandbox => ({
 });
 const [older, newer] = [boot('older', NOW - 2 * MINUTE), boot('newer', NOW - MINUTE)];
 
-it('is the one that was started last, whichever is reached last, of each service', async () => {
+it('the newest boot is the one that was started last, also if another one is reached later', async () => {
   const [first, second] = [records(), records()];
   expect(await first.reached(older)).toEqual(older);
   expect(await second.reached(newer)).toEqual(newer);
@@ -33,7 +33,7 @@ it('is the one that was started last, whichever is reached last, of each service
   expect(await records('https://other.test').reached(older)).toEqual(older);
 });
 
-it('is announced to those that watch', async () => {
+it('a newer boot is announced to its watchers', async () => {
   const seen: string[] = [];
   const stop = records().watch(({ bootId }) => seen.push(bootId));
   await records().reached(older);
@@ -42,7 +42,7 @@ it('is announced to those that watch', async () => {
   stop();
 });
 
-it('is forgotten when no process has a link to it any more, as after a rollback', async () => {
+it('the newest boot is removed when no process has a link to it any more, as after a rollback', async () => {
   await records().reached(newer);
   clock.ms += 2 * MINUTE;
   expect(await records().reached(newer)).toEqual(newer);
@@ -52,7 +52,7 @@ it('is forgotten when no process has a link to it any more, as after a rollback'
   expect(await records().reached(older)).toEqual(older);
 });
 
-it('is not one whose start is more than five minutes ahead', async () => {
+it('a boot whose start is more than five minutes ahead is not the newest one', async () => {
   const ahead = boot('ahead', NOW + 6 * MINUTE);
   expect(await records().reached(ahead)).toEqual(ahead);
   expect(await records().reached(older)).toEqual(older);
@@ -61,7 +61,7 @@ it('is not one whose start is more than five minutes ahead', async () => {
   expect(await records().reached(skewed)).toEqual(skewed);
 });
 
-it('is not one that was last seen more than five minutes ahead', async () => {
+it('a boot that was last seen more than five minutes ahead is not the newest one', async () => {
   clock.ms += 10 * MINUTE;
   await records().reached(newer);
   clock.ms = NOW;

@@ -48,7 +48,7 @@ it('an erasure that reaches the sandbox is not recorded', async () => {
   expect(await recorded()).toBe(0);
 });
 
-it('is repeated by another process, for what was started before, and once', async () => {
+it('a recorded erasure is repeated once by another process, for what was started before it', async () => {
   isAway = true;
   await open('service').erase(SESSION);
   await open('service').erase({ owner: 'b' });

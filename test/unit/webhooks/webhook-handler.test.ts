@@ -210,7 +210,7 @@ describe('POST /webhook', () => {
     await limited.close();
   });
 
-  test('does not take the event name of a signed delivery from an unsigned header', async () => {
+  test('an unsigned header does not name the event of a signed delivery', async () => {
     const body = '{"data":{}}';
     expect((await post('/webhook', { ...standard(body), 'X-GitHub-Event': 'forged' }, body)).status).toBe(400);
   });
@@ -300,7 +300,7 @@ describe('POST /webhook', () => {
     }
   });
 
-  test('also charges a key without the scope, and reports it in headers', async () => {
+  test('a key without the scope is charged too, as the headers report', async () => {
     const ops = { 'X-API-Key': 'key-of-ops-00000' };
     const remaining = [];
     for (const path of ['/webhook', '/webhook', '/webhook/sweep']) {
