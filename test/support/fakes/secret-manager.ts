@@ -8,12 +8,8 @@ import { loadSync } from '@grpc/proto-loader';
 
 export interface FakeSecretManager {
   readonly port: number;
-  /** Options for the real client library. */
-  readonly clientOptions: {
-    readonly apiEndpoint: string;
-    readonly port: number;
-    readonly sslCreds: grpc.ChannelCredentials;
-  };
+  /** Options of a client of this server. */
+  readonly clientOptions: { readonly address: string };
   /** Adds a version as `gcloud secrets versions add` does; answers its number. */
   add(payload: string | Uint8Array): number;
   setState(version: number, state: 'ENABLED' | 'DISABLED' | 'DESTROYED'): void;
@@ -118,7 +114,7 @@ export async function startFakeSecretManager(options: {
 
   const fake: FakeSecretManager = {
     port,
-    clientOptions: { apiEndpoint: '127.0.0.1', port, sslCreds: grpc.credentials.createInsecure() },
+    clientOptions: { address: `127.0.0.1:${port}` },
     fault: 'none',
     calls,
     add(payload) {
