@@ -6,6 +6,8 @@ import {
   Conversations,
   conversationRef,
 } from '../../shared/conversations/records/documents.ts';
+import { createRollouts } from '../../shared/conversations/records/rollouts.ts';
+import { Turns } from '../../shared/conversations/records/turn-documents.ts';
 import { StorageTotals, storageRef } from '../../shared/conversations/storage.ts';
 import { conversationCancel } from '../../shared/methods/conversation.cancel.ts';
 import { conversationDelete } from '../../shared/methods/conversation.delete.ts';
@@ -18,6 +20,10 @@ import { type Fixture, failure, type Instance } from '../support/fixtures/conver
 
 const DAY_MS = 86_400_000;
 const MINUTE_MS = 60_000;
+/** The collections that have documents of a session. */
+const SESSION_COLLECTIONS = [
+  ...['conversations', 'messages', 'texts', 'turns', 'turn_events', 'idempotency', 'rollouts', 'storage'],
+];
 
 export function retentionCases(name: string, openFixture: () => Promise<Fixture>): void {
   describe(`retention on ${name}`, () => {
@@ -118,15 +124,28 @@ export function retentionCases(name: string, openFixture: () => Promise<Fixture>
     });
 
     it('the sweep erases every document of an expired session and its part of the total, and no other', async () => {
+      fixture.provider.behave(() => ({ text: 'y'.repeat(600_000) }));
       const gone = await a.prompt('x'.repeat(100_000), { session_id: 'gone', idempotency_key: 'k' });
+      fixture.provider.behave(() => ({ text: 'answer' }));
       for (let n = 0; n < 12; n++) await a.prompt(`question ${n}`, { session_id: 'gone' });
+      // A dropped branch, and the record of a Codex thread.
+      await a.prompt('edited', { session_id: 'gone', after_seq: 4 });
+      const rollouts = createRollouts(fixture.store, fixture.clock);
+      const id = gone.conversation_id;
+      await rollouts.save(id, Buffer.from('record'), { signal: AbortSignal.timeout(10_000) });
+      const kinds = new Set((await fixture.documents()).map((path) => path.split('/')[0]));
+      expect([...kinds]).toEqual(expect.arrayContaining(SESSION_COLLECTIONS));
       fixture.clock.advance(DAY_MS);
       const used = await a.prompt('hello', { session_id: 'used' });
       fixture.clock.advance(3 * DAY_MS);
       await change('used', (stored) => ({ ...stored, retention_days: 30 }));
       expect(await b.services.conversations.eraseExpired()).toBe(1);
-      const left = (await fixture.documents()).filter((path) => !/^(limits|usage|storage)\//.test(path));
-      expect(left.filter((path) => path.includes(gone.conversation_id))).toEqual([]);
+      const documents = await fixture.documents();
+      expect(documents.filter((path) => path.includes(id))).toEqual([]);
+      const turns = Turns.query({ where: { conversation: id }, orderBy: 'started_at', limit: 1, withExpired: true });
+      expect(await fixture.store.query(turns)).toEqual([]);
+      const others = documents.filter((path) => !/^(conversations|limits|usage|storage)\//.test(path));
+      expect(others.filter((path) => !path.includes(used.turn_id))).toEqual([]);
       expect(await read('gone')).toBeUndefined();
       expect(await read('used')).toMatchObject({ conversation_id: used.conversation_id });
       await Promise.all([a, b].map(({ services }) => services.conversations.ledger.flush()));
