@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { randomIds, systemClock } from '../../shared/clock.ts';
 import { loadConfig } from '../../shared/config/load-config.ts';
 import { type Conversations, createConversations } from '../../shared/conversations/conversations.ts';
+import { CHUNKS_AT_ONCE as AT_ONCE } from '../../shared/conversations/records/context.ts';
 import type { Engines } from '../../shared/engines/engine.ts';
 import { createLogger } from '../../shared/log.ts';
 import type { MessagePart } from '../../shared/message-parts.ts';
@@ -60,7 +61,10 @@ export async function run(): Promise<BenchLine[]> {
       lines.push(toLine(`${kind}, documents read`, 'reads', warm, mean('reads')));
       lines.push(toLine(`${kind}, bytes written`, 'bytes', warm, mean('bytes')));
       const cold = await compareCold(store, counters, kind);
-      lines.push(toLine(`${kind}, documents read on a new instance`, 'reads', cold, mean('reads')));
+      const line = toLine(`${kind}, documents read on a new instance`, 'reads', cold, mean('reads'));
+      // The first read is of as many documents as a large budget needs, in one round trip.
+      const target = `<= ${AT_ONCE} more`;
+      lines.push({ ...line, target, met: line.value <= (line.baseline ?? 0) + AT_ONCE });
     }
     return lines;
   } finally {

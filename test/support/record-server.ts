@@ -1,8 +1,8 @@
 // Records turns with a real server of MODEL_PROVIDERS that runs on this machine: `node test/support/record-server.ts
 // --server vllm --wire chat --model smol --url http://127.0.0.1:8000 --key x` writes
 // test/support/fakes/servers/vllm-smol-chat.json, whose results are to be read before they are committed. `--turn`
-// records some turns only.
-import { readFileSync, writeFileSync } from 'node:fs';
+// records some turns only; the others of the file stay.
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -47,24 +47,23 @@ function shorten(body: string): string {
   return body.replaceAll(/\b((?:resp|msg|rs)_)[\w=-]{40,}/g, '$1recorded');
 }
 
-const earlier = values.turn === undefined ? [] : Recording.parse(JSON.parse(readFileSync(file, 'utf8'))).turns;
+const recorded = new Map<string, Recorded>();
+if (existsSync(file)) {
+  for (const one of Recording.parse(JSON.parse(readFileSync(file, 'utf8'))).turns) recorded.set(one.turn, one);
+}
 await new Promise<void>((resolve) => relay.listen(0, '127.0.0.1', resolve));
 const base_url = `http://127.0.0.1:${(relay.address() as AddressInfo).port}/v1`;
 const MODEL_PROVIDERS = JSON.stringify({ [server]: { base_url, wire, api_key: key } });
 const engines = createEngines(loadConfig({ MODEL_PROVIDERS }), { direct: { retryMs: 10 } });
-const turns: Recorded[] = [];
 for (const [turn, request] of Object.entries(TURNS)) {
-  const kept = earlier.find((one) => one.turn === turn);
-  if (values.turn?.includes(turn) === false) {
-    if (kept !== undefined) turns.push(kept);
-    continue;
-  }
+  if (values.turn?.includes(turn) === false) continue;
   exchanges = [];
   const { engine } = engines.resolve(`${server}/${model}`);
   const result = await resultOf(engine, server, model, request);
   await Promise.all(relayed);
-  turns.push({ turn, exchanges, result });
+  recorded.set(turn, { turn, exchanges, result });
+  const turns = Object.keys(TURNS).flatMap((name) => recorded.get(name) ?? []);
+  writeFileSync(file, `${JSON.stringify({ server, model, wire, turns }, null, 2)}\n`);
   process.stdout.write(`${turn} ${exchanges.length} ${JSON.stringify(result)}\n`);
 }
 relay.close();
-writeFileSync(file, `${JSON.stringify({ server, model, wire, turns }, null, 2)}\n`);
