@@ -33,6 +33,10 @@ const FORMS: readonly (readonly [string, number | undefined])[] = [
   ['The number of tokens to keep from the initial prompt is greater than the context length.', undefined],
   ["This model's maximum prompt length is 131072 but the request contains 537812 tokens.", 131_072],
   ['Prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 maximum context length', 32_768],
+  [
+    "This model's maximum context length is 2048 tokens. However, your prompt contains at least 2049 input tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input prompt. (parameter=input_tokens, value=2049)",
+    2_048,
+  ],
   ['Please reduce the length of the messages or completion.', undefined],
   ['Input is too long for requested model.', undefined],
   ['the input length exceeds the context length', undefined],
