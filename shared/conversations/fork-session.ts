@@ -1,6 +1,7 @@
 // conversation.fork: a new session with a copy of the messages of another one. A copy that fits into one commit is made
 // by it. For a longer one a tombstone is stored first: the session looks absent while its messages are copied, and if
 // this instance ends, the next call that names the session, or the sweep, erases what was copied.
+import { nextHeavyTurn, pause } from '../async.ts';
 import type { Ids } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import { Conflict, type Ref, type Snapshot, type Write } from '../store/store.ts';
@@ -17,6 +18,8 @@ import { newConversation } from './turns/lease.ts';
 const BYTES_MAX = 64 << 20;
 /** Most attempts while other calls change the messages of the source, or erase the new session. */
 const ROUNDS_MAX = 5;
+/** Most milliseconds before the last commit is repeated, times the number of its attempts. */
+const PAUSE_MS = 50;
 
 export interface ForkParams {
   readonly owner: string;
@@ -104,23 +107,46 @@ async function copy(deps: ForkDeps, { ref, fork, source, requireSource, signal }
     let held: readonly Write[] = [];
     for await (const step of steps) {
       signal.throwIfAborted();
+      await nextHeavyTurn();
       if (held.length > 0) {
         claimed ??= await claim(deps, ref, fork);
         await store.commit(held);
       }
       held = step;
     }
-    const required = await requireSource();
-    if (required === undefined) return false;
-    const condition = claimed ? { version: claimed } : ('absent' as const);
-    await store.commit([Conversations.write(ref, fork, { if: condition }), required, ...held]);
-    isForked = true;
-    return true;
+    isForked = await commitLast(deps, { ref, fork, claimed, held, requireSource });
+    return isForked;
   } catch (error) {
     if (error instanceof Conflict || error instanceof SourceChanged) return false;
     throw error;
   } finally {
     if (claimed && !isForked) await discard(deps, ref, fork, claimed);
+  }
+}
+
+interface Last extends Pick<Copy, 'ref' | 'fork' | 'requireSource'> {
+  readonly claimed: Snapshot['version'] | undefined;
+  readonly held: readonly Write[];
+}
+
+/**
+ * The commit that makes the fork visible. Other forks, and other calls that change the document of the source but not
+ * its messages, cause a conflict, after which only this commit is repeated.
+ */
+async function commitLast({ store }: ForkDeps, { ref, fork, claimed, held, requireSource }: Last): Promise<boolean> {
+  const condition = claimed ? { version: claimed } : ('absent' as const);
+  for (let round = 1; ; round++) {
+    const required = await requireSource();
+    if (required === undefined) return false;
+    try {
+      await store.commit([Conversations.write(ref, fork, { if: condition }), required, ...held]);
+      return true;
+    } catch (error) {
+      if (!(error instanceof Conflict) || round === ROUNDS_MAX) throw error;
+      const [target] = await store.get([ref]);
+      if ((target?.version ?? null) !== (claimed ?? null)) throw error;
+      await pause(Math.random() * PAUSE_MS * round);
+    }
   }
 }
 

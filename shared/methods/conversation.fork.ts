@@ -9,6 +9,7 @@ export const conversationFork = defineMethod({
   summary: 'Copies the messages of a session, up to a number, to a new session with the same title and metadata',
   scope: 'conversation',
   cost: 'work',
+  isBulky: true,
   params: z.strictObject({
     session_id: SessionId,
     to_seq: z.int().min(0).optional().describe('Number of the last message that is copied; default: all messages'),

@@ -109,6 +109,16 @@ export function forkCases(name: string, openFixture: () => Promise<Fixture>): vo
       expect(firstWords(await read(fork.session_id)).filter((word) => word !== undefined)).toHaveLength(3);
     });
 
+    it('is made by each of many calls at a time', async () => {
+      const session_id = fresh();
+      await a.prompt('one', { session_id });
+      const names = Array.from({ length: 10 }, fresh);
+      await Promise.all(
+        names.map((new_session_id, n) => (n % 2 === 0 ? a : b).call(conversationFork, { session_id, new_session_id })),
+      );
+      for (const name of names) expect(firstWords(await read(name))[0]).toBe('one');
+    });
+
     it('refuses what is missing, taken or beyond the end, and stores nothing', async () => {
       const session_id = fresh();
       await a.prompt('p1;', { session_id });

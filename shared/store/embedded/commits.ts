@@ -8,6 +8,8 @@ import type { Prepared } from './writes.ts';
 
 /** Most commits in one transaction: other processes wait for its lock, and it blocks the event loop of this one. */
 const TOGETHER_MAX = 64;
+/** ... and most characters of their documents, for the same reasons; a larger commit is made alone. */
+const TOGETHER_CHARS_MAX = 1 << 20;
 /** Most waiting commits; more of them means that another process does not release its lock. */
 const WAITING_MAX = 10_000;
 const TIMEOUT_DEFAULT_MS = 10_000;
@@ -72,8 +74,13 @@ export function createCommits(documents: Documents, onCommitted: (writes: readon
   }
 
   function takeBatch(): Waiting[] {
-    const taken = waiting.slice(0, TOGETHER_MAX);
-    waiting = waiting.slice(TOGETHER_MAX);
+    let count = 0;
+    for (let chars = 0; count < Math.min(waiting.length, TOGETHER_MAX); count++) {
+      chars += charsOf(waiting[count]?.writes ?? []);
+      if (count > 0 && chars > TOGETHER_CHARS_MAX) break;
+    }
+    const taken = waiting.slice(0, count);
+    waiting = waiting.slice(count);
     return taken.filter(({ signal, reject }) => {
       if (signal?.aborted) reject(signal.reason);
       return !signal?.aborted;
@@ -114,4 +121,8 @@ export function createCommits(documents: Documents, onCommitted: (writes: readon
       while (waiting.length > 0) flush();
     },
   };
+}
+
+function charsOf(writes: readonly Prepared[]): number {
+  return writes.reduce((sum, { json }) => sum + json.length, 0);
 }

@@ -48,6 +48,26 @@ describe('commits made together', () => {
     await store.close();
   });
 
+  it('are made in one iteration of the event loop if they are small, and in several if they are large', async () => {
+    const store = createEmbeddedStore({ path: ':memory:', clock: systemClock });
+    let iteration = 0;
+    let isOver = false;
+    const count = (): void => {
+      iteration++;
+      if (!isOver) setImmediate(count);
+    };
+    count();
+    const iterationsOf = async (chars: number): Promise<number> => {
+      const text = 'x'.repeat(chars);
+      const commits = Array.from({ length: 4 }, () => put(store, freshRef(), { text }).then(() => iteration));
+      return new Set(await Promise.all(commits)).size;
+    };
+    expect(await iterationsOf(10)).toBe(1);
+    expect(await iterationsOf(700_000)).toBe(4);
+    isOver = true;
+    await store.close();
+  });
+
   it('conflict one by one: a commit that fails does not affect the others in its batch, and writes nothing', async () => {
     const store = createEmbeddedStore({ path: ':memory:', clock: systemClock });
     const [taken, half, free] = [freshRef(), freshRef(), freshRef()];
