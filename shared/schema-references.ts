@@ -32,7 +32,7 @@ export function readReferences(root: object): References | string {
 
   const walk = (schema: unknown, outer: string, path: string): void => {
     if (!isObject(schema) || bases.has(schema)) return;
-    const { $id, $anchor, $dynamicAnchor }: Readonly<Record<string, unknown>> = { ...schema };
+    const { $id, $anchor, $dynamicAnchor }: Readonly<Record<string, unknown>> = { ...ofDraft(schema, root) };
     const own = typeof $id === 'string' ? toUrl($id, outer) : undefined;
     const base = own === undefined || own.hash.length > 1 ? outer : withoutHash(own);
     bases.set(schema, base);
@@ -69,7 +69,7 @@ export function readReferences(root: object): References | string {
     const target = resolve(reference, base);
     if (target === undefined) return `${path} must refer to a part of the same schema`;
     if (!isObject(target) && typeof target !== 'boolean') return `${path} must refer to a schema`;
-    if (ambiguous.has(reference.slice(1)) && path.endsWith('$dynamicRef'))
+    if (ambiguous.has(reference.split('#').at(-1) ?? '') && path.endsWith('$dynamicRef'))
       return `${path} must refer to one schema: there are several with this $dynamicAnchor`;
     links.set(schema, [...(links.get(schema) ?? []), target]);
     if (!targets.has(target)) targets.set(target, decode(reference).split(/[#/]/).at(-1) ?? '');

@@ -209,6 +209,17 @@ describe('an answer', () => {
         'a',
         undefined,
       ],
+      [
+        '$id beside $ref in draft-07',
+        {
+          ...OLD,
+          $id: 'http://a/b/',
+          allOf: [{ $id: 'http://a/c/', $ref: 'foo' }],
+          definitions: { c: { $id: 'http://a/c/foo', type: 'string' }, b: { $id: 'foo', type: 'number' } },
+        },
+        1,
+        'a',
+      ],
       ['items as a list', { ...OLD, items: [{ type: 'string' }], additionalItems: false }, ['a'], ['a', 1]],
       ['prefixItems', { prefixItems: [{ type: 'string' }], items: false }, ['a'], ['a', 1]],
       ['dependencies', { ...OLD, dependencies: { a: ['b'], type: { required: ['c'] } } }, { a: 1, b: 1 }, { type: 1 }],
