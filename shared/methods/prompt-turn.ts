@@ -1,5 +1,6 @@
 // Runs a prompt for `conversation.prompt` and `proto`: its params, the place where it runs, its turn and its answer.
 import { z } from 'zod';
+import type { TurnHandle } from '../conversations/conversations.ts';
 import { type PromptAnswer, toAnswer } from '../conversations/turns/answer.ts';
 import { placeOfLogin, placeOfModel } from '../engines/place.ts';
 import { type Reason, RpcError } from '../errors.ts';
@@ -75,7 +76,7 @@ export async function answerPrompt(
   params: z.output<typeof PromptParams>,
   context: MethodContext,
 ): Promise<PromptAnswer> {
-  const { services, caller, requestMetadata, admitted, ride } = context;
+  const { services, caller, requestMetadata, admitted } = context;
   // A repeated request after a cut stream: the events of the turn continue after `Last-Event-ID`, and nothing runs
   // again.
   const stopped = context.transport === 'sse' ? readLastEventId(requestMetadata.lastEventId) : undefined;
@@ -88,6 +89,13 @@ export async function answerPrompt(
     const issues = [{ path: 'after_seq', message: 'needs the session_id of the session whose message it names' }];
     throw new RpcError('invalid_params', { data: { issues } });
   }
+  const turn = await startTurn(params, context).finally(() => context.ride?.end('left'));
+  const ended = await streamTurn(turn, 0, context);
+  return toAnswer(turn.turnId, ended);
+}
+
+async function startTurn(params: z.output<typeof PromptParams>, context: MethodContext): Promise<TurnHandle> {
+  const { services, caller, requestMetadata, admitted, ride } = context;
   ride?.expect();
   const login = params.auth_session_id;
   const prepared = services.conversations.prepare(caller.keyId, params.session_id);
@@ -96,7 +104,7 @@ export async function answerPrompt(
   used?.catch(() => {});
   if (ride === undefined) await admitted;
   const credential = await used;
-  const turn = await services.conversations.prompt(
+  return services.conversations.prompt(
     {
       owner: caller.keyId,
       ...toPrompt(params.prompt),
@@ -117,8 +125,6 @@ export async function answerPrompt(
     },
     context.signal,
   );
-  const ended = await streamTurn(turn, 0, context);
-  return toAnswer(turn.turnId, ended);
 }
 
 /** A long header is refused, not truncated, because two long keys could become equal. */

@@ -102,17 +102,18 @@ export function createCountBatch(deps: CountBatchDeps): CountBatch {
     const committed = await transact(store, [entry.ref], compute, { ...options, cached, ready }).catch((error) => {
       const proof = ride?.offered?.proof;
       const sent = joint;
-      if (sent === undefined || proof === undefined || !isUnavailable(error)) throw error;
+      if (sent === undefined || (proof === undefined && isUnavailable(error))) throw error;
       // The commit of the call and its rider may be stored. If the rider is, so is the call. Else the call is counted
-      // now, and that commit cannot be stored any more, because it requires the version before.
+      // now, and that commit cannot be stored any more, because it requires the version before. A rider with invalid
+      // writes is not stored, and gets the error of its own commit.
       isAlone = true;
       sinceMs = clock.monotonic();
       const computeAgain = (snapshots: readonly Snapshot[]): Decision<BatchDecision[]> => {
-        if (!proof.isStored(snapshots[1])) return compute(snapshots);
+        if (proof?.isStored(snapshots[1]) !== true) return compute(snapshots);
         round = sent;
         return { writes: [], result: sent.result };
       };
-      return transact(store, [entry.ref, proof.ref], computeAgain, options);
+      return transact(store, proof === undefined ? [entry.ref] : [entry.ref, proof.ref], computeAgain, options);
     });
     const doneMs = clock.monotonic();
     if (joint !== undefined) ride?.end(committed.riders ?? 'lost');

@@ -21,6 +21,21 @@ export function storeTransactCases({ store, clock }: StoreFixture): void {
     expect(snapshots).toEqual(await store().get([ref]));
   });
 
+  it('commits riders with its own writes, and after a lost commit goes on without them', async () => {
+    const [ref, rider, taken] = [freshRef(), freshRef(), freshRef()];
+    const withRider = (to: Ref) => (snapshots: readonly Snapshot[]) => ({
+      ...increment(ref)(snapshots),
+      riders: [{ ref: to, data: { rides: true }, if: 'absent' as const }],
+    });
+    const first = await transact(store(), [ref], withRider(rider));
+    expect(first.riders).toEqual([(await read(store(), rider)).version]);
+    await put(store(), taken, { n: 1 });
+    const second = await transact(store(), [ref], withRider(taken), { cached: first.snapshots });
+    expect([second.result, second.riders]).toEqual([2, undefined]);
+    expect((await read(store(), ref)).data).toEqual({ n: 2 });
+    expect((await read(store(), taken)).data).toEqual({ n: 1 });
+  });
+
   it('continues from the snapshots of its own last commit', async () => {
     const ref = freshRef();
     let cached = (await transact(store(), [ref], increment(ref))).snapshots;

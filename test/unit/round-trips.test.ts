@@ -28,7 +28,13 @@ interface Instance {
   readonly services: Services;
   readonly gateway: Gateway;
   readonly store: RoundTrips;
-  call(method: string, params?: object, key?: string): Promise<Record<string, unknown>>;
+  /** With `onEvent`, the events of the turn are streamed. */
+  call(
+    method: string,
+    params?: object,
+    key?: string,
+    onEvent?: (event: object) => void,
+  ): Promise<Record<string, unknown>>;
   /** Round trips of a call. */
   tripsOf(method: string, params?: object): Promise<number>;
 }
@@ -49,12 +55,13 @@ async function start(limits = '1000000/minute', clock: Clock = systemClock): Pro
   const config = loadConfig({ GATEWAY_KEYS: KEYS, GATEWAY_BUS: 'local', GATEWAY_LIMITS: limits });
   const services = await createServices(config, { store, log, clock });
   const gateway = createGateway(services, createRegistry(Object.values(methods)));
-  const call: Instance['call'] = async (method, params = {}, key = 'key-alice') => {
+  const call: Instance['call'] = async (method, params = {}, key = 'key-alice', onEvent) => {
     const { text } = await gateway.handle({
       caller: await gateway.authenticate({ 'x-api-key': key }),
       body: Buffer.from(JSON.stringify({ jsonrpc: '2.0', id: 1, method, params })),
       requestId: 'req_1',
-      transport: 'http',
+      transport: onEvent === undefined ? 'http' : 'sse',
+      notify: (_, { event }: { readonly event?: object }) => onEvent?.(event ?? {}),
       signal: new AbortController().signal,
     });
     return JSON.parse(text ?? '');
@@ -129,6 +136,31 @@ describe('a prompt', () => {
     await a.call('conversation.prompt', prompt);
     expect(await a.tripsOf('conversation.prompt', prompt)).toBe(2);
     expect(await a.tripsOf('conversation.prompt', { ...prompt, idempotency_key: 'k' })).toBe(2);
+  });
+
+  it('starts no turn and sends no event before the commit that admits it', async () => {
+    const a = await start();
+    await a.call('conversation.prompt', prompt);
+    const seen: string[] = [];
+    const { commit } = a.store;
+    a.store.commit = async (writes, options) => {
+      const versions = await commit(writes, options);
+      seen.push(writes.map(({ ref }) => ref.collection).join(' '));
+      return versions;
+    };
+    await a.call('conversation.prompt', prompt, 'key-alice', (event) => seen.push(Object.keys(event).join()));
+    expect(seen.slice(0, 2)).toEqual(['limits conversations', 'TaskStarted']);
+    expect(seen.at(-1)).toBe('TaskComplete');
+  });
+
+  it('stores nothing when the limit refuses it', async () => {
+    const [a, b] = [await start('2/minute'), await start('2/minute')];
+    await a.call('conversation.prompt', prompt);
+    await b.call('conversation.prompt', prompt);
+    // Instance a does not know yet that the limit is reached.
+    const refused = await a.call('conversation.prompt', { ...prompt, session_id: 'other', idempotency_key: 'k' });
+    expect(refused).toHaveProperty('error.data.reason', 'rate_limited');
+    expect(await a.services.conversations.find('alice', 'other')).toBeUndefined();
   });
 
   it('the first prompt of a new session waits for no more', async () => {

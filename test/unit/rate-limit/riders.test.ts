@@ -171,6 +171,25 @@ describe('a commit that is lost', () => {
   });
 });
 
+describe('a rider whose writes the store refuses', () => {
+  test('fails alone: its call is counted once, and so is the next one', async () => {
+    const world = await createWarmWorld();
+    const { commit } = world.link;
+    world.link.commit = async (writes, options) => {
+      if (writes.some(({ ref }) => ref === SESSION)) throw new TypeError('too large');
+      return commit(writes, options);
+    };
+    const calls = [world.warm.call('a', ABSENT)];
+    await world.time.run(world.time.nowMs + 1);
+    calls.push(world.warm.call('b', ABSENT));
+    const done = await world.settled(Promise.all(calls));
+    expect(done.map(({ decision, stored }) => [decision.outcome, stored])).toEqual(
+      Array(2).fill(['admitted', undefined]),
+    );
+    expect([world.count(), world.ids()]).toEqual([3, []]);
+  });
+});
+
 describe('a commit without a response', () => {
   test.each(['unknown', 'lost', 'late'] as const)(
     '(%s) is looked up: the call is admitted, counted once and stored once',
