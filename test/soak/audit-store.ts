@@ -30,7 +30,8 @@ export async function auditStore({ journal, fleet, clients }: AuditDeps, keys: r
   const erased = keys.filter(({ role }) => role === 'erase').map(({ id }) => id);
   for (const id of erased) {
     const client = clients.get(id);
-    if (client !== undefined) await eraseOwner(client, []);
+    const isErased = client !== undefined && (await eraseOwner(client, []));
+    checks.check('erased', isErased, () => `${id} is not erased after the run`);
   }
   const traces = erased.map((id) => new RegExp(`${id}(?!\\d)|${toLimitRef(id).id}`));
   const allowed = new Set(erased.map((id) => `limits/${toLimitRef(id).id}`));
