@@ -36,6 +36,8 @@ export async function auditStore({ journal, fleet, clients }: AuditDeps, keys: r
   const traces = erased.map((id) => new RegExp(`${id}(?!\\d)|${toLimitRef(id).id}`));
   const allowed = new Set(erased.map((id) => `limits/${toLimitRef(id).id}`));
   for await (const { path, fields } of documents()) {
+    // The locks of contended transactions are no owner's; the name of one contains that of its document.
+    if (path.startsWith('locks/')) continue;
     const isTrace = traces.some((trace) => trace.test(`${path} ${JSON.stringify(fields)}`));
     checks.check('erased', !isTrace || allowed.has(path), () => `${path}: ${JSON.stringify(fields).slice(0, 300)}`);
   }
