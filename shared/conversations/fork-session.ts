@@ -66,7 +66,7 @@ async function tryFork(deps: ForkDeps, params: ForkParams, signal: AbortSignal) 
     const message = `the messages have ${bytes} bytes; a fork has at most ${BYTES_MAX}, choose a lower number`;
     throw new RpcError('invalid_params', { data: { issues: [{ path: 'to_seq', message }] } });
   }
-  const stored = ledger.learn(owner, total);
+  const stored = ledger.cacheTotal(owner, total);
   if (stored + bytes > deps.storageBytesMax) throw storageFull(stored, deps.storageBytesMax);
   if (target?.version) {
     await eraseGone(deps, ref);

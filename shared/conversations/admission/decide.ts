@@ -105,7 +105,7 @@ function compute(deps: AdmissionDeps, attempt: Attempt, read: readonly Snapshot[
   }
   const { refusal } = request;
   if (refusal !== undefined) return refuse(() => refusal);
-  const storedBytes = totalRef === undefined ? 0 : ledger.learn(request.owner, read.at(-1));
+  const storedBytes = totalRef === undefined ? 0 : ledger.cacheTotal(request.owner, read.at(-1));
   if (totalRef !== undefined && storedBytes + promptBytes > storageBytesMax) {
     return refuse(() => storageFull(storedBytes, storageBytesMax));
   }

@@ -40,7 +40,7 @@ async function readSession(
   if (sessionRefs.length + totalRefs.length === 0) return undefined;
   try {
     const snapshots = await store.get([...sessionRefs, ...totalRefs]);
-    if (totalRefs.length > 0) ledger.learn(owner, snapshots.at(-1));
+    if (totalRefs.length > 0) ledger.cacheTotal(owner, snapshots.at(-1));
     const [session] = sessionRefs;
     if (session === undefined) return undefined;
     cache.found(session, snapshots[0]);

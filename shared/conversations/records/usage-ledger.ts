@@ -35,7 +35,7 @@ export interface UsageLedger {
    * Caches a snapshot of the owner's storage document; returns its bytes plus those that this instance has not written
    * yet.
    */
-  learn(owner: string, snapshot: Snapshot | undefined): number;
+  cacheTotal(owner: string, snapshot: Snapshot | undefined): number;
   /** Tokens that this key has used today: the stored counts plus those that this instance has not written yet. */
   today(owner: string): Promise<DailyUsage>;
   /**
@@ -152,7 +152,7 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
       const pending = keys.get(owner);
       return pending?.storage === undefined ? undefined : toStorage(pending.storage, owner).bytes + pending.bytes;
     },
-    learn(owner, snapshot) {
+    cacheTotal(owner, snapshot) {
       const pending = entryOf(owner);
       // While this instance writes, the result of the write is newer than this snapshot.
       if (pending.writing === undefined) pending.storage = snapshot;
