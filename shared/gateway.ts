@@ -91,9 +91,11 @@ export function createGateway(services: Services, registry: Registry<MethodConte
     async handle(request) {
       // Large bodies and batches are parsed one per iteration of the event loop. Not those of a WebSocket, whose
       // messages must stay in order.
-      if (request.transport !== 'ws' && isHeavy(request.body)) await nextHeavyTurn();
+      const { transport, body } = request;
+      if (transport !== 'ws' && isHeavy(body)) await nextHeavyTurn();
+      const isSpread = transport !== 'ws' && isLarge(body);
       const { exchange, admission } = openExchange(request);
-      const reply = await dispatch<MethodContext>(registry, { ...exchange, body: request.body });
+      const reply = await dispatch<MethodContext>(registry, { ...exchange, body, isSpread });
       const { rate, refusal } = admission;
       // In a batch an error is part of its response only and does not change the HTTP status.
       return { ...reply, rate, refusal: reply.status === 200 ? undefined : refusal };
@@ -107,7 +109,11 @@ export function createGateway(services: Services, registry: Registry<MethodConte
   };
 }
 
+function isLarge(body: Uint8Array | RpcError): boolean {
+  return !(body instanceof RpcError) && body.length > LARGE_BODY_BYTES;
+}
+
 function isHeavy(body: Uint8Array | RpcError): boolean {
   if (body instanceof RpcError) return false;
-  return body.length > LARGE_BODY_BYTES || body.find((byte) => byte > SPACE) === OPEN_ARRAY;
+  return isLarge(body) || body.find((byte) => byte > SPACE) === OPEN_ARRAY;
 }

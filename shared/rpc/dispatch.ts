@@ -60,6 +60,8 @@ export async function dispatch<Context>(registry: Registry<Context>, exchange: E
     return { status: refused.callStatus, text: toList(texts) };
   }
 
+  // The limiter has released all calls that it has counted together.
+  if (exchange.isSpread && !batch) await nextHeavyTurn();
   const answered = calls.reduce((count, { id }) => (id === undefined ? count : count + 1), 0);
   const answers = createAnswers(requestId, exchange.answerBytesMax ?? HTTP_ANSWER_BYTES_MAX, answered, hold);
   if (!batch && first !== undefined) {
@@ -102,6 +104,7 @@ async function answerBatch<Context>(
   const endless: Promise<void>[] = [];
   let next = 0;
   const runOne = async (call: Call | BadCall, index: number): Promise<void> => {
+    if (exchange.isSpread) await nextHeavyTurn();
     found[index] = (await answer(call, methods[index], true, exchange, answers)).message;
   };
   const work = async (): Promise<void> => {

@@ -55,6 +55,8 @@ export interface Exchange<Context> {
    * The body, or the error of reading it (payload_too_large, unsupported_media_type); such a request is charged 1 call.
    */
   readonly body: Uint8Array | RpcError;
+  /** Each call runs in an iteration of the event loop of its own, because checking its params may take long. */
+  readonly isSpread?: boolean;
   readonly requestId: string;
   readonly hooks: RequestHooks<Context>;
   /** Most bytes of the answer; default HTTP_ANSWER_BYTES_MAX. */

@@ -540,3 +540,45 @@ describe('a number that JavaScript would round', () => {
     expect(reply.payload).toMatchObject({ id: null, error: { code: -32600 } });
   });
 });
+
+describe('the calls of large requests', () => {
+  const runIterations = async (isSpread: boolean, bodies: readonly string[]): Promise<number> => {
+    let iteration = 0;
+    let isOver = false;
+    const count = (): void => {
+      iteration++;
+      if (!isOver) setImmediate(count);
+    };
+    setImmediate(count);
+    const at: number[] = [];
+    const noted = method('noted', async ({ text }) => {
+      at.push(iteration);
+      return { text };
+    });
+    // The limiter releases the calls that it has counted together.
+    const limited = nextTurn();
+    const hooks: RequestHooks<Trace> = {
+      isStoreRemote: false,
+      limit: () => limited.then(() => undefined),
+      authorize() {},
+      context: () => ({ trace: [] }),
+      audit() {},
+    };
+    const sent = bodies.map((body) =>
+      dispatch(createRegistry([noted]), { body: Buffer.from(body), requestId: 'r', hooks, isSpread }),
+    );
+    await Promise.all(sent);
+    isOver = true;
+    expect(at).toHaveLength(4);
+    return new Set(at).size;
+  };
+  const one = bodyOf(call('noted', { text: 'a' }));
+
+  it.each([
+    ['single calls', [one, one, one, one]],
+    ['calls of a batch', [`[${one},${one},${one},${one}]`]],
+  ])('run in one iteration of the event loop each, which those of small ones share: %s', async (_, bodies) => {
+    expect(await runIterations(true, bodies)).toBe(4);
+    expect(await runIterations(false, bodies)).toBe(1);
+  });
+});
