@@ -10,8 +10,6 @@ export interface GrpcMethod<Request, Response> {
   readonly path: string;
   readonly encode: (request: Request) => Uint8Array;
   readonly decode: (bytes: Uint8Array) => Response;
-  /** The part of the request by which Google routes it, name and value; absent: it is among the channel's headers. */
-  readonly routeOf?: (request: Request) => readonly [string, string];
 }
 
 export interface GrpcChannelOptions {
@@ -61,21 +59,14 @@ export async function openGrpcChannel(channel: GrpcChannelOptions): Promise<Grpc
   });
   // Connects while the credentials are read.
   client.getChannel().getConnectivityState(true);
-  try {
-    await auth?.getClient();
-  } catch (error) {
-    client.close();
-    throw error;
-  }
+  await auth?.getClient();
   const metadata = toMetadata(Object.entries(channel.headers));
 
   return {
-    call({ path, encode, decode, routeOf }, request, { signal, timeoutMs }) {
+    call({ path, encode, decode }, request, { signal, timeoutMs }) {
       return new Promise((resolve, reject) => {
         signal.throwIfAborted();
         const options = { deadline: Date.now() + timeoutMs };
-        const fields = metadata.clone();
-        if (routeOf !== undefined) fields.set('x-goog-request-params', toParams(routeOf(request)));
         const stream = client.makeServerStreamRequest(
           path,
           toBuffer,
@@ -98,10 +89,6 @@ export async function openGrpcChannel(channel: GrpcChannelOptions): Promise<Grpc
     },
     close: () => client.close(),
   };
-}
-
-function toParams([name, value]: readonly [string, string]): string {
-  return `${name}=${encodeURIComponent(value)}`;
 }
 
 function toBuffer(bytes: Uint8Array): Buffer {

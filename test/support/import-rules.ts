@@ -86,14 +86,14 @@ const GROUND_FLOOR_FILES = [
     'timings',
     'token-buckets',
   ],
-  ...['trace', 'tracer', 'turn-events', 'turn-settings', 'usage', 'version', 'wire-format'],
+  ...['trace', 'tracer', 'turn-events', 'turn-settings', 'usage', 'version'],
 ];
 const GROUND_FLOOR = new RegExp(`^shared/((${GROUND_FLOOR_FILES.join('|')})\\.ts$|config/)`);
 
 /** The adapters: the only files that import a Google SDK. */
 const SDK = /^(@google-cloud\/|@grpc\/|google-auth-library$|google-gax$)/;
 const SDK_ADAPTERS =
-  /^shared\/(grpc-channel\.ts|store\/firestore\/|webhooks\/bus\/pubsub|auth\/logins\/kms\.ts|auth\/oidc\.ts|auth\/id-token\.ts|engines\/direct\/providers\.ts)/;
+  /^shared\/(grpc-channel\.ts|store\/firestore\/|webhooks\/bus\/pubsub|auth\/keys\/secret-versions\.ts|auth\/logins\/kms\.ts|auth\/oidc\.ts|auth\/id-token\.ts|engines\/direct\/providers\.ts)/;
 
 /** The sandbox of this machine, and what starts processes with it; everything else uses ports. */
 const SANDBOX = /^shared\/sandbox\/(sandbox|bubblewrap)\.ts$/;

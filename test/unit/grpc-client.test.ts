@@ -33,7 +33,7 @@ function start() {
   return { client, closed, run, used, replacedCount: () => replaced };
 }
 
-it('every channel to a Google API gets the options with which a dead connection is found', () => {
+it('every client of a Google SDK gets the options with which a dead connection is found', () => {
   const shared = join(import.meta.dirname, '../../shared');
   const created = globSync('**/*.ts', { cwd: shared }).flatMap(
     (file) =>
@@ -42,7 +42,7 @@ it('every channel to a Google API gets the options with which a dead connection 
   const clients = created.filter((text) =>
     /new (Firestore|PubSub|\w+ServiceClient)\(|new Client\(channel\./.test(text),
   );
-  expect(clients).toHaveLength(4);
+  expect(clients).toHaveLength(5);
   for (const text of clients) expect(text).toMatch(/\bCHANNEL_OPTIONS\b/);
 });
 

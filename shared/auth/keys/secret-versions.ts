@@ -1,13 +1,10 @@
-// The versions of one secret in Google Secret Manager: list, access, add, disable. Each call has a deadline and is not
-// retried.
+// The versions of one secret in Google Secret Manager: list, access, add, disable. Only this file of the room imports
+// the SDK. Each call has a deadline and is not retried by the SDK.
+import type { SecretManagerServiceClient } from '@google-cloud/secret-manager';
 import { deadline, orAbort } from '../../async.ts';
-import { type GrpcMethod, openGrpcChannel } from '../../grpc-channel.ts';
-import { accessVersion, addVersion, disableVersion, listVersions } from './secret-messages.ts';
+import { CHANNEL_OPTIONS } from '../../grpc-client.ts';
 
-export interface SecretClientOptions {
-  /** `host:port` of another server, which has neither TLS nor credentials. */
-  readonly address?: string;
-}
+export type SecretClientOptions = NonNullable<ConstructorParameters<typeof SecretManagerServiceClient>[0]>;
 
 export interface SecretVersion {
   /** Full name, `projects/P/secrets/S/versions/N`. */
@@ -16,7 +13,7 @@ export interface SecretVersion {
   readonly etag: string;
 }
 
-/** All methods reject with gRPC's error, whose `code` is a gRPC status. */
+/** All methods reject with the SDK's error, whose `code` is a gRPC status. */
 export interface SecretVersions {
   /** The enabled versions, newest first. */
   listEnabled(): Promise<SecretVersion[]>;
@@ -33,50 +30,53 @@ export const VERSIONS_MAX = 50;
 const PAGE_SIZE = 250;
 const PAGES_MAX = 4;
 const CALL_TIMEOUT_MS = 5000;
-const ADDRESS = 'secretmanager.googleapis.com:443';
 
-/** `secret` is its full name, `projects/P/secrets/S`. Loads gRPC. Rejects when there are no credentials. */
-export async function connectSecret(secret: string, { address }: SecretClientOptions = {}): Promise<SecretVersions> {
-  const opening = openGrpcChannel({ address: address ?? ADDRESS, isPlain: address !== undefined, headers: {} });
-  const channel = await orAbort(opening, deadline(CALL_TIMEOUT_MS)).catch((error: unknown) => {
-    // Credentials that arrive late would leave a connection behind.
-    opening.then((late) => late.close()).catch(() => {});
-    throw error;
+/** `secret` is its full name, `projects/P/secrets/S`. Loads the SDK. */
+export async function connectSecret(
+  secret: string,
+  clientOptions: SecretClientOptions | undefined,
+): Promise<SecretVersions> {
+  const { SecretManagerServiceClient } = await import('@google-cloud/secret-manager');
+  const client = new SecretManagerServiceClient({ ...CHANNEL_OPTIONS, ...clientOptions });
+  // Without this, missing credentials would cause an unhandled rejection inside the SDK, which ends the process.
+  if (clientOptions?.sslCreds === undefined) await orAbort(client.auth.getClient(), deadline(CALL_TIMEOUT_MS));
+  const bounded = () => ({
+    timeout: CALL_TIMEOUT_MS,
+    signal: deadline(CALL_TIMEOUT_MS),
+    retry: { retryCodes: [] },
+    autoPaginate: false,
   });
-  const call = async <Request, Response>(
-    method: GrpcMethod<Request, Response>,
-    request: Request,
-  ): Promise<Response> => {
-    const bounds = { signal: deadline(CALL_TIMEOUT_MS), timeoutMs: CALL_TIMEOUT_MS };
-    const [response] = await channel.call(method, request, bounds);
-    if (response === undefined) throw new Error('Secret Manager answered without a message');
-    return response;
-  };
   return {
     async listEnabled() {
       const enabled: SecretVersion[] = [];
       let pageToken = '';
       for (let page = 0; page < PAGES_MAX; page++) {
-        const { versions, nextPageToken } = await call(listVersions, {
-          parent: secret,
-          pageSize: PAGE_SIZE,
-          pageToken,
-        });
-        for (const { isEnabled, ...version } of versions) if (isEnabled && version.name !== '') enabled.push(version);
-        pageToken = nextPageToken;
+        const request = { parent: secret, filter: 'state:ENABLED', pageSize: PAGE_SIZE, pageToken };
+        const [versions, , response] = await client.listSecretVersions(request, bounded());
+        for (const { name, state, etag } of versions) {
+          if (name && (state === 'ENABLED' || state === 1)) enabled.push({ name, etag: etag ?? '' });
+        }
+        pageToken = response.nextPageToken ?? '';
         if (pageToken === '') break;
       }
       return enabled.sort((a, b) => versionNumber(b.name) - versionNumber(a.name));
     },
-    access: (name) => call(accessVersion, { name }),
+    async access(name) {
+      const [version] = await client.accessSecretVersion({ name }, bounded());
+      const data = version.payload?.data ?? '';
+      return typeof data === 'string' ? Buffer.from(data, 'base64') : data;
+    },
     async add(payload) {
-      const { name, etag } = await call(addVersion, { parent: secret, payload });
-      return { name, etag };
+      const [version] = await client.addSecretVersion({ parent: secret, payload: { data: payload } }, bounded());
+      return { name: version.name ?? '', etag: version.etag ?? '' };
     },
     async disable({ name, etag }) {
-      await call(disableVersion, { name, etag });
+      await client.disableSecretVersion({ name, etag }, bounded());
     },
-    close: () => channel.close(),
+    close() {
+      // close() of a client that could not connect rejects with the same error.
+      client.close().catch(() => {});
+    },
   };
 }
 

@@ -1,13 +1,12 @@
 // Decodes responses of google.firestore.v1. Fields that the store does not use are skipped.
-import type { BinaryReader } from '@bufbuild/protobuf/wire';
-import { endOf, readFields, readNested, readWhole } from '../../wire-format.ts';
+import { BinaryReader } from '@bufbuild/protobuf/wire';
 import type { Data, Value } from '../store.ts';
 import type { Transaction, WireDocument, WireTimestamp } from './wire.ts';
 
 /** The document of a response to BatchGetDocuments or RunQuery; undefined: it has none. */
 export function decodeDocument(bytes: Uint8Array): WireDocument | undefined {
   let document: WireDocument | undefined;
-  readWhole(bytes, (reader, field) => {
+  readMessage(bytes, (reader, field) => {
     if (field === 1) document = readDocument(reader);
     return field === 1;
   });
@@ -18,7 +17,7 @@ export function decodeDocument(bytes: Uint8Array): WireDocument | undefined {
 export function decodeCommit(bytes: Uint8Array): (WireTimestamp | undefined)[] {
   const times: (WireTimestamp | undefined)[] = [];
   let commitTime: WireTimestamp | undefined;
-  readWhole(bytes, (reader, field) => {
+  readMessage(bytes, (reader, field) => {
     if (field === 1) times.push(readUpdateTime(reader));
     if (field === 2) commitTime = readTimestamp(reader);
     return field === 1 || field === 2;
@@ -28,7 +27,7 @@ export function decodeCommit(bytes: Uint8Array): (WireTimestamp | undefined)[] {
 
 export function decodeBegin(bytes: Uint8Array): Transaction {
   let transaction: Transaction = new Uint8Array();
-  readWhole(bytes, (reader, field) => {
+  readMessage(bytes, (reader, field) => {
     if (field === 1) transaction = reader.bytes();
     return field === 1;
   });
@@ -45,7 +44,7 @@ function readDocument(reader: BinaryReader): WireDocument {
   let data: Data | undefined;
   let expireAt: WireTimestamp | undefined;
   let updateTime: WireTimestamp | undefined;
-  readNested(reader, (field) => {
+  readFields(reader, nested(reader), (field) => {
     if (field === 1) name = reader.string();
     else if (field === 4) updateTime = readTimestamp(reader);
     else if (field === 2) {
@@ -62,7 +61,7 @@ function readDocument(reader: BinaryReader): WireDocument {
 /** The update time of a WriteResult. */
 function readUpdateTime(reader: BinaryReader): WireTimestamp | undefined {
   let updateTime: WireTimestamp | undefined;
-  readNested(reader, (field) => {
+  readFields(reader, nested(reader), (field) => {
     if (field === 1) updateTime = readTimestamp(reader);
     return field === 1;
   });
@@ -72,7 +71,7 @@ function readUpdateTime(reader: BinaryReader): WireTimestamp | undefined {
 function readTimestamp(reader: BinaryReader): WireTimestamp {
   let seconds = 0;
   let nanos = 0;
-  readNested(reader, (field) => {
+  readFields(reader, nested(reader), (field) => {
     if (field === 1) seconds = Number(reader.int64());
     if (field === 2) nanos = reader.int32();
     return field === 1 || field === 2;
@@ -108,8 +107,8 @@ function readValue(reader: BinaryReader, end: number): Value {
 
 function readItems(reader: BinaryReader): readonly Value[] {
   const items: Value[] = [];
-  readNested(reader, (field) => {
-    if (field === 1) items.push(readValue(reader, endOf(reader)));
+  readFields(reader, nested(reader), (field) => {
+    if (field === 1) items.push(readValue(reader, nested(reader)));
     return field === 1;
   });
   return items;
@@ -117,7 +116,7 @@ function readItems(reader: BinaryReader): readonly Value[] {
 
 function readMap(reader: BinaryReader): Data {
   const map: Record<string, Value> = {};
-  readNested(reader, (field) => {
+  readFields(reader, nested(reader), (field) => {
     if (field !== 1) return false;
     readEntry(reader, (key, end) => {
       const value = readValue(reader, end);
@@ -131,13 +130,13 @@ function readMap(reader: BinaryReader): Data {
 
 /** Reads one entry of a `map<string, Value>`; `read` reads the content of the value, which ends at `end`. */
 function readEntry(reader: BinaryReader, read: (key: string, end: number) => void): void {
-  const end = endOf(reader);
+  const end = nested(reader);
   let key = '';
   let value = { start: end, end };
   readFields(reader, end, (field) => {
     if (field === 1) key = reader.string();
     else if (field === 2) {
-      const valueEnd = endOf(reader);
+      const valueEnd = nested(reader);
       value = { start: reader.pos, end: valueEnd };
       reader.pos = valueEnd;
     } else return false;
@@ -154,4 +153,23 @@ function toMap(value: Value): Data | undefined {
 
 function isMap(value: Value): value is Data {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function readMessage(bytes: Uint8Array, read: (reader: BinaryReader, field: number) => boolean): void {
+  const reader = new BinaryReader(bytes);
+  readFields(reader, reader.len, (field) => read(reader, field));
+}
+
+/** Calls `read` for each field until `end`; it reads the field, or returns false, so that the field is skipped. */
+function readFields(reader: BinaryReader, end: number, read: (field: number) => boolean): void {
+  while (reader.pos < end) {
+    const [field, type] = reader.tag();
+    if (!read(field)) reader.skip(type, field);
+  }
+}
+
+/** The position at which the message ends that begins here. */
+function nested(reader: BinaryReader): number {
+  const length = reader.uint32();
+  return reader.pos + length;
 }

@@ -8,8 +8,12 @@ import { loadSync } from '@grpc/proto-loader';
 
 export interface FakeSecretManager {
   readonly port: number;
-  /** Options of a client of this server. */
-  readonly clientOptions: { readonly address: string };
+  /** Options for the real client library. */
+  readonly clientOptions: {
+    readonly apiEndpoint: string;
+    readonly port: number;
+    readonly sslCreds: grpc.ChannelCredentials;
+  };
   /** Adds a version as `gcloud secrets versions add` does; answers its number. */
   add(payload: string | Uint8Array): number;
   setState(version: number, state: 'ENABLED' | 'DISABLED' | 'DESTROYED'): void;
@@ -114,7 +118,7 @@ export async function startFakeSecretManager(options: {
 
   const fake: FakeSecretManager = {
     port,
-    clientOptions: { address: `127.0.0.1:${port}` },
+    clientOptions: { apiEndpoint: '127.0.0.1', port, sslCreds: grpc.credentials.createInsecure() },
     fault: 'none',
     calls,
     add(payload) {
