@@ -55,6 +55,9 @@ locals {
 
   # Environment variables of all deployables.
   common_env = merge(
+    # glibc returns freed buffers of this size at once. Without it the threshold grows, and an instance keeps buffers
+    # of several MiB: the largest answers of a backend took 428 MiB of its 512 MiB, and 352 MiB with it.
+    { MALLOC_MMAP_THRESHOLD_ = "131072" },
     var.environment,
     {
       GOOGLE_CLOUD_PROJECT  = var.project_id

@@ -181,6 +181,14 @@ run "turns" {
     }
     error_message = "A new revision waits for its traffic."
   }
+
+  assert {
+    condition = alltrue([
+      alltrue([for function in google_cloudfunctions2_function.function : function.service_config[0].environment_variables["MALLOC_MMAP_THRESHOLD_"] == "131072"]),
+      one([for env in google_cloud_run_v2_service.companion[0].template[0].containers[0].env : env.value if env.name == "MALLOC_MMAP_THRESHOLD_"]) == "131072",
+    ])
+    error_message = "Every instance returns large freed buffers to the system."
+  }
 }
 
 run "without_a_companion" {

@@ -13,7 +13,8 @@ const SETTLE_MS = 2_000;
 export async function run(): Promise<BenchLine[]> {
   const backend = await startBackend();
   const gateway = await startLocalGateway({
-    env: { GATEWAY_LIMITS: '1000000000/minute', ...backend.env },
+    // MALLOC_MMAP_THRESHOLD_ as in terraform/functions.tf.
+    env: { GATEWAY_LIMITS: '1000000000/minute', MALLOC_MMAP_THRESHOLD_: '131072', ...backend.env },
     nodeArgs: ['--max-heap-size=256'],
   });
   const sizes = { url: gateway.url, messages: 90, requests: 20, streams: 100 };
