@@ -176,7 +176,7 @@ describeWith('bubblewrap', 'faults of the sandbox service', () => {
     await expect
       .poll(async () => (await post(gateway, 'exec', shell('true'))).error)
       .toMatchObject({ ...NOT_STARTED, message: expect.stringContaining('nothing was started') });
-    await expect.poll(() => gateway.output()).toMatch(/sandbox service cannot be reached.*speaks versions 2 to 2/);
+    await expect.poll(() => gateway.output()).toMatch(/sandbox service cannot be reached.*supports versions 2 to 2/);
     await service.end();
     await restart();
     await expectUsable(gateway);
