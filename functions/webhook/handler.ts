@@ -1,6 +1,7 @@
 // HTTP for `POST /webhook` and `POST /webhook/sweep`: admission, and the status of the response. The pipeline is
 // shared/webhooks.
 import type { IncomingMessage } from 'node:http';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import { createOidcVerifier, type OidcOptions } from '../../shared/auth/oidc.ts';
 import { RpcError } from '../../shared/errors.ts';
@@ -42,7 +43,9 @@ export function createWebhookHandler(services: Services, gateway: WebhookDeps, o
     // A request whose body cannot be read is charged like any other.
     const ride = services.store.isRemote && !(body instanceof RpcError) ? createRide() : undefined;
     const admitted = admit(caller, 'webhook', progress, ride);
-    if (ride === undefined) await admitted;
+    // A limiter that decides from memory has done so before the next iteration of the event loop. What it refuses is
+    // not parsed.
+    await (ride === undefined ? admitted : Promise.race([admitted, nextTurn()]));
     if (body instanceof RpcError) throw body;
     const counting = ride && { ride, admitted };
     const accepted = acceptDelivery(services, { ...about, body: contentOf(body, req) }, counting);

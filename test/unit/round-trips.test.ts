@@ -234,4 +234,25 @@ describe('a webhook delivery', () => {
       await gateway.close();
     }
   });
+
+  it('of a sender whose calls are refused from memory is not parsed', async () => {
+    const store = countRoundTrips(shared);
+    const gateway = await startInProcess({ GATEWAY_KEYS: KEYS, GATEWAY_LIMITS: '1/day' }, { store });
+    const deliver = async (event: string) => {
+      const headers = { 'x-api-key': 'key-alice' };
+      return (await fetch(`${gateway.url}/webhook`, { method: 'POST', headers, body: JSON.stringify({ event }) }))
+        .status;
+    };
+    const parse = vi.spyOn(JSON, 'parse');
+    const parsed = (event: string) => parse.mock.calls.filter(([text]) => text === JSON.stringify({ event })).length;
+    try {
+      expect(await deliver('first')).toBe(200);
+      expect(parsed('first')).toBeGreaterThan(0);
+      expect(await deliver('second')).toBe(429);
+      expect(parsed('second')).toBe(0);
+    } finally {
+      parse.mockRestore();
+      await gateway.close();
+    }
+  });
 });
