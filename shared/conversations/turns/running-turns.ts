@@ -5,7 +5,10 @@ export interface RunningTurns {
   /** Kept until its `done` has settled. */
   add(turn: RunningTurn): void;
   find(turnId: string): RunningTurn | undefined;
-  /** Resolves when all turns have ended; those that still run after `graceMs` end as interrupted. */
+  /**
+   * Resolves when all turns have ended. Those that run after `graceMs` end as interrupted, also if they are added
+   * later: their prompts were being admitted.
+   */
   drain(graceMs: number): Promise<void>;
 }
 
@@ -16,6 +19,8 @@ export interface RunningTurns {
  */
 export function createRunningTurns(): RunningTurns {
   const entries = new Map<string, { turn: RunningTurn | undefined }>();
+  let isGraceOver = false;
+  const all = (): RunningTurn[] => [...entries.values()].flatMap(({ turn }) => turn ?? []);
   return {
     add(turn) {
       const entry: { turn: RunningTurn | undefined } = { turn };
@@ -25,15 +30,16 @@ export function createRunningTurns(): RunningTurns {
         entries.delete(turn.turnId);
       };
       turn.done.then(remove, remove);
+      if (isGraceOver) turn.stop('interrupted');
     },
     find: (turnId) => entries.get(turnId)?.turn,
     async drain(graceMs) {
-      const turns = [...entries.values()].flatMap(({ turn }) => turn ?? []);
       const timer = setTimeout(() => {
-        for (const turn of turns) turn.stop('interrupted');
+        isGraceOver = true;
+        for (const turn of all()) turn.stop('interrupted');
       }, graceMs);
-      await Promise.allSettled(turns.map((turn) => turn.done));
-      clearTimeout(timer);
+      while (entries.size > 0) await Promise.allSettled(all().map(({ done }) => done));
+      timer.unref();
     },
   };
 }

@@ -54,3 +54,22 @@ it('a turn that outlasts the grace is interrupted, keeps its text, and leaves it
   expect(messages.at(-1)).toMatchObject({ role: 'assistant', content: 'You said: ', partial: true });
   expect((await b.prompt('[[say next]]')).content).toBe('next');
 });
+
+it('a turn whose prompt was being admitted when the shutdown began is interrupted after the grace, too', async () => {
+  const [stored, answered] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const { commit } = a.line;
+  a.line.commit = async (writes, options) => {
+    a.line.commit = commit;
+    const versions = await commit(writes, options);
+    stored.resolve();
+    await answered.promise;
+    return versions;
+  };
+  const running = a.stream('[[hang]]');
+  await stored.promise;
+  await a.services.conversations.drain(0);
+  answered.resolve();
+  expect(await failure(running.answer)).toMatchObject({ reason: 'unavailable', retryable: true });
+  expect(running.events.filter(isTerminal)).toMatchObject([{ event: { TurnAborted: { reason: 'interrupted' } } }]);
+  expect(await b.call(conversationStatus, { session_id: 's' })).toMatchObject({ status: 'cancelled' });
+});
