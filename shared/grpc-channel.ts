@@ -59,7 +59,13 @@ export async function openGrpcChannel(channel: GrpcChannelOptions): Promise<Grpc
   });
   // Connects while the credentials are read.
   client.getChannel().getConnectivityState(true);
-  await auth?.getClient();
+  try {
+    await auth?.getClient();
+  } catch (error) {
+    // An open channel connects again and again, and every call opens one until there are credentials.
+    client.close();
+    throw error;
+  }
   const metadata = toMetadata(Object.entries(channel.headers));
 
   return {
