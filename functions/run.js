@@ -8,7 +8,7 @@ const PARENT_CHECK_MS = 250;
 
 if (major < 22 || (major === 22 && minor < 18)) {
   process.stderr.write(
-    `Node 22.18 or later is needed, this is ${process.version}: install Node 24, or run npm ci without --omit=dev ` +
+    `Node 22.18 or later is needed, this is ${process.version}: install Node 24, or run npm ci without --omit ` +
       '(and without NODE_ENV=production) and start this with npm, which then uses the Node in node_modules/.bin\n',
   );
   process.exitCode = 1;

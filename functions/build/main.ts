@@ -228,7 +228,7 @@ function importFile(file: string): Promise<object> {
   return import(pathToFileURL(path.join(ROOT, file)).href);
 }
 
-if (import.meta.main) {
+if (process.argv[1] === import.meta.filename) {
   // Arguments: the output directories of the functions, the companion and the console, then the URL of the console's
   // WebSocket (`wss://...`) if it is not on the console's origin. Without arguments, everything is built below dist/;
   // with a directory for each part, only those parts.

@@ -13,7 +13,7 @@ const server = createServer((req, res) => {
   });
   req.pipe(outgoing);
 });
-if (import.meta.main) {
+if (process.argv[1] === import.meta.filename) {
   server.listen(0, '127.0.0.1', () => {
     process.stdout.write(`relay ready at http://127.0.0.1:${(server.address() as AddressInfo).port}\n`);
   });

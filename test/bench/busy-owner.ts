@@ -226,4 +226,4 @@ async function limiterLines(
   ];
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

@@ -124,4 +124,4 @@ function request(port: number, body: string | undefined): Promise<IncomingMessag
   });
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

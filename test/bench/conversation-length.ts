@@ -198,4 +198,4 @@ function count(store: Store, counters: Counters): Store {
   };
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

@@ -87,4 +87,4 @@ async function prompt(url: string): Promise<void> {
   if (response.status !== 200) throw new Error(`the session could not be made: ${response.status}`);
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

@@ -50,4 +50,4 @@ function isModelDelta(text: string): boolean {
   return text.includes('content_block_delta');
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

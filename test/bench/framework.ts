@@ -83,4 +83,4 @@ function call(method: string, params: object): string {
   return JSON.stringify({ jsonrpc: '2.0', method, params, id: 1 });
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

@@ -244,4 +244,4 @@ function line(
   return { name, value, unit, target, met, ...more };
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

@@ -133,4 +133,4 @@ function record(store: Store, trips: Trip[]): Store {
   };
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

@@ -154,4 +154,4 @@ async function callPortkey(port: number, provider: Server, stream: boolean): Pro
   return { ms };
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

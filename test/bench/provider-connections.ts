@@ -130,4 +130,4 @@ function isConnections(body: unknown): body is Connections {
   return typeof body === 'object' && body !== null && 'url' in body && 'opened' in body && 'resumed' in body;
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

@@ -115,4 +115,4 @@ async function withColdCompanion(deployed: Deployed, work: (url: string) => Prom
   }
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

@@ -174,4 +174,4 @@ async function promptMs(url: string): Promise<number> {
   return median(ms);
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

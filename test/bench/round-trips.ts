@@ -200,4 +200,4 @@ function post(agent: Agent, url: string, headers: Readonly<Record<string, string
   });
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

@@ -138,4 +138,4 @@ async function p50(count: number, work: (index: number) => Promise<void>): Promi
   return median(times);
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

@@ -112,4 +112,4 @@ async function bareSpawn(): Promise<void> {
   if (code !== 0) throw new Error(`bwrap ended with ${code}`);
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

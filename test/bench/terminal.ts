@@ -88,4 +88,4 @@ async function withBarePty(measure: (type: Type) => Promise<number>): Promise<nu
   return value;
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

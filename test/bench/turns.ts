@@ -85,4 +85,4 @@ export async function run(): Promise<BenchLine[]> {
   }
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

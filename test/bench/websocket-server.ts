@@ -12,7 +12,7 @@ import { createLogger } from '../../shared/log.ts';
 import { defineMethod } from '../../shared/methods/define-method.ts';
 import { createRegistry } from '../../shared/rpc/method.ts';
 
-if (import.meta.main) await serve(process.argv[2]);
+if (process.argv[1] === import.meta.filename) await serve(process.argv[2]);
 
 async function serve(kind: string | undefined): Promise<void> {
   const server = createServer();

@@ -163,4 +163,4 @@ function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-if (import.meta.main) printLines(await run());
+if (process.argv[1] === import.meta.filename) printLines(await run());

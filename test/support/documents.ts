@@ -77,4 +77,6 @@ function fill(text: string, name: string, content: string): string {
   return `${text.slice(0, start + open.length)}\n${content}\n${text.slice(end)}`;
 }
 
-if (import.meta.main) for (const path of DOCUMENTS) writeFileSync(join(ROOT, path), render(path));
+if (process.argv[1] === import.meta.filename) {
+  for (const path of DOCUMENTS) writeFileSync(join(ROOT, path), render(path));
+}

@@ -173,7 +173,7 @@ export function checkTree(root: string): string[] {
   return [...breaches('{shared,functions}/**/*.ts', findForbidden), ...breaches('test/**/*.ts', findForeignFixtures)];
 }
 
-if (import.meta.main) {
+if (process.argv[1] === import.meta.filename) {
   const breaches = checkTree(ROOT);
   for (const breach of breaches) process.stdout.write(`${breach}\n`);
   process.exitCode = breaches.length === 0 ? 0 : 1;

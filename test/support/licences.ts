@@ -29,7 +29,7 @@ export function isAllowed(expression: string): boolean {
   return inner.split(' OR ').some((choice) => choice.split(' AND ').every((licence) => ALLOWED_LICENCES.has(licence)));
 }
 
-if (import.meta.main) {
+if (process.argv[1] === import.meta.filename) {
   for (const [licence, packages] of [...licencesOf(readLockedPackages())].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
     process.stdout.write(`${licence}: ${packages.map(({ name, version }) => `${name}@${version}`).join(', ')}\n`);
   }

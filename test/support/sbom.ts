@@ -54,4 +54,4 @@ function resolve(packages: ReadonlyMap<string, unknown>, from: string, name: str
   }
 }
 
-if (import.meta.main) process.stdout.write(`${JSON.stringify(toBom(), null, 2)}\n`);
+if (process.argv[1] === import.meta.filename) process.stdout.write(`${JSON.stringify(toBom(), null, 2)}\n`);

@@ -1,6 +1,7 @@
 // The supply chain: the installed packages are the locked ones, from the registry, under permitted licences. Their
 // install scripts are allowed or refused one by one, and test/README.md gives a reason for each direct dependency.
-import { readFileSync } from 'node:fs';
+import { globSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import {
@@ -59,6 +60,18 @@ function readOwnFolder(): Readonly<Record<string, string>> {
   return z.object({ optionalDependencies: z.record(z.string(), z.string()) }).parse(JSON.parse(text))
     .optionalDependencies;
 }
+
+it('no program uses what Node 24.0 lacks, the newest of npm for a Mac with Apple silicon', () => {
+  const root = new URL('../../', import.meta.url);
+  const files = globSync('{functions,shared,test}/**/*.{ts,js}', {
+    cwd: fileURLToPath(root),
+    exclude: ['**/node_modules/**'],
+  });
+  expect(files).toContain('functions/build/main.ts');
+  // Undefined there, so that the program ends without an error and without any work.
+  const lacking = `import.meta.${'main'}`;
+  expect(files.filter((file) => readFileSync(new URL(file, root), 'utf8').includes(lacking))).toEqual([]);
+});
 
 describe('licences of what is deployed', () => {
   it('licences of what is deployed are on the list', () => {
