@@ -10,7 +10,7 @@ import { defineDocument } from '../define-document.ts';
 import { Conflict, type Ref } from '../store.ts';
 import type { FirestoreClient } from './client.ts';
 import { nameOf, readDocuments } from './documents.ts';
-import { toCommitError } from './errors.ts';
+import { toCommitError, toReadError } from './errors.ts';
 import { toFields } from './values.ts';
 import type { WireWrite } from './wire.ts';
 
@@ -74,7 +74,9 @@ async function untilFirst(
 ): Promise<void> {
   let seen: { readonly first: string | undefined; readonly sinceMs: number } | undefined;
   for (;;) {
-    const [stored] = await readDocuments(client, [ref], nowMs, bounds);
+    const [stored] = await readDocuments(client, [ref], nowMs, bounds).catch((error: unknown) => {
+      throw toReadError(error);
+    });
     const queue = Locks.read(stored)?.queue ?? [];
     const [first] = queue;
     if (first === name) return;
