@@ -1,8 +1,8 @@
 // Parses the command line. The key is not an argument, because every process of the machine can read arguments.
-import { readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { LOCAL_KEY, LOCAL_URL, METHODS } from '../../shared/protocol.ts';
 import { toPromptParams } from './prompt-params.ts';
+import { readFileInput, readInput } from './read-input.ts';
 import { UsageError } from './usage-error.ts';
 
 export const USAGE = `usage: codex-gateway [options] <method> ['<params as JSON>' | @file | -]
@@ -22,7 +22,8 @@ options of a prompt
   --after SEQ      follows message SEQ of the session; drops later messages
   --model MODEL    provider/model; default: that of the gateway
   --fallback MODEL calls this model if the one before fails; up to 3 times
-  --image FILE     sends this image before the text (png, jpeg, gif, webp); may be repeated
+  --image FILE     sends this image before the text (png, jpeg, gif, webp); may be repeated;
+                   stdin is then read only for '-'
   --schema FILE    requires an answer in JSON that matches this JSON Schema
 
 options
@@ -44,8 +45,6 @@ exit codes
   130 interrupted
 `;
 
-const INPUT_BYTES_MAX = 1 << 20;
-
 export interface Command {
   readonly kind: 'call';
   readonly method: string;
@@ -60,7 +59,7 @@ export interface Command {
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Throws UsageError. `stdin` is read only if an argument is `-` or a prompt has no text. */
+/** Throws UsageError. `stdin` is read only if an argument is `-` or a prompt has neither text nor images. */
 export async function readCommand(
   argv: readonly string[],
   env: Environment,
@@ -88,11 +87,11 @@ export async function readCommand(
     socketUrl: nonEmpty(env.GATEWAY_WS_URL),
   } as const;
   if (!isPrompt) {
-    const text = argument === undefined ? '{}' : await readInput(argument, stdin);
+    const text = argument === undefined ? '{}' : await readArgument(argument, stdin);
     return { ...common, method: name, params: toParams(text) };
   }
   const isImageOnly = argument === undefined && image !== undefined;
-  const prompt = isImageOnly ? undefined : await readInput(argument ?? '-', stdin);
+  const prompt = isImageOnly ? undefined : await readArgument(argument ?? '-', stdin);
   const params = await toPromptParams(prompt, { session, after, model, fallback, image, schema });
   return { ...common, method: METHODS.prompt, params };
 }
@@ -122,24 +121,10 @@ function parse(argv: readonly string[]) {
 }
 
 /** Returns the argument itself, the content of the file `@path`, or stdin for `-`. */
-async function readInput(argument: string, stdin: AsyncIterable<Uint8Array>): Promise<string> {
-  if (argument === '-') {
-    const chunks: Uint8Array[] = [];
-    let sizeBytes = 0;
-    for await (const chunk of stdin) {
-      chunks.push(chunk);
-      sizeBytes += chunk.length;
-      if (sizeBytes > INPUT_BYTES_MAX)
-        throw new UsageError('the input is larger than 1 MiB, the most that a gateway accepts');
-    }
-    return Buffer.concat(chunks).toString('utf8').trimEnd();
-  }
+async function readArgument(argument: string, stdin: AsyncIterable<Uint8Array>): Promise<string> {
+  if (argument === '-') return (await readInput(stdin, 'the input')).toString('utf8').trimEnd();
   if (!argument.startsWith('@')) return argument;
-  try {
-    return await readFile(argument.slice(1), 'utf8');
-  } catch {
-    throw new UsageError(`cannot read ${argument.slice(1)}`);
-  }
+  return (await readFileInput(argument.slice(1))).toString('utf8');
 }
 
 function toParams(text: string): Record<string, unknown> {

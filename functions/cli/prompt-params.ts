@@ -1,7 +1,7 @@
 // The params of a prompt from the options of the command line.
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { isBlank } from '../../shared/text.ts';
+import { readFileInput } from './read-input.ts';
 import { UsageError } from './usage-error.ts';
 
 export interface PromptOptions {
@@ -21,16 +21,14 @@ const MEDIA_TYPES: Readonly<Record<string, string>> = {
   '.gif': 'image/gif',
   '.webp': 'image/webp',
 };
-/** Of all images, in Base64: a request has at most 1 MiB. */
-const IMAGE_CHARS_MAX = 900 << 10;
+/** Of all images: with Base64, they are 900 KiB of a request. */
+const IMAGES_BYTES_MAX = 675 << 10;
 
 /** `text`: undefined if only images are sent. Throws UsageError. */
 export async function toPromptParams(text: string | undefined, options: PromptOptions) {
   const { session, after, model, fallback, image = [], schema } = options;
-  const images = await Promise.all(image.map(readImage));
+  const images = await readImages(image);
   if (images.length === 0 && (text === undefined || isBlank(text))) throw new UsageError('the prompt is empty');
-  if (images.reduce((sum, { data }) => sum + data.length, 0) > IMAGE_CHARS_MAX)
-    throw new UsageError('the images are larger than 675 KB, the most that a gateway accepts');
   const texts = text === undefined || isBlank(text) ? [] : [{ type: 'text', text }];
   return {
     prompt: images.length === 0 ? text : [...images, ...texts],
@@ -42,26 +40,27 @@ export async function toPromptParams(text: string | undefined, options: PromptOp
   };
 }
 
-async function readImage(file: string) {
-  const media_type = MEDIA_TYPES[path.extname(file).toLowerCase()];
-  if (media_type === undefined) throw new UsageError(`${file} is no .png, .jpg, .gif or .webp`);
-  return { type: 'image', media_type, data: (await read(file)).toString('base64') };
+async function readImages(files: readonly string[]) {
+  const images: { readonly type: 'image'; readonly media_type: string; readonly data: string }[] = [];
+  let sizeBytes = 0;
+  for (const file of files) {
+    const media_type = MEDIA_TYPES[path.extname(file).toLowerCase()];
+    if (media_type === undefined) throw new UsageError(`${file} is no .png, .jpg, .gif or .webp`);
+    const bytes = await readFileInput(file, IMAGES_BYTES_MAX);
+    sizeBytes += bytes.length;
+    if (sizeBytes > IMAGES_BYTES_MAX)
+      throw new UsageError(`the images are larger than ${IMAGES_BYTES_MAX >> 10} KiB, the most that a gateway accepts`);
+    images.push({ type: 'image', media_type, data: bytes.toString('base64') });
+  }
+  return images;
 }
 
 async function readSchema(file: string): Promise<unknown> {
-  const text = await read(file);
+  const text = await readFileInput(file);
   try {
     return JSON.parse(text.toString('utf8'));
   } catch {
     throw new UsageError(`${file} is not valid JSON`);
-  }
-}
-
-async function read(file: string): Promise<Buffer> {
-  try {
-    return await readFile(file);
-  } catch {
-    throw new UsageError(`cannot read ${file}`);
   }
 }
 

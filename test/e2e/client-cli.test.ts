@@ -1,7 +1,7 @@
 // `codex-gateway` as a process: what it prints, how it ends, and that Ctrl-C ends the turn at the gateway.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -110,6 +110,28 @@ describe('codex-gateway', () => {
     const refused = await cli(['prompt', 'x', '--schema', `${notJson}`]);
     expect(refused).toMatchObject({ code: 5, stderr: expect.stringContaining('is not a JSON Schema: type must be') });
     expect(fixture.provider.calls).toBe(calls);
+  });
+
+  it('names a file that is missing or too large, of which it reads no more than a gateway accepts', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'cli-'));
+    onTestFinished(() => rmSync(directory, { recursive: true }));
+    const [endless, large] = ['endless.png', 'large.png'].map((name) => join(directory, name));
+    symlinkSync('/dev/zero', `${endless}`);
+    writeFileSync(`${large}`, Buffer.alloc(400 << 10));
+    const messages: readonly (readonly [args: readonly string[], message: string])[] = [
+      [['--image', `${endless}`], `${endless} is larger than 675 KiB`],
+      [['x', '--schema', `${endless}`], `${endless} is larger than 1024 KiB`],
+      [[`@${endless}`], `${endless} is larger than 1024 KiB`],
+      [['--image', `${large}`, '--image', `${large}`], 'the images are larger than 675 KiB'],
+      [['--image', 'missing.png'], 'missing.png does not exist'],
+      [['x', '--schema', 'missing.json'], 'missing.json does not exist'],
+      [['@missing.txt'], 'missing.txt does not exist'],
+      [['x', '--schema', directory], `cannot read ${directory}`],
+    ];
+    for (const [args, message] of messages) {
+      const { code, stderr } = await cli(['prompt', ...args]);
+      expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringContaining(message) });
+    }
   });
 
   it('prints the result of any method as JSON', async () => {
