@@ -26,6 +26,19 @@ const PNG = Buffer.from(
   'base64',
 );
 
+/** A script that pastes or drops an image, with these texts; its value is false if the page takes the image. */
+function toTransfer(how: 'paste' | 'drop', target: string, texts: readonly string[] = []): string {
+  return `(() => {
+    const data = new DataTransfer();
+    for (const type of ${JSON.stringify(texts)}) data.setData(type, 'text');
+    const bytes = Uint8Array.from(atob('${PNG.toString('base64')}'), (character) => character.charCodeAt(0));
+    data.items.add(new File([bytes], 'b.png', { type: 'image/png' }));
+    const options = { bubbles: true, cancelable: true, clipboardData: data, dataTransfer: data };
+    const event = new ${how === 'paste' ? 'ClipboardEvent' : 'DragEvent'}('${how}', options);
+    return document.querySelector('${target}').dispatchEvent(event);
+  })()`;
+}
+
 /** Another client uses up the calls of the key. */
 async function useUp(url: string): Promise<void> {
   for (let status = 200; status !== 429; ) {
@@ -388,15 +401,9 @@ describeWith('chromium', 'the console', () => {
     const [chooser] = await Promise.all([page.waitForEvent('filechooser'), page.keyboard.press('Enter')]);
     await chooser.setFiles({ name: 'a.png', mimeType: 'image/png', buffer: PNG });
     await draft.getByRole('img').waitFor();
-    for (const how of ['paste', 'drop']) {
-      const event = how === 'paste' ? 'ClipboardEvent' : 'DragEvent';
-      await page.evaluate(`{
-        const data = new DataTransfer();
-        const bytes = Uint8Array.from(atob('${PNG.toString('base64')}'), (character) => character.charCodeAt(0));
-        data.items.add(new File([bytes], 'b.png', { type: 'image/png' }));
-        const options = { bubbles: true, cancelable: true, clipboardData: data, dataTransfer: data };
-        document.querySelector('#prompt').dispatchEvent(new ${event}('${how}', options));
-      }`);
+    for (const how of ['paste', 'drop'] as const) {
+      // A file that is dropped beside the form is attached too.
+      expect(await page.evaluate(toTransfer(how, how === 'paste' ? '#prompt' : 'nav'))).toBe(false);
       await draft
         .getByRole('img')
         .nth(how === 'paste' ? 1 : 2)
@@ -404,6 +411,7 @@ describeWith('chromium', 'the console', () => {
     }
     await page.getByRole('button', { name: 'Remove image 3' }).press('Enter');
     expect(await draft.getByRole('img').count()).toBe(2);
+    expect(await page.evaluate('document.activeElement.id')).toBe('prompt');
     await takeScreenshot(page, 'chat-images');
     await sendPrompt(page, 'What is in them?');
     await lastAnswer(page, 'done').waitFor();
@@ -418,6 +426,43 @@ describeWith('chromium', 'the console', () => {
       64, 64,
     ]);
     await takeScreenshot(page, 'chat-images-history');
+  });
+
+  it('sends a prompt with all images that are pasted just before Enter, and pastes cells of a table as text', async () => {
+    const { page } = open;
+    await signIn(page);
+    await page.getByLabel('Prompt').fill('Which of both?');
+    const paste = toTransfer('paste', '#prompt');
+    const enter = `new KeyboardEvent('keydown', { key: 'Enter', bubbles: true, cancelable: true })`;
+    await page.evaluate(`${paste}; ${paste}; document.querySelector('#prompt').dispatchEvent(${enter})`);
+    await lastAnswer(page, 'done').waitFor();
+    const body = JSON.stringify(fixture.provider.requests.at(-1)?.body);
+    expect(body.split(PNG.toString('base64'))).toHaveLength(3);
+    expect(await page.evaluate(toTransfer('paste', '#prompt', ['text/plain', 'text/html']))).toBe(true);
+    expect(await page.locator('.composer').getByRole('img').count()).toBe(0);
+  });
+
+  it('names a file that cannot be read, and the seventeenth image', async () => {
+    const { page } = open;
+    await signIn(page);
+    const field = page.getByLabel('Image files');
+    const problem = page.locator('.composer').getByRole('alert');
+    // As of a directory, or of a file that was removed after it was chosen.
+    await page.evaluate(`{
+      const { readAsDataURL } = FileReader.prototype;
+      FileReader.prototype.readAsDataURL = function () {
+        FileReader.prototype.readAsDataURL = readAsDataURL;
+        this.dispatchEvent(new ProgressEvent('error'));
+      };
+    }`);
+    await field.setInputFiles({ name: 'a.png', mimeType: 'image/png', buffer: PNG });
+    await problem.getByText('a.png cannot be read.').waitFor();
+    const images = Array.from({ length: 17 }, (_, index) => {
+      return { name: `${index + 1}.png`, mimeType: 'image/png', buffer: PNG };
+    });
+    await field.setInputFiles(images);
+    await problem.getByText('17.png is not attached: a prompt may have 16 images.').waitFor();
+    expect(await page.locator('.composer').getByRole('img').count()).toBe(16);
   });
 
   it('refuses files that are no images or too large, and images to a model that takes none', async () => {

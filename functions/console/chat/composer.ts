@@ -1,13 +1,14 @@
 // The form of a prompt: its text, Send or Cancel, and the options of the next turns.
 import { h, type VNode } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { METHODS } from '../../../shared/protocol.ts';
 import type { Client } from '../gateway/client.ts';
 import { Models } from '../gateway/results.ts';
 import { useBlockedMs } from '../page/notice.ts';
-import { el, toSpan, useValue } from '../page/view.ts';
+import { createValue, el, toSpan, useValue, type Value } from '../page/view.ts';
+import { type Attaching, addFiles, useAttaching } from './attach.ts';
 import type { Conversation, PromptOptions } from './conversation.ts';
-import { AttachButton, attach, Images, imageProblem } from './images.ts';
+import { AttachButton, Images } from './images.ts';
 import type { Draft } from './messages.ts';
 
 export interface ComposerProps {
@@ -20,8 +21,12 @@ export interface ComposerProps {
 export function Composer({ client, conversation, options, onOptions }: ComposerProps): VNode {
   const { phase } = useValue(conversation.state);
   const blockedMs = useBlockedMs(client);
-  const { draft, change, send, box } = usePrompt(conversation, options, blockedMs > 0);
-  const { problem, add } = useAttaching(client, options.model, draft, change);
+  const draft = useMemo(() => createValue(EMPTY), []);
+  const { text, images } = useValue(draft);
+  const attaching = useAttaching(client, options.model, draft);
+  const { send, box } = usePrompt({ conversation, options, isBlocked: blockedMs > 0, draft, attaching });
+  const { problem } = useValue(attaching.state);
+  const { add } = attaching;
   const isRunning = phase === 'running';
   return el(
     'form',
@@ -31,15 +36,14 @@ export function Composer({ client, conversation, options, onOptions }: ComposerP
         event.preventDefault();
         send();
       },
-      onDragOver: (event) => event.preventDefault(),
-      onDrop: (event) => {
-        if (addFiles(event.dataTransfer, add)) event.preventDefault();
-      },
     },
     h(Images, {
-      images: draft.images,
-      onRemove: (index) =>
-        change((known) => ({ ...known, images: known.images.filter((_, place) => place !== index) })),
+      images,
+      onRemove: (index) => {
+        draft.set({ ...draft.current, images: draft.current.images.filter((_, place) => place !== index) });
+        // The button that has the focus is removed.
+        box.current?.focus();
+      },
     }),
     problem !== '' && el('p', { class: 'problem', role: 'alert' }, problem),
     el('label', { for: 'prompt', class: 'hidden' }, 'Prompt'),
@@ -47,13 +51,11 @@ export function Composer({ client, conversation, options, onOptions }: ComposerP
       id: 'prompt',
       ref: box,
       rows: 2,
-      value: draft.text,
+      value: text,
       placeholder: 'Ask anything',
       'aria-describedby': 'prompt-keys',
-      onInput: ({ currentTarget: { value: text } }) => change((known) => ({ ...known, text })),
-      onPaste: (event) => {
-        if (addFiles(event.clipboardData, add)) event.preventDefault();
-      },
+      onInput: ({ currentTarget: { value } }) => draft.set({ ...draft.current, text: value }),
+      onPaste: (event) => addFiles(event, event.clipboardData, add),
       onKeyDown: (event) => {
         if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
         event.preventDefault();
@@ -79,46 +81,27 @@ export function Composer({ client, conversation, options, onOptions }: ComposerP
 
 const EMPTY: Draft = { text: '', images: [] };
 
-/** Adds the images that are pasted or dropped; false if there are none. */
-function addFiles(data: DataTransfer | null, add: (files: readonly File[]) => void): boolean {
-  const files = [...(data?.files ?? [])];
-  if (files.length > 0) add(files);
-  return files.length > 0;
+interface PromptDeps extends Pick<ComposerProps, 'conversation' | 'options'> {
+  readonly isBlocked: boolean;
+  readonly draft: Value<Draft>;
+  readonly attaching: Attaching;
 }
 
-type Change = (update: (known: Draft) => Draft) => void;
-
-/** How files become images of the draft, and why they do not. */
-function useAttaching(client: Client, model: string, draft: Draft, change: Change) {
-  const [problem, setProblem] = useState('');
-  const add = async (files: readonly File[]): Promise<void> => {
-    const refused = await imageProblem(client, model);
-    if (refused !== undefined) return setProblem(refused);
-    const attached = await attach(draft.images, files);
-    change((known) => ({ ...known, images: attached.images }));
-    setProblem(attached.problem);
-  };
-  // The prompt has been sent.
-  useEffect(() => {
-    if (draft === EMPTY) setProblem('');
-  }, [draft]);
-  return { problem, add: (files: readonly File[]) => void add(files) };
-}
-
-/** What is typed and attached, and how it is sent. */
-function usePrompt(conversation: Conversation, options: PromptOptions, isBlocked: boolean) {
+/** How the draft is sent. */
+function usePrompt({ conversation, options, isBlocked, draft, attaching }: PromptDeps) {
   const { phase, refused } = useValue(conversation.state);
-  const [draft, change] = useState(EMPTY);
+  const { problem, calls } = useValue(attaching.state);
   const [isWanted, setWanted] = useState(false);
   const box = useRef<HTMLTextAreaElement>(null);
   const isRunning = phase === 'running';
   useEffect(() => box.current?.focus(), [conversation]);
   useEffect(() => {
     if (refused === undefined) return;
-    change(({ text, images }) => ({
+    const { text, images } = draft.current;
+    draft.set({
       text: [refused.text, text].filter(Boolean).join('\n'),
       images: [...refused.images, ...images],
-    }));
+    });
   }, [refused]);
   // Send and Cancel are removed when they are pressed, and the focus with them.
   useEffect(() => {
@@ -126,19 +109,24 @@ function usePrompt(conversation: Conversation, options: PromptOptions, isBlocked
   }, [isRunning]);
 
   const send = (): void => {
-    if (isRunning || isBlocked || (draft.text.trim() === '' && draft.images.length === 0)) return;
-    // A prompt that is submitted before the session has loaded is sent after the load.
-    setWanted(phase === 'loading');
-    if (phase === 'loading') return;
-    change(EMPTY);
-    void conversation.send(draft, options);
+    const { current } = draft;
+    const isReading = attaching.state.current.calls > 0;
+    const isEmpty = current.text.trim() === '' && current.images.length === 0;
+    if (isRunning || isBlocked || (isEmpty && !isReading)) return;
+    // A prompt that is submitted before the session has loaded, or while images are read, is sent afterwards.
+    const isEarly = phase === 'loading' || isReading;
+    setWanted(isEarly);
+    if (isEarly) return;
+    draft.set(EMPTY);
+    void conversation.send(current, options);
   };
   useEffect(() => {
-    if (!isWanted || phase === 'loading') return;
+    if (!isWanted || phase === 'loading' || calls > 0) return;
     setWanted(false);
-    send();
-  }, [phase]);
-  return { draft, change, send, box };
+    // After a problem with an image, the prompt is sent only when it is submitted again.
+    if (problem === '') send();
+  }, [isWanted, phase, calls]);
+  return { send, box };
 }
 
 function CancelButton({ conversation }: { conversation: Conversation }): VNode {

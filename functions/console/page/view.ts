@@ -13,8 +13,6 @@ export interface Props {
   readonly onChange?: (event: FieldEvent) => void;
   readonly onKeyDown?: (event: KeyboardEvent) => void;
   readonly onPaste?: (event: ClipboardEvent) => void;
-  readonly onDragOver?: (event: DragEvent) => void;
-  readonly onDrop?: (event: DragEvent) => void;
   readonly onScroll?: (event: FieldEvent) => void;
   readonly onSubmit?: (event: SubmitEvent) => void;
 }
