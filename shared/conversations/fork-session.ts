@@ -102,7 +102,8 @@ async function copy(deps: ForkDeps, { ref, fork, source, requireSource, signal }
   const { store, history } = deps;
   const steps = history.copy(source, fork.conversation_id);
   let claimed: Snapshot['version'] | undefined;
-  let isForked = false;
+  /** Whether the fork is visible, or may be: the answer of the last commit may be lost. */
+  let mayBeVisible = false;
   try {
     let held: readonly Write[] = [];
     for await (const step of steps) {
@@ -114,13 +115,16 @@ async function copy(deps: ForkDeps, { ref, fork, source, requireSource, signal }
       }
       held = step;
     }
-    isForked = await commitLast(deps, { ref, fork, claimed, held, requireSource });
-    return isForked;
+    mayBeVisible = true;
+    mayBeVisible = await commitLast(deps, { ref, fork, claimed, held, requireSource });
+    return mayBeVisible;
   } catch (error) {
-    if (error instanceof Conflict || error instanceof SourceChanged) return false;
-    throw error;
+    if (!(error instanceof Conflict || error instanceof SourceChanged)) throw error;
+    mayBeVisible = false;
+    return false;
   } finally {
-    if (claimed && !isForked) await discard(deps, ref, fork, claimed);
+    // If the last commit has no answer and was not applied, the tombstone is left to the sweep.
+    if (claimed && !mayBeVisible) await discard(deps, ref, fork, claimed);
   }
 }
 

@@ -1,7 +1,9 @@
 // Forks of sessions on any store: a whole copy that owes nothing to its source, none of what was dropped, one name for
 // one session, counted, and nothing left where a copy does not succeed. Run against every adapter of the Store port.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { conversationRef } from '../../shared/conversations/records/documents.ts';
 import { StorageTotals, storageRef } from '../../shared/conversations/storage.ts';
+import { RpcError } from '../../shared/errors.ts';
 import { conversationDelete } from '../../shared/methods/conversation.delete.ts';
 import { conversationFork } from '../../shared/methods/conversation.fork.ts';
 import { conversationList } from '../../shared/methods/conversation.list.ts';
@@ -177,6 +179,30 @@ export function forkCases(name: string, openFixture: () => Promise<Fixture>): vo
         before.filter((path) => !/^(usage|storage)\//.test(path)),
       );
       expect(await b.call(conversationFork, { session_id, new_session_id })).toMatchObject({ message_count: 12 });
+    }, 60_000);
+
+    it('keeps every message of a fork whose last commit is applied without an answer', async () => {
+      const session_id = fresh();
+      for (let n = 0; n < 6; n++) await a.prompt(`p${n}; ${'x'.repeat(900_000)}`, { session_id });
+      const new_session_id = fresh();
+      const victim = await fixture.instance();
+      const { commit } = victim.line;
+      const { collection } = conversationRef('default', session_id);
+      let isClaimed = false;
+      Object.assign(victim.line, {
+        commit: async (...args: Parameters<typeof commit>) => {
+          const versions = await commit(...args);
+          // The last one writes the fork and its source.
+          const sessionsWritten = args[0].filter(({ ref }) => ref.collection === collection).length;
+          if (sessionsWritten === 2) throw new RpcError('unavailable');
+          isClaimed ||= sessionsWritten === 1;
+          return versions;
+        },
+      });
+      const forked = victim.call(conversationFork, { session_id, new_session_id });
+      expect(await failure(forked)).toMatchObject({ reason: 'unavailable' });
+      expect(isClaimed).toBe(true);
+      expect(await read(new_session_id)).toEqual(await read(session_id));
     }, 60_000);
 
     it('stores no fork of a session that is deleted, or edited, just before the commit', async () => {
