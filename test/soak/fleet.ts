@@ -18,6 +18,7 @@ import { TOKEN } from '../support/fixtures/sandbox-ports.ts';
 import { freePort, startSandboxService } from '../support/fixtures/sandbox-service.ts';
 import { startGateway, untilHealthy } from './gateway-process.ts';
 import type { Checks } from './guarantees.ts';
+import { createProcessOutput, type ErrorsLogged } from './process-output.ts';
 import { MODEL, PROMPT_MARK } from './prompts.ts';
 
 export const INSTANCES = 3;
@@ -25,7 +26,6 @@ const RSS_EVERY_MS = 1_000;
 const RECOVERY_MS_MAX = 40_000;
 /** Longest wait for a new process to be well before it gets calls, as with a startup probe. */
 const STARTUP_MS_MAX = 15_000;
-const ERROR_LINES_MAX = 40;
 
 export interface Instance {
   /** `a`, `b`, `c`. */
@@ -76,8 +76,7 @@ export interface Fleet {
   startSandbox(): Promise<void>;
   /** While true, what the gateways and the sandbox service send to each other does not arrive. */
   loseSandbox(isLost: boolean): void;
-  /** Lines of the gateways at severity ERROR: how many by message, and the first of them. */
-  errorsLogged(): { readonly counts: Readonly<Record<string, number>>; readonly lines: readonly string[] };
+  errorsLogged(): ErrorsLogged;
   close(): Promise<void>;
 }
 
@@ -110,7 +109,6 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   let sandbox = await startSandboxService(sandboxOptions);
   const sandboxProxy = await startLinkProxy(sandboxOptions.port);
   const topic = 'gateway-events';
-  const forbidden = [...secrets, PROMPT_MARK];
   const env = {
     FIRESTORE_EMULATOR_HOST: network.firestore.host,
     PUBSUB_EMULATOR_HOST: network.pubsub.host,
@@ -129,24 +127,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
   const processes: (LocalGateway | undefined)[] = [];
   const instances = Array.from({ length: INSTANCES }, (_, index) => ({ name: 'abc'.charAt(index), url: '', life: 0 }));
   const memory: MemorySample[] = [];
-  const errors: Record<string, number> = {};
-  const errorLines: string[] = [];
-
-  const checkOutput = (instance: Instance, output: string): void => {
-    checks.check('secrets', !forbidden.some((secret) => output.includes(secret)), () => {
-      const line = output.split('\n').find((text) => forbidden.some((secret) => text.includes(secret)));
-      return `${instance.name}: ${line}`;
-    });
-    for (const [line, message = ''] of output.matchAll(/^\{"severity":"ERROR".*?"message":"([^"]*)".*$/gm)) {
-      errors[message] = (errors[message] ?? 0) + 1;
-      // An outage fills the list, so internal errors, which no outage explains, have room of their own.
-      const isInternal = line.includes('"outcome":"internal"') && errorLines.length < 2 * ERROR_LINES_MAX;
-      if (isInternal || errorLines.length < ERROR_LINES_MAX)
-        errorLines.push(`${instance.name}${instance.life} ${line}`);
-    }
-    const unhandled = output.split('\n').find((line) => line.includes('a rejection was not handled'));
-    checks.check('crashes', unhandled === undefined, () => `${instance.name}: ${unhandled}`);
-  };
+  const output = createProcessOutput(checks, [...secrets, PROMPT_MARK]);
 
   const start = async (index: number, skewMs = 0): Promise<void> => {
     const instance = instances[index];
@@ -199,7 +180,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
     if (gateway === undefined || instance === undefined) return;
     const code = await gateway.stop();
     checks.check('crashes', code === 0, () => `${instance.name} ended with ${code} on SIGTERM`);
-    checkOutput(instance, gateway.output());
+    output.check(instance, gateway.output());
   };
 
   const awaitRecovery = async ({ name, url }: Instance): Promise<void> => {
@@ -226,7 +207,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
       gateway.child.kill('SIGKILL');
       await exited;
       await gateway.stop();
-      checkOutput(instance, gateway.output());
+      output.check(instance, gateway.output());
     },
     terminate,
     correctClock: (index) => void processes[index]?.child.kill('SIGUSR2'),
@@ -245,7 +226,7 @@ export async function startFleet(options: FleetOptions): Promise<Fleet> {
       sandbox = await startSandboxService(sandboxOptions);
     },
     loseSandbox: (isLost) => sandboxProxy.loseAll(isLost),
-    errorsLogged: () => ({ counts: errors, lines: errorLines }),
+    errorsLogged: () => output.errors,
     async close() {
       clearInterval(sampler);
       firestore.resume();
