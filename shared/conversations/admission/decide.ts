@@ -26,7 +26,7 @@ export async function decide(
   const { counting } = request;
   const isStored = (snapshot: Snapshot | undefined): boolean => {
     const conversation = cache.read(snapshot);
-    return conversation !== undefined && isInSession(conversation, turnId);
+    return conversation !== undefined && (isInSession(conversation, turnId) || hasPrompt(conversation, turnId));
   };
   const store = counting === undefined ? deps.store : ridingStore(deps.store, counting, { ref, isStored });
   const attempt = toAttempt(deps, ref, turnId, request, queued);
@@ -113,7 +113,7 @@ function compute(deps: AdmissionDeps, attempt: Attempt, read: readonly Snapshot[
   const isGone = stored === undefined && Conversations.read(snapshot) !== undefined;
   if (isGone) return follow(() => ({ kind: 'erasing' }));
   const current = stored ?? newConversationOf(attempt);
-  if (queued && !isInSession(current, turnId)) return refuse(dropped);
+  if (!isInSession(current, turnId) && (queued || hasPrompt(current, turnId))) return refuse(dropped);
   const beyond = checkAfterSeq(request, stored);
   if (beyond !== undefined) return refuse(() => beyond);
   if (hasCompanionState(current, 'mcp')) {
@@ -144,11 +144,20 @@ function checkAfterSeq(
   return new RpcError('invalid_params', { data: { issues: [{ path: 'after_seq', message }] } });
 }
 
+/**
+ * Another caller has removed the prompt from the queue, or has stopped its turn while this instance waited for the
+ * response to the commit that admitted it.
+ */
 function dropped(): RpcError {
-  return new RpcError('cancelled', { message: 'the queued prompt was cancelled before it ran' });
+  return new RpcError('cancelled', { message: 'the prompt was cancelled before it ran' });
 }
 
 /** Whether this turn runs or waits in the session. */
 export function isInSession(conversation: ConversationDocument, turnId: string): boolean {
   return conversation.turn?.turn_id === turnId || conversation.queue.some((entry) => entry.turn_id === turnId);
+}
+
+/** Whether the session has the message of this turn, also if the turn has ended. */
+function hasPrompt({ recent }: ConversationDocument, turnId: string): boolean {
+  return recent.some(({ turn_id }) => turn_id === turnId);
 }

@@ -17,8 +17,8 @@ import type { Store } from '../../../shared/store/store.ts';
 const KEYS = JSON.stringify({ keys: [{ id: 'alice', key: 'key-alice' }] });
 const PROMPT = { prompt: 'hello', session_id: 's', model: 'offline/echo' };
 
-/** Of a commit that counts: stored without a response, or not stored. */
-type Fault = 'unknown' | 'lost';
+/** Of a commit that counts: stored without a response (after some work of others), or not stored. */
+type Fault = 'unknown' | 'lost' | (() => Promise<unknown>);
 type Call = (method: string, params: object) => Promise<Record<string, unknown>>;
 
 let shared: Store;
@@ -40,6 +40,7 @@ async function start(): Promise<Call> {
     async commit(writes, options) {
       const fault = writes.some(({ ref }) => ref.collection === 'limits') ? faults.shift() : undefined;
       const versions = fault === 'lost' ? [] : await shared.commit(writes, options);
+      if (typeof fault === 'function') await fault();
       if (fault !== undefined) throw new RpcError('unavailable');
       return versions;
     },
@@ -88,6 +89,17 @@ describe('a commit that counts and admits a prompt', () => {
     expect(await call('conversation.prompt', { ...PROMPT, on_busy: 'interrupt' })).toHaveProperty('result.content');
     expect(await running).toHaveProperty('error.data.reason', 'cancelled');
     expect(await counted()).toBe(before + 1);
+  });
+
+  it('without a response, of a turn that is cancelled meanwhile: the prompt counts once and does not run', async () => {
+    const [call, other] = [await start(), await start()];
+    await call('conversation.prompt', PROMPT);
+    const before = await counted();
+    faults.push(() => other('conversation.cancel', { session_id: 's' }));
+    expect(await call('conversation.prompt', PROMPT)).toHaveProperty('error.data.reason', 'cancelled');
+    expect(await call('conversation.status', { session_id: 's' })).toHaveProperty('result.status', 'cancelled');
+    // The two other calls are counted, too.
+    expect([await counted(), await messages(call)]).toEqual([before + 3, 3]);
   });
 
   it('twice without a response, and not stored: the prompt is refused, and nothing of it is stored', async () => {
