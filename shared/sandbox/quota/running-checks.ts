@@ -1,4 +1,5 @@
-// Checks the free space while commands run, and calls `enforce` for each of their workspaces when the space has shrunk.
+// Checks the free space while commands run, and calls `enforce` for each of their workspaces when the space has shrunk,
+// and at every 20th check: what others delete meanwhile hides what a command writes.
 import type { DiskSpace } from './disk-space.ts';
 import { type Free, hasLost } from './free-space.ts';
 import type { DiskLimits } from './limits.ts';
@@ -16,6 +17,8 @@ export interface RunningChecks {
  * again.
  */
 const LOST_RUNNING = 1 / 8;
+/** Checks from one call of `enforce` to the next, if the free space does not shrink. */
+const CHECKS_MAX = 20;
 /** Checks are more frequent by this factor when the free space is near the reserve. */
 const NEAR_FACTOR = 10;
 
@@ -27,6 +30,7 @@ export function createRunningChecks(
   const active = new Set<MeasuredWorkspace>();
   /** The free space at the last check that has called `enforce`. */
   let checkedFree: Free | undefined;
+  let checksSince = 0;
   let timer: NodeJS.Timeout | undefined;
 
   const schedule = (waitMs: number): void => {
@@ -41,8 +45,9 @@ export function createRunningChecks(
 
   const check = async (): Promise<void> => {
     const free = await space.read();
-    if (mustEnforce(free)) {
+    if (mustEnforce(free) || ++checksSince >= CHECKS_MAX) {
       checkedFree = free;
+      checksSince = 0;
       await Promise.all([...active].map((workspace) => enforce(workspace, free)));
     }
     // A fast writer must not use up the reserve before the next check.
