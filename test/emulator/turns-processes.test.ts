@@ -99,7 +99,8 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
 
     beforeAll(async () => {
       const victim = await startGateway(inject('firestoreHost'), project);
-      const prompt = '[[chunks 500 every 40]]';
+      // Longer than what follows takes on a busy machine; the kill ends it.
+      const prompt = '[[chunks 5000 every 40]]';
       running = follow(victim.url, 'conversation.prompt', { prompt, session_id });
       const other = follow(victim.url, 'conversation.prompt', { prompt, session_id: queuedSession });
       await Promise.all([running.until(SEEN), other.until(SEEN)]);
