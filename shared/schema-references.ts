@@ -6,6 +6,8 @@ import { mapSchemas } from './schema-form.ts';
 const REFERENCES = ['$ref', '$dynamicRef', '$recursiveRef'] as const;
 /** The root without an `$id`. */
 const BASE = 'json-schema:/';
+/** Most characters of an `$id` with those around it: each reference and `$id` inside is resolved against it. */
+const ID_CHARS_MAX = 2_048;
 const OLD_DRAFT = /json-schema\.org\/draft-0[3-7]\//;
 
 export interface References {
@@ -26,23 +28,32 @@ export function ofDraft(schema: object, root: object): object {
 export function readReferences(root: object): References | string {
   const resources = new Map<string, object>();
   const anchors = new Map<string, unknown>();
+  const anchorNames = new Set<string>();
   const bases = new Map<object, string>();
   const found: { readonly schema: object; readonly reference: string; readonly path: string }[] = [];
   const ambiguous = new Set<string>();
+  let longId: string | undefined;
 
   const walk = (schema: unknown, outer: string, path: string): void => {
     if (!isObject(schema) || bases.has(schema)) return;
     const { $id, $anchor, $dynamicAnchor }: Readonly<Record<string, unknown>> = { ...ofDraft(schema, root) };
     const own = typeof $id === 'string' ? toUrl($id, outer) : undefined;
+    if (own !== undefined && own.href.length > ID_CHARS_MAX) {
+      longId ??= path === '' ? '$id' : `${path}.$id`;
+      return;
+    }
     const base = own === undefined || own.hash.length > 1 ? outer : withoutHash(own);
     bases.set(schema, base);
     if (base !== outer || path === '') resources.set(base, schema);
-    if (own !== undefined && own.hash.length > 1) anchors.set(own.href, schema);
+    const setAnchor = (url: string, name: string): void => {
+      anchors.set(url, schema);
+      anchorNames.add(name);
+    };
+    if (own !== undefined && own.hash.length > 1) setAnchor(own.href, own.hash.slice(1));
     for (const anchor of [$anchor, $dynamicAnchor]) {
       if (typeof anchor !== 'string') continue;
-      if (anchor === $dynamicAnchor && [...anchors.keys()].some((known) => known.endsWith(`#${anchor}`)))
-        ambiguous.add(anchor);
-      anchors.set(`${base}#${anchor}`, schema);
+      if (anchor === $dynamicAnchor && anchorNames.has(anchor)) ambiguous.add(anchor);
+      setAnchor(`${base}#${anchor}`, anchor);
     }
     for (const keyword of REFERENCES) {
       const reference: unknown = Reflect.get(schema, keyword);
@@ -65,6 +76,7 @@ export function readReferences(root: object): References | string {
   const links = new Map<object, unknown[]>();
   const targets = new Map<unknown, string>();
   for (const { schema, reference, path } of found) {
+    if (longId !== undefined) break;
     const base = bases.get(schema) ?? BASE;
     const target = resolve(reference, base);
     if (target === undefined) return `${path} must refer to a part of the same schema`;
@@ -76,6 +88,7 @@ export function readReferences(root: object): References | string {
     // A pointer may lead to a place at which no keyword has a schema. Adds to `found`.
     walk(target, base, reference);
   }
+  if (longId !== undefined) return `${longId} must be at most ${ID_CHARS_MAX} characters, with the $id around it`;
   return { of: (schema) => links.get(schema) ?? [], targets };
 }
 

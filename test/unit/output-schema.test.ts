@@ -107,6 +107,19 @@ describe('a schema of an answer', () => {
     ],
     [{ type: 'object', if: { not: { $ref: '#' } } }, /checked: # refers to itself without end$/],
     [{ type: 'object', dependentSchemas: { a: { $ref: '#' } } }, /checked: # refers to itself without end$/],
+    [
+      // Without the bound, reading it occupies the process for seconds.
+      { $id: `https://example.com/${'x'.repeat(32_000)}/`, anyOf: Array.from({ length: 900 }, () => ({ $id: 'b' })) },
+      /: \$id must be at most 2048 characters, with the \$id around it$/,
+    ],
+    [
+      { $id: `https://example.com/${'x'.repeat(2_000)}/`, properties: { a: { $id: 'y'.repeat(100) } } },
+      /: properties.a.\$id must be at most 2048 characters, with the \$id around it$/,
+    ],
+    [
+      { $ref: '#/x-shared/a', 'x-shared': { a: { $id: `https://example.com/${'x'.repeat(2_048)}` } } },
+      /a.\$id must be at most 2048 characters/,
+    ],
     [{ type: 'object', description: 'x'.repeat(70_000) }, /at most 64 KiB/],
     [{ anyOf: Array.from({ length: 1_001 }, () => ({})) }, /^must have at most 1000 schemas in it$/],
   ])('is refused in plain words: %j', (schema, problem) => {
