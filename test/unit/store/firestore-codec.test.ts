@@ -27,6 +27,8 @@ const DATA: Data = {
   unicode: 'ä€😀'.repeat(50),
   long: 'x'.repeat(20_000),
   empty: '',
+  // A mark of the byte order is text within a message.
+  marked: '\uFEFFtext',
   zero: 0,
   small: 4_294_967_295,
   large: Number.MAX_SAFE_INTEGER,
