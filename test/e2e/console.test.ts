@@ -397,6 +397,8 @@ describeWith('chromium', 'the console', () => {
     const { page } = open;
     await signIn(page);
     const draft = page.locator('.composer').getByLabel('Images', { exact: true });
+    // The form takes the focus once.
+    await page.locator('#prompt:focus').waitFor();
     await page.getByRole('button', { name: 'Attach image' }).focus();
     const [chooser] = await Promise.all([page.waitForEvent('filechooser'), page.keyboard.press('Enter')]);
     await chooser.setFiles({ name: 'a.png', mimeType: 'image/png', buffer: PNG });
