@@ -146,9 +146,12 @@ async function commitLast({ store }: ForkDeps, { ref, fork, claimed, held, requi
       await store.commit([Conversations.write(ref, fork, { if: condition }), required, ...held]);
       return true;
     } catch (error) {
-      if (!(error instanceof Conflict) || round === ROUNDS_MAX) throw error;
+      if (error instanceof Conflict && round === ROUNDS_MAX) throw error;
       const [target] = await store.get([ref]);
-      if ((target?.version ?? null) !== (claimed ?? null)) throw error;
+      // The answer of a commit that was applied is lost: without this, the fork would not be counted.
+      const { conversation_id, deleted } = Conversations.read(target) ?? {};
+      if (conversation_id === fork.conversation_id && deleted !== true) return true;
+      if (!(error instanceof Conflict) || (target?.version ?? null) !== (claimed ?? null)) throw error;
       await pause(Math.random() * PAUSE_MS * round);
     }
   }

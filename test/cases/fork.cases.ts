@@ -181,28 +181,37 @@ export function forkCases(name: string, openFixture: () => Promise<Fixture>): vo
       expect(await b.call(conversationFork, { session_id, new_session_id })).toMatchObject({ message_count: 12 });
     }, 60_000);
 
-    it('keeps every message of a fork whose last commit is applied without an answer', async () => {
+    it('makes a fork whose last commit is applied without an answer, and keeps all of its messages', async () => {
       const session_id = fresh();
-      for (let n = 0; n < 6; n++) await a.prompt(`p${n}; ${'x'.repeat(900_000)}`, { session_id });
-      const new_session_id = fresh();
-      const victim = await fixture.instance();
-      const { commit } = victim.line;
-      const { collection } = conversationRef('default', session_id);
-      let isClaimed = false;
-      Object.assign(victim.line, {
-        commit: async (...args: Parameters<typeof commit>) => {
-          const versions = await commit(...args);
-          // The last one writes the fork and its source.
-          const sessionsWritten = args[0].filter(({ ref }) => ref.collection === collection).length;
-          if (sessionsWritten === 2) throw new RpcError('unavailable');
-          isClaimed ||= sessionsWritten === 1;
-          return versions;
-        },
-      });
-      const forked = victim.call(conversationFork, { session_id, new_session_id });
-      expect(await failure(forked)).toMatchObject({ reason: 'unavailable' });
-      expect(isClaimed).toBe(true);
-      expect(await read(new_session_id)).toEqual(await read(session_id));
+      const how = { owner: `lost-${name.length}` };
+      for (let n = 0; n < 6; n++) await a.prompt(`p${n}; ${'x'.repeat(900_000)}`, { session_id }, how);
+      const { collection } = conversationRef(how.owner, session_id);
+      for (const isReadable of [true, false]) {
+        const bytesBefore = await countedBytes(how.owner);
+        const new_session_id = fresh();
+        const victim = await fixture.instance();
+        const { commit, get } = victim.line;
+        let isClaimed = false;
+        Object.assign(victim.line, {
+          commit: async (...args: Parameters<typeof commit>) => {
+            const versions = await commit(...args);
+            // The last one writes the fork and its source.
+            const sessionsWritten = args[0].filter(({ ref }) => ref.collection === collection).length;
+            isClaimed ||= sessionsWritten === 1;
+            if (sessionsWritten !== 2) return versions;
+            if (!isReadable) Object.assign(victim.line, { get: () => Promise.reject(new RpcError('unavailable')) });
+            throw new RpcError('unavailable');
+          },
+        });
+        const forked = victim.call(conversationFork, { session_id, new_session_id }, how);
+        if (isReadable) await forked;
+        else expect(await failure(forked)).toMatchObject({ reason: 'unavailable' });
+        Object.assign(victim.line, { get });
+        expect(isClaimed).toBe(true);
+        expect(await read(new_session_id, how.owner)).toEqual(await read(session_id, how.owner));
+        await victim.services.conversations.ledger.flush();
+        if (isReadable) expect(await countedBytes(how.owner)).toBeGreaterThan(bytesBefore + 5_000_000);
+      }
     }, 60_000);
 
     it('stores no fork of a session that is deleted, or edited, just before the commit', async () => {
