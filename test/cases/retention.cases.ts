@@ -133,8 +133,9 @@ export function retentionCases(name: string, openFixture: () => Promise<Fixture>
       const rollouts = createRollouts(fixture.store, fixture.clock);
       const id = gone.conversation_id;
       await rollouts.save(id, Buffer.from('record'), { signal: AbortSignal.timeout(10_000) });
-      const kinds = new Set((await fixture.documents()).map((path) => path.split('/')[0]));
-      expect([...kinds]).toEqual(expect.arrayContaining(SESSION_COLLECTIONS));
+      // The total is written after the turn has ended.
+      const collections = async () => [...new Set((await fixture.documents()).map((path) => path.split('/')[0]))];
+      await expect.poll(collections).toEqual(expect.arrayContaining(SESSION_COLLECTIONS));
       fixture.clock.advance(DAY_MS);
       const used = await a.prompt('hello', { session_id: 'used' });
       fixture.clock.advance(3 * DAY_MS);

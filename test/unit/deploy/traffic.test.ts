@@ -31,6 +31,8 @@ esac
   const running = promisify(execFile)('bash', [join(ROOT, 'terraform/traffic.sh'), 'p', 'us-central1', ...act], {
     env,
   });
+  // A script that refuses its arguments ends without reading its input.
+  running.child.stdin?.on('error', () => {});
   running.child.stdin?.end(input);
   const { code, stdout, stderr } = await running.then(
     (output) => ({ ...output, code: 0 }),
