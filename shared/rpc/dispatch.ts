@@ -104,7 +104,8 @@ async function answerBatch<Context>(
   const endless: Promise<void>[] = [];
   let next = 0;
   const runOne = async (call: Call | BadCall, index: number): Promise<void> => {
-    if (exchange.isSpread) await nextHeavyTurn();
+    // Many batches at a time would put calls of all of them into one iteration.
+    if (exchange.isSpread || index >= BATCH_RUNNING_MAX) await nextHeavyTurn();
     found[index] = (await answer(call, methods[index], true, exchange, answers)).message;
   };
   const work = async (): Promise<void> => {

@@ -581,4 +581,9 @@ describe('the calls of large requests', () => {
     expect(await runIterations(true, bodies)).toBe(4);
     expect(await runIterations(false, bodies)).toBe(1);
   });
+
+  it('calls of a small batch after its first eight run in one iteration of the event loop each', async () => {
+    const batch = `[${Array.from({ length: 12 }, () => one).join(',')}]`;
+    expect(await runIterations(false, [batch])).toBe(5);
+  });
 });
