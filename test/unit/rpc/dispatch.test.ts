@@ -569,7 +569,7 @@ describe('the calls of large requests', () => {
     );
     await Promise.all(sent);
     isOver = true;
-    expect(at).toHaveLength(4);
+    expect(at).toHaveLength(bodies.join().split(one).length - 1);
     return new Set(at).size;
   };
   const one = bodyOf(call('noted', { text: 'a' }));
