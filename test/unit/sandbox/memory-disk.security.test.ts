@@ -42,8 +42,8 @@ describe('the limits of a disk that is memory', () => {
 
 describeWith('bubblewrap', 'workspaces on a disk that is memory', () => {
   const limits = { ...toMemoryLimits(160 * MB), checkMs: 10 };
-  /** Writes until it is stopped, at a pace. */
-  const FILL = 'for i in $(seq 100); do head -c 1M /dev/zero > ~/$i || exit 1; sleep 0.02; done';
+  /** Writes until it is stopped, at a pace at which four of them pass the limit by little before a check. */
+  const FILL = 'for i in $(seq 100); do head -c 1M /dev/zero > ~/$i || exit 1; sleep 0.1; done';
   const write = (fixture: SandboxFixture, keyId: string, mb: number) =>
     fixture.sh(`head -c ${mb}M /dev/zero > $(mktemp -p ~)`, { keyId });
 
