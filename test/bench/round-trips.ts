@@ -12,6 +12,9 @@ import { type BenchLine, median, printLines } from './bench.ts';
 const DELAYS_MS = [0, 10, 20, 40];
 const CALLS = Number(process.env.BENCH_CALLS ?? 15);
 const KEY = 'bench-key';
+/** Keys of the calls that the function counts itself, and of calls that function and companion count in turn. */
+const READER = 'bench-reader';
+const MIXED = 'bench-mixed';
 /** Calls of each row before those that count. */
 const WARM_UP = 3;
 const ATTEMPTS_MAX = 30;
@@ -41,7 +44,7 @@ function environment(host: string): Record<string, string> {
     FIRESTORE_EMULATOR_HOST: host,
     GOOGLE_CLOUD_PROJECT: `bench-${randomBytes(4).toString('hex')}`,
     METADATA_SERVER_DETECTION: 'none',
-    GATEWAY_API_KEY: KEY,
+    GATEWAY_KEYS: JSON.stringify({ keys: [KEY, READER, MIXED].map((key) => ({ id: key, key })) }),
     GATEWAY_BUS: 'local',
     // No blocks, which would save the round trip of the limiter.
     GATEWAY_LIMITS: '900/second',
@@ -71,9 +74,19 @@ async function functionAndCompanion(proxy: DelayProxy, agent: Agent): Promise<Be
   const deployed = await createDeployed(environment(proxy.host));
   try {
     const { fn } = await deployed.start();
-    const client = createClient(agent, fn.url);
-    await client.untilReady();
-    return await slopes('function and companion', proxy, rowsOf(client));
+    const [client, reader, mixed] = [KEY, READER, MIXED].map((key) => createClient(agent, fn.url, key));
+    if (client === undefined || reader === undefined || mixed === undefined) throw new Error('three keys are needed');
+    for (const each of [client, reader, mixed]) await each.untilReady();
+    // The function counts the reads and the companion the prompts: with one key they are two instances in turn.
+    const alternating: Row = {
+      name: 'prompt after a read with the same key, first delta',
+      max: 2.3,
+      measure: async () => {
+        await mixed.call('conversation.status', { session_id: 'warm' });
+        return (await mixed.prompt('warm')).firstMs;
+      },
+    };
+    return await slopes('function and companion', proxy, [...rowsOf(client, reader), alternating]);
   } finally {
     await deployed.close();
   }
@@ -81,12 +94,12 @@ async function functionAndCompanion(proxy: DelayProxy, agent: Agent): Promise<Be
 
 type Client = ReturnType<typeof createClient>;
 
-function rowsOf(client: Client): Row[] {
+function rowsOf(client: Client, reader = client): Row[] {
   const session_id = 'warm';
   const read = (name: string, params: object): Row => ({
     name,
     max: 1.15,
-    measure: async () => (await client.call(name, params)).totalMs,
+    measure: async () => (await reader.call(name, params)).totalMs,
   });
   return [
     {
@@ -149,17 +162,22 @@ interface Timed {
   readonly totalMs: number;
 }
 
-function createClient(agent: Agent, url: string) {
+function createClient(agent: Agent, url: string, key = KEY) {
   let delivered = 0;
   const call = (method: string, params: object, accept = 'application/json'): Promise<Timed> =>
-    post(agent, `${url}/jsonrpc`, { accept }, { jsonrpc: '2.0', id: 1, method, params });
+    post(agent, `${url}/jsonrpc`, { accept, 'x-api-key': key }, { jsonrpc: '2.0', id: 1, method, params });
   return {
     call,
     /** Streamed; without a session, in a new one. */
     prompt: (session_id?: string) =>
       call('conversation.prompt', { prompt: 'hello', model: 'offline/echo', session_id }, 'text/event-stream'),
     deliver: () =>
-      post(agent, `${url}/webhook`, {}, { event: 'bench.delivered', data: { n: `${url} ${delivered++}` } }),
+      post(
+        agent,
+        `${url}/webhook`,
+        { 'x-api-key': key },
+        { event: 'bench.delivered', data: { n: `${url} ${delivered++}` } },
+      ),
     /** The first connection to the store may take longer than a call may wait. */
     async untilReady(): Promise<void> {
       for (let attempt = 1; ; attempt++) {
@@ -181,7 +199,7 @@ function post(agent: Agent, url: string, headers: Readonly<Record<string, string
     const startMs = performance.now();
     let firstMs = Number.NaN;
     let text = '';
-    const all = { 'content-type': 'application/json', 'x-api-key': KEY, ...headers };
+    const all = { 'content-type': 'application/json', ...headers };
     const sent = request(url, { agent, method: 'POST', headers: all }, (response) => {
       response.setEncoding('utf8');
       response.on('data', (piece: string) => {
