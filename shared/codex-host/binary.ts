@@ -12,8 +12,9 @@ export interface CodexBinary {
   readonly directory: string;
 }
 
+const INSTALL_COMMAND = `npm install --no-save @openai/codex@${CODEX_VERSION}`;
 /** How to install Codex, for error messages. */
-export const INSTALL_HINT = `npm install --no-save @openai/codex@${CODEX_VERSION}, or set CODEX_BIN to its native program`;
+export const INSTALL_HINT = `${INSTALL_COMMAND}, or set CODEX_BIN to its native program`;
 
 /**
  * Finds the native program. `named` is the configured path (`.../vendor/<target>/bin/codex`); without it, the package

@@ -28,8 +28,11 @@ export interface Cursor {
 
 const HUNK = /^@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@/;
 /** Lines that git accepts as part of its header, in any order. */
-const HEADER =
-  /^(---|\+\+\+|(?:old|new|deleted file|new file) mode|(?:copy|rename) (?:from|to)|rename (?:old|new)|(?:dis)?similarity index|index) (.*)$/s;
+const HEADER_NAMES = [
+  ...['---', '\\+\\+\\+', 'index', '(?:dis)?similarity index'],
+  ...['(?:old|new|deleted file|new file) mode', '(?:copy|rename) (?:from|to)', 'rename (?:old|new)'],
+];
+const HEADER = new RegExp(`^(${HEADER_NAMES.join('|')}) (.*)$`, 's');
 const BINARY_LITERAL = /^(?:literal|delta) \d/;
 /** The shortest `\ No newline at end of file` that git accepts, in any language. */
 const NO_NEWLINE_CHARS_MIN = 11;

@@ -39,7 +39,7 @@ const NAMES: Readonly<Record<SettingName, Names>> = {
   },
 };
 const REFUSED =
-  /unsupported|not supported|does not support|unknown|unrecognized|unexpected|not allowed|not permitted|cannot|invalid/i;
+  /un(?:supported|known|recognized|expected)|not (?:supported|allowed|permitted)|does not support|cannot|invalid/i;
 /** How they refuse a value that is not in the range of the model. */
 const OUT_OF_RANGE =
   /deprecated|too (?:large|small|high|low|long|many)|range|supported values?|at (?:most|least)|must be|m(?:ax|in)imum/i;

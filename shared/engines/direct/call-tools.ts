@@ -7,10 +7,12 @@ import type { TurnInput } from '../engine.ts';
 import { toDeclaredTools } from '../tools/earlier-tools.ts';
 import { toCallTools } from '../tools/tool-rounds.ts';
 
+/** The tools of a request, as servers name them in a refusal. */
+const TOOLS = /\b(?:tool|function)s?(?:[ -](?:use|call(?:ing|s)?|choice|param))?['"`]?/;
 /** How servers refuse all tools, as opposed to one of them: Ollama, vLLM, llama.cpp, Gemini, LiteLLM, OpenRouter. */
 const REFUSED: readonly RegExp[] = [
   /(?:not|n't) support (?:parameters: \[[^\]]*')?(?:any |the use of )?(?:tool|function)s?\b/i,
-  /\b(?:tool|function)s?(?:[ -](?:use|call(?:ing|s)?|choice|param))?['"`]? (?:(?:is|are) )?(?:not (?:supported|enabled)|unsupported|requires? --)/i,
+  new RegExp(`${TOOLS.source} (?:(?:is|are) )?(?:not (?:supported|enabled)|unsupported|requires? --)`, 'i'),
   /no endpoints found that support tool use/i,
 ];
 

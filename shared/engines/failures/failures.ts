@@ -39,8 +39,10 @@ const TRY_AGAIN: ReadonlySet<number> = new Set([408, 409, 425]);
 /** Some servers refuse a key with status 400; LiteLLM without a database refuses all keys but its own as below. */
 const WRONG_KEY = /invalid[_ ]api[_ ]?key|api[_ ]key (?:is )?(?:not valid|invalid)|incorrect api key|no_db_connection/i;
 /** Some servers refuse a model with status 400: LiteLLM, OpenRouter, DeepSeek, Mistral, Bedrock, Hugging Face. */
-const NO_MODEL =
-  /invalid model(?: name passed|:| ['"`])|is not a valid model|\bmodel\b.{0,100}\b(?:does not|doesn't|not) exist|model identifier is invalid/i;
+const NO_MODEL: readonly RegExp[] = [
+  /invalid model(?: name passed|:| ['"`])|is not a valid model|model identifier is invalid/i,
+  /\bmodel\b.{0,100}\b(?:does not|doesn't|not) exist/i,
+];
 const LOGIN = 'run `gcloud auth application-default login`';
 const CREDENTIALS = { detail: 'credentials' };
 const QUOTA = { detail: 'quota' };
@@ -112,7 +114,7 @@ function classify(
     const whose = credential === undefined ? 'the configured credentials' : 'the credentials of the login';
     return { error: toError(`refused ${whose} (${status})`, false, CREDENTIALS) };
   }
-  const isRefusedModel = status === 400 && NO_MODEL.test(providerMessage);
+  const isRefusedModel = status === 400 && NO_MODEL.some((form) => form.test(providerMessage));
   if (status === 404 || isRefusedModel || /model_not_found/.test(code)) {
     if (!/model/i.test(codeAndMessage) && !providerMessage.includes(modelId))
       return { error: toError(`has no such API (${status}; is ${addressSetting} right?)`, false) };

@@ -12,7 +12,8 @@ import type { Message, TurnInput } from '../engine.ts';
  * gateways in front of them.
  */
 const FORMS: readonly RegExp[] = [
-  /context[ _]length[ _]exceeded|exceed_context_size|model_context_window_exceeded|context size (?:has been )?exceeded/i,
+  /context[ _]length[ _]exceeded|exceed_context_size|model_context_window_exceeded/i,
+  /context size (?:has been )?exceeded/i,
   /prompt is too long|input is too long|input length (?:and `?max_tokens`? )?exceeds?/i,
   /too many (?:prompt |input )?tokens|token limit exceeded/i,
   /exceed\w*.{0,40}(?:context (?:window|length|size|limit)|model(?:'s)? token limit|maximum number of tokens)/i,

@@ -7,9 +7,11 @@ import { shorten } from '../../text.ts';
 const CHARS_MAX = 300;
 /** A shorter value is a word, such as the `x` of servers that ignore keys, and is part of other words. */
 const SECRET_CHARS_MIN = 8;
-/** Keys and tokens in the formats of providers, and values after words such as `api_key`. */
-const SECRETS =
-  /\b(?:sk-|AIza|ya29\.|gh[pousr]_|Bearer |Basic )[\w.*~+/=-]*|((?:api[_-]?key|token|password)["']?\s*[=:]\s*["']?)[\w.*-]{8,}/gi;
+/** Keys and tokens in the formats of providers. */
+const KEYS = /\b(?:sk-|AIza|ya29\.|gh[pousr]_|Bearer |Basic )[\w.*~+/=-]*/;
+/** Values after words such as `api_key`; the group is what stays. */
+const NAMED_VALUES = /((?:api[_-]?key|token|password)["']?\s*[=:]\s*["']?)[\w.*-]{8,}/;
+const SECRETS = new RegExp(`${KEYS.source}|${NAMED_VALUES.source}`, 'gi');
 
 /** Some servers send the body of a failure as an event of the stream. */
 const EVENT = /^(?:event: ?\w+\r?\n)?data: ?(\{[^\r\n]*)/;

@@ -24,7 +24,10 @@ export function notReached(cause: unknown): RpcError {
 /** The error if the link ended during the call. `what` names the call in the message, for example "The command". */
 export function lost(what: string, cause: unknown): RpcError {
   return new RpcError('unavailable', {
-    message: `The connection to the sandbox service was lost. ${what} may have had an effect, and has ended or is ended now`,
+    message: [
+      'The connection to the sandbox service was lost.',
+      `${what} may have had an effect, and has ended or is ended now`,
+    ].join(' '),
     data: { may_have_effect: true },
     retryable: false,
     cause,
