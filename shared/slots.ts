@@ -35,7 +35,7 @@ export interface Slots {
 
 export function createSlots(limits: SlotLimits): Slots {
   const running = new Map<string, number>();
-  const queue: Waiting[] = [];
+  let queue: Waiting[] = [];
   let total = 0;
 
   return {
@@ -80,13 +80,19 @@ export function createSlots(limits: SlotLimits): Slots {
   }
 
   /**
-   * The next call to run: of the keys with the fewest running calls, the call that has waited longest. Keys at their
-   * limit are skipped.
+   * The next call to run: of the keys with the fewest running calls, the first in the queue. Keys at their limit are
+   * skipped.
    */
   function next(): Waiting | undefined {
     const free = queue.filter(({ keyId }) => isFree(keyId));
     const fewest = Math.min(...free.map(({ keyId }) => runningOf(keyId)));
     return free.find(({ keyId }) => runningOf(keyId) === fewest);
+  }
+
+  /** Moves the calls of a key to the end of the queue, so that the other keys take their turn first. */
+  function moveToEnd(keyId: string): void {
+    const others = queue.filter((waiting) => waiting.keyId !== keyId);
+    queue = [...others, ...queue.filter((waiting) => waiting.keyId === keyId)];
   }
 
   function take(keyId: string): () => void {
@@ -100,6 +106,7 @@ export function createSlots(limits: SlotLimits): Slots {
       const left = (running.get(keyId) ?? 1) - 1;
       if (left === 0) running.delete(keyId);
       else running.set(keyId, left);
+      moveToEnd(keyId);
       next()?.start();
     };
   }

@@ -3,8 +3,10 @@ import { describe, expect, it } from 'vitest';
 import { checkOutput } from '../../shared/output-checker.ts';
 import { findJson, type OutputSchema, schemaProblem, toSentSchema } from '../../shared/output-schema.ts';
 
+const NEVER = new AbortController().signal;
+
 async function readOutput(schema: OutputSchema, content: string) {
-  const issues = await checkOutput(schema, content);
+  const issues = await checkOutput(schema, content, { owner: 'a', signal: NEVER });
   return issues.length > 0 ? { issues } : findJson(content);
 }
 
@@ -24,6 +26,14 @@ const CONDITIONAL: OutputSchema = {
   else: { not: { required: ['door'] } },
   $defs: { door: { type: 'string' } },
 };
+
+/** Its check takes longer than the worker may. */
+const SLOW: [OutputSchema, string] = [
+  { patternProperties: { '^(a+)+$': {} } },
+  JSON.stringify({ [`${'a'.repeat(64)}!`]: 1 }),
+];
+/** Only the worker checks it. */
+const LONG: [OutputSchema, string] = [CITY, JSON.stringify({ city: 'x'.repeat(300_000) })];
 
 describe('a schema of an answer', () => {
   it.each<[string, OutputSchema]>([
@@ -330,9 +340,27 @@ describe('an answer', () => {
     expect(iterations).toBeGreaterThan(100);
     const issues = [{ path: 'output', message: 'takes too long, or is too deep, to check' }];
     expect(found).toEqual([{ issues }, { issues }, { issues }]);
-    const long = JSON.stringify({ city: 'x'.repeat(300_000) });
-    expect(await readOutput(CITY, long)).toHaveProperty('output');
-    expect(await readOutput(CITY, long.replace('city', 'town'))).toHaveProperty('issues');
+    expect(await readOutput(...LONG)).toHaveProperty('output');
+    expect(await readOutput(CITY, LONG[1].replace('city', 'town'))).toHaveProperty('issues');
+  });
+
+  it('a check that waits, or runs, ends with its turn, and the next one runs', async () => {
+    const controllers = Array.from({ length: 3 }, () => new AbortController());
+    const checks = controllers.map(({ signal }) => checkOutput(...SLOW, { owner: 'a', signal }));
+    const ended = checks.map((check) => expect(check).rejects.toThrow('turn ended'));
+    const next = checkOutput(...LONG, { owner: 'a', signal: NEVER });
+    for (const controller of controllers.toReversed()) controller.abort(new Error('turn ended'));
+    await Promise.all(ended);
+    expect(await next).toEqual([]);
+  });
+
+  it('an owner whose checks take long delays one of another owner by one of them', async () => {
+    const over = new AbortController();
+    const own = Array.from({ length: 3 }, () => checkOutput(...SLOW, { owner: 'a', signal: over.signal }));
+    const settled = Promise.allSettled(own);
+    expect(await checkOutput(...SLOW, { owner: 'b', signal: NEVER })).toHaveLength(1);
+    over.abort(new Error('turn ended'));
+    expect((await settled).map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'rejected']);
   });
 
   it('an answer whose pattern is too large to run is described', async () => {

@@ -31,7 +31,7 @@ export async function runEngine(deps: TurnDeps, admitted: AdmittedTurn, run: Eng
   for (let fallbacks = admitted.fallbacks; ; ) {
     const tried = await tryModel(deps, candidate, { ...run, failed, fallbacks, endsAtMs });
     if ('outcome' in tried) {
-      await checkOutput(candidate, tried.outcome);
+      await checkOutput(candidate, tried.outcome, run.signal);
       return tried.outcome;
     }
     failed.push(tried.failed);

@@ -104,11 +104,12 @@ function isOfAnswer(event: EngineEvent): boolean {
 
 /** Throws `upstream_error` with the issues if the answer is not JSON of the caller's schema. */
 export async function checkOutput(
-  { outputSchema, lease }: AdmittedTurn,
+  { outputSchema, lease, conversation }: AdmittedTurn,
   { content, finishReason }: Outcome,
+  signal: AbortSignal,
 ): Promise<void> {
   if (outputSchema === undefined) return;
-  const issues = await issuesOf(outputSchema, content);
+  const issues = await issuesOf(outputSchema, content, { owner: conversation.owner, signal });
   if (issues.length === 0) return;
   const cut = finishReason === undefined || finishReason === 'stop' ? '' : `, which was cut (${finishReason}),`;
   throw new RpcError('upstream_error', {

@@ -142,6 +142,18 @@ describe('slots', () => {
     expect(order).toEqual(['c', 'b']);
   });
 
+  it('go to the waiting keys in turns', async () => {
+    const slots = createSlots({ perKey: 1, total: 1, waiting: 8, waitMs: 60_000 });
+    const order: string[] = [];
+    const calls = ['a', 'a', 'a', 'b', 'b', 'c'].map(async (key) => {
+      const release = await slots.acquire(key);
+      order.push(key);
+      release();
+    });
+    await Promise.all(calls);
+    expect(order.join('')).toBe('abcaba');
+  });
+
   it('remove a caller that stopped waiting', async () => {
     const slots = createSlots({ perKey: 1, total: 1, waiting: 1, waitMs: 60_000 });
     const release = await slots.acquire('a');
