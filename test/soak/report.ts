@@ -56,8 +56,9 @@ export function toMarkdown(results: ReturnType<typeof toResults>): string {
   return [
     '# Fault test: results',
     '',
-    `\`npm run soak ${results.minutes}\`, seed ${results.seed}: 23 keys on 3 gateway processes, one Firestore emulator that is 0 to 40 ms away, one Pub/Sub`,
-    `emulator and a model provider, for ${results.minutes} minutes with a fault every 15 s, then the audit. ${machine.cores} cores, ${machine.memory_gb} GB, Node ${machine.node}, ${machine.platform}.`,
+    `\`npm run soak ${results.minutes}\`, seed ${results.seed}: 23 keys on 3 gateway processes, one Firestore emulator that is`,
+    `0 to 40 ms away, one Pub/Sub emulator and a model provider, for ${results.minutes} minutes with a fault every 15 s,`,
+    `then the audit. ${machine.cores} cores, ${machine.memory_gb} GB, Node ${machine.node}, ${machine.platform}.`,
     '',
     `**${faults.length} faults, ${traffic.calls ?? 0} calls, ${traffic.turns ?? 0} turns, ${results.violations} violations.**`,
     '',
