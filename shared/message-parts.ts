@@ -71,11 +71,6 @@ export function replaceImages(parts: readonly MessagePart[]): readonly MessagePa
   return parts.map((part) => (part.type === 'image' ? { type: 'text', text: NO_IMAGE } : part));
 }
 
-/** The visible text of a message. */
-export function textOfParts(parts: readonly MessagePart[]): string {
-  return parts.map((part) => (part.type === 'text' ? part.text : '')).join('');
-}
-
 /** What a model produces. */
 export type OutputPart = TextPart | ReasoningPart | ToolCallPart;
 

@@ -66,7 +66,7 @@ function fromCloudTrace(text: unknown): Trace | undefined {
   return { traceId: traceId.toLowerCase(), spanId, sampled: option === '1' };
 }
 
-export function toTraceparent({ traceId, spanId, sampled }: Trace): string {
+function toTraceparent({ traceId, spanId, sampled }: Trace): string {
   return `00-${traceId}-${spanId}-0${sampled ? SAMPLED : 0}`;
 }
 

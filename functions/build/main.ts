@@ -126,7 +126,7 @@ async function bundle(outdir: string, entryPoints: Record<string, string>, exter
  * Builds the console for Firebase Hosting. `socketUrl`: URL of the companion's WebSocket, because Hosting does not
  * forward `/ws`.
  */
-export async function buildConsole(outdir = path.join(ROOT, 'dist/console'), socketUrl?: string): Promise<void> {
+async function buildConsole(outdir = path.join(ROOT, 'dist/console'), socketUrl?: string): Promise<void> {
   const files = await bundleConsole(socketUrl === undefined ? {} : { socketUrl });
   await rm(outdir, { recursive: true, force: true });
   await makeDirectory(outdir);

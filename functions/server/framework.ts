@@ -56,7 +56,7 @@ export function hardenFramework(options: HardenOptions): void {
 }
 
 /** Creates the server. When it listens, it replaces the framework's listeners of signals by its own. */
-export function createHardenedServer(options: HardenOptions, signals: NodeJS.Process): Server {
+function createHardenedServer(options: HardenOptions, signals: NodeJS.Process): Server {
   const { log } = options;
   const drain = { started: false };
   const inFlight = new Set<ServerResponse>();

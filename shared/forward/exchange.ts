@@ -54,7 +54,7 @@ export function encodeReport(modelMs: number, rate: RateDecision | undefined): s
 }
 
 /** Throws for any text that `encodeReport` does not write. */
-export function decodeReport(header: string): Report {
+function decodeReport(header: string): Report {
   const { model_ms: modelMs, refusal } = ReportWire.parse(
     JSON.parse(Buffer.from(header, 'base64url').toString('utf8')),
   );

@@ -47,7 +47,7 @@ export function isHunkHeader(line: string): boolean {
 }
 
 /** The three lines by which git recognises a file without a git header. */
-export function isPlainHeader(lines: readonly string[], index: number): boolean {
+function isPlainHeader(lines: readonly string[], index: number): boolean {
   const [from = '', to = '', hunk = ''] = lines.slice(index, index + 3);
   return from.startsWith('--- ') && to.startsWith('+++ ') && hunk.startsWith('@@ -');
 }

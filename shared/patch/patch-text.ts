@@ -6,7 +6,7 @@ import { type Cursor, isHunkHeader, type PatchSection, readSection } from './pat
 import { checkNotSkipped } from './patch-skipped.ts';
 
 export const PATCH_BYTES_MAX = 1 << 20;
-export const PATCH_FILES_MAX = 200;
+const PATCH_FILES_MAX = 200;
 
 /** Throws RpcError `invalid_params` with the invalid line, `patch_failed` for a change that git would skip. */
 export function readPatch(patch: string): PatchSection[] {

@@ -45,7 +45,7 @@ export const HOLDERS_MAX = 512;
 const LOST_MAX = 64;
 
 /** Whether a block is still in use as far as the clock at `nowMs` can show. */
-export function isLive({ until_ms }: Block, nowMs: number): boolean {
+function isLive({ until_ms }: Block, nowMs: number): boolean {
   return until_ms > nowMs && until_ms <= nowMs + LIFE_MS_MAX;
 }
 

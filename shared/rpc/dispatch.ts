@@ -12,7 +12,7 @@ import { measureHeavy, parseRequest } from './parse.ts';
 import { readParams } from './read-params.ts';
 
 /** Most calls of one batch that run at a time; bounds the memory that they use. */
-export const BATCH_RUNNING_MAX = 8;
+const BATCH_RUNNING_MAX = 8;
 /** Of a call that is begun when it is charged. */
 const ADMITTED = Promise.resolve();
 const NO_CONTENT: Reply = { status: 204, text: undefined };

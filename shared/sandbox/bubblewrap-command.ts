@@ -58,7 +58,7 @@ export interface BubblewrapCommand {
  * Descriptors of bwrap: it writes its status to STATUS_FD and reads its options from INPUT_FD. FILES_FD and later ones
  * are open files.
  */
-export const STATUS_FD = 3;
+const STATUS_FD = 3;
 const INPUT_FD = 4;
 const FILES_FD = 5;
 /** The descriptor after the one file. It must have one digit, because sh(1) supports no more. */

@@ -3,12 +3,12 @@
 import type { Data, Query, Ref, Value, Write } from './store.ts';
 
 /** Writes in one commit. */
-export const WRITES_MAX = 500;
+const WRITES_MAX = 500;
 /**
  * Most bytes of one document, computed like Firestore does. Its limit is 1 MiB with the name; the difference is a
  * margin.
  */
-export const DOCUMENT_BYTES_MAX = 1_000_000;
+const DOCUMENT_BYTES_MAX = 1_000_000;
 /** Most levels of nested maps and arrays: Firestore allows 20, and the adapter's envelope is one. */
 export const DEPTH_MAX = 19;
 

@@ -7,7 +7,7 @@ import type { CallOptions, Store, Write } from '../store/store.ts';
 import type { GatewayEvent } from './event.ts';
 
 /** Lifetime of events; a delivery that is repeated later counts as new. */
-export const EVENT_TTL_MS = 30 * 86_400_000;
+const EVENT_TTL_MS = 30 * 86_400_000;
 
 const EVENT_ID = /^evt_[\w-]{43}$/;
 

@@ -72,7 +72,7 @@ export function eventId(delivery: Delivery): string {
 }
 
 /** The service of an event: `data.service`, if it is a string of bounded length. */
-export function serviceOf(body: Readonly<Record<string, unknown>>): string | undefined {
+function serviceOf(body: Readonly<Record<string, unknown>>): string | undefined {
   const service = isObject(body.data) ? body.data.service : undefined;
   return typeof service === 'string' && NAME.test(service) ? service.toWellFormed() : undefined;
 }

@@ -3,7 +3,7 @@
 import { RpcError } from '../errors.ts';
 import type { Store } from '../store/store.ts';
 
-export const SUBSCRIPTIONS_MAX = 8;
+const SUBSCRIPTIONS_MAX = 8;
 
 /** One count per store and process, like the feed. */
 const counts = new WeakMap<Store, Map<string, number>>();

@@ -90,7 +90,7 @@ export function admit(conversation: ConversationDocument, request: AdmissionRequ
 }
 
 /** The entries that have not expired. */
-export function liveQueue(conversation: ConversationDocument, owners: OwnerWatch): readonly QueuedPrompt[] {
+function liveQueue(conversation: ConversationDocument, owners: OwnerWatch): readonly QueuedPrompt[] {
   return conversation.queue.filter(owners.isWaiting);
 }
 
