@@ -95,7 +95,7 @@ function silenceLines(seconds: number, { opened, firstMs }: Measured, warmMs: nu
   ];
 }
 
-/** The provider has closed its idle connections, and the gateway knows. */
+/** After the provider has closed its idle connections, and the gateway has received that. */
 function closedLine({ opened, resumed, firstMs }: Measured, cold: Measured, warmMs: number): BenchLine {
   return {
     name: 'prompt after the provider closed its connections: new connections without TLS session resumption',

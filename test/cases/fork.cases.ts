@@ -111,7 +111,7 @@ export function forkCases(name: string, openFixture: () => Promise<Fixture>): vo
       expect(firstWords(await read(fork.session_id)).filter((word) => word !== undefined)).toHaveLength(3);
     });
 
-    it('is made by each of many calls at a time', async () => {
+    it('ten forks of a session at a time are all made', async () => {
       const session_id = fresh();
       await a.prompt('one', { session_id });
       const names = Array.from({ length: 10 }, fresh);

@@ -382,7 +382,7 @@ describeWith('chromium', 'the console', () => {
       await page.getByRole('button', { name: 'Stop waiting' }).click();
       await call.waitFor();
       expect(await page.getByRole('alert').count()).toBe(0);
-      // Nothing is left of it: as many again as one connection may have.
+      // The subscription has ended: the connection may open as many again as it may have.
       for (let round = 0; round < 8; round++) {
         await call.click();
         await events.getByText('events.subscribed').waitFor();

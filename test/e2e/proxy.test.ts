@@ -197,7 +197,7 @@ describe('an answer', () => {
     expect(result).toMatchObject({ status, body: '', body_encoding: 'text' });
   });
 
-  it('an answer keeps its own headers and loses those that plant cookies or are about the connection', async () => {
+  it('a response keeps its headers, except those that set cookies or describe the connection', async () => {
     backend.answer = (response) =>
       response
         .writeHead(200, {

@@ -27,8 +27,8 @@ const BLOCKS_MIN = 1_000;
 const USED_UP_PART = 0.96;
 
 /**
- * Each admission of one window takes its own part of the quota, whichever instance admitted it. With blocks, what an
- * instance reports as left is not the part of one call, so these are counted.
+ * Each admission of one window takes its own part of the quota, whichever instance admitted it. With blocks, several
+ * calls may be answered with the same `remaining`, so the cost of the calls is added up instead.
  */
 export function auditWindows({ journal }: Pick<AuditDeps, 'journal'>): void {
   const { checks, admissions } = journal;

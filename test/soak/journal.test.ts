@@ -130,7 +130,7 @@ it.each(violations)('the journal finds %s', (_, guarantee, record) => {
 
 it('the journal counts the calls of a window whose calls may be taken in blocks', () => {
   const journal = createJournal(createChecks(() => {}));
-  // Two instances report the same as left.
+  // Two instances return the same `remaining`.
   for (const process of ['a1', 'b1']) journal.recordAdmission({ ...admission, process, limit: 1_000, remaining: 9 });
   auditWindows({ journal });
   expect(journal.checks.violations).toBe(0);

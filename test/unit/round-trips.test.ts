@@ -103,7 +103,7 @@ describe('reads beside the limiter', () => {
     const a = await start('2/day');
     await a.call('conversation.prompt', prompt);
     await a.call('conversation.status', { session_id });
-    // Another instance does not know yet that the limit is reached.
+    // Another instance has not read yet that the limit is reached.
     const b = await start('2/day');
     const refused = await b.call('conversation.status', { session_id });
     expect(refused).toEqual({
@@ -157,7 +157,7 @@ describe('a prompt', () => {
     const [a, b] = [await start('2/minute'), await start('2/minute')];
     await a.call('conversation.prompt', prompt);
     await b.call('conversation.prompt', prompt);
-    // Instance a does not know yet that the limit is reached.
+    // Instance a has not read yet that the limit is reached.
     const refused = await a.call('conversation.prompt', { ...prompt, session_id: 'other', idempotency_key: 'k' });
     expect(refused).toHaveProperty('error.data.reason', 'rate_limited');
     expect(await a.services.conversations.find('alice', 'other')).toBeUndefined();

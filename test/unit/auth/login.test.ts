@@ -244,7 +244,7 @@ describe('a login', () => {
     expect(outcomes.filter(Boolean)).toEqual([true]);
   });
 
-  it('a login leaves nothing of itself in the store after logout', async () => {
+  it('a logout deletes every document of the login', async () => {
     const { sessionId } = await logins.login('a', 'openai', TOKEN, signal);
     await logins.logout('a', sessionId, signal);
     expect((await store.get(written)).every(({ version }) => version === null)).toBe(true);

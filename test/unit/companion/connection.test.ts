@@ -399,7 +399,7 @@ describe('a key', () => {
 });
 
 describe('a planned end', () => {
-  it('a connection of the maximum age is announced its close, then closed with 1012', async () => {
+  it('a connection of the maximum age receives gateway.reconnect, then is closed with 1012', async () => {
     const fixture = await fixtureOf({ sockets: { tickMs: 10, ageMaxMs: 100 } });
     const client = await fixture.connect();
     const hint = await client.until(({ method }) => method === 'gateway.reconnect');

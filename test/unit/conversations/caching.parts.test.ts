@@ -6,6 +6,7 @@ import { mcpConnect } from '../../../shared/methods/mcp.connect.ts';
 import { createFakeMcpServer, type FakeMcpServer } from '../../support/fakes/mcp-http-server.ts';
 import { createFixture, type Fixture, type Instance } from '../../support/fixtures/conversations.ts';
 import { listen } from '../../support/fixtures/forward.ts';
+import { sentMessages } from '../../support/fixtures/histories.ts';
 
 const MODELS = ['anthropic/small', 'openai/small', 'chat/small', 'responses/small'];
 const TURNS = 40;
@@ -38,13 +39,6 @@ afterAll(async () => {
   await fixture.close();
 });
 
-/** The messages of the last request, each as JSON without marks of the cache. */
-function sentMessages(): readonly string[] {
-  const { messages, input } = Object(fixture.provider.requests.at(-1)?.body);
-  const list: readonly unknown[] = messages ?? input;
-  return list.map((message) => JSON.stringify(message).replaceAll(/,"cache_control":\{[^}]*\}/g, ''));
-}
-
 /** The ids of the tool calls and of the results in messages, each in the form of its wire. */
 function toolIds(messages: readonly string[]): { readonly calls: unknown[]; readonly results: unknown[] } {
   const ids: ReturnType<typeof toolIds> = { calls: [], results: [] };
@@ -70,7 +64,7 @@ it.each(MODELS)('a long conversation is trimmed in steps of whole turns: %s', as
     const text = turn % 3 === 1 ? `${words}[[tool tools__act {"turn": ${turn}}]]` : words;
     const prompt = turn % 13 === 1 ? [{ type: 'text', text } as const, IMAGE] : text;
     await instances[turn % 2]?.call(conversationPrompt, { prompt, model, session_id: model });
-    const sent = sentMessages();
+    const sent = sentMessages(fixture);
     if (sent.slice(0, before.length).join() !== before.join()) changes.push(turn);
     before = sent;
     hasImage ||= sent.length > 4 && sent.join().includes(IMAGE.data);

@@ -3,6 +3,7 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Conversations } from '../../../shared/conversations/records/documents.ts';
 import { createFixture, type Fixture, type Instance } from '../../support/fixtures/conversations.ts';
+import { sentMessages } from '../../support/fixtures/histories.ts';
 
 const MODEL = 'anthropic/small';
 /** Minus a quarter for the answer. */
@@ -20,11 +21,6 @@ beforeEach(async () => {
 });
 afterEach(() => fixture.close());
 
-function sentMessages(): readonly string[] {
-  const messages: unknown[] = Object(fixture.provider.requests.at(-1)?.body).messages;
-  return messages.map((message) => JSON.stringify(message).replaceAll(/,"cache_control":\{[^}]*\}/g, ''));
-}
-
 /**
  * Runs turns on both instances and returns at which of them the first message changed, and the tokens that were sent.
  */
@@ -35,7 +31,7 @@ async function converse(turns: number): Promise<{ readonly changes: number[]; re
   for (let turn = 0; turn < turns; turn++) {
     const prompt = `${turn} ${'word '.repeat(40 + ((turn * 37) % 90))}`;
     await instances[turn % 2]?.prompt(prompt);
-    const sent = sentMessages();
+    const sent = sentMessages(fixture);
     if (sent.slice(0, before.length).join() !== before.join()) changes.push(turn);
     tokens.push(sent.join().length / 3);
     before = sent;

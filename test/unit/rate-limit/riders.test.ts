@@ -31,7 +31,7 @@ function createWorld() {
   const faults: Fault[] = [];
   const link = store.connect(() => faults.shift());
   const settled = async <T>(work: Promise<T>): Promise<T> => {
-    // What needs no time is done before any passes.
+    // Runs what does not wait for the clock, before the clock advances.
     await nextTurn();
     await time.run(time.nowMs + 8_000);
     return work;
@@ -82,7 +82,7 @@ describe('a call that rides', () => {
     expect(stored).toEqual(world.session());
     expect([ms, world.count(), world.ids()]).toEqual([COMMIT_MS, 2, ['a']]);
     expect(world.operations).toEqual({ reads: 0, commits: 2, conflicts: 0, locks: 0 });
-    // The version that it has got is good for the next one.
+    // The next call commits on the version that this one has returned.
     const next = await world.settled(world.warm.call('b', stored));
     expect([next.ms, world.count(), world.ids()]).toEqual([COMMIT_MS, 3, ['a', 'b']]);
   });
@@ -103,7 +103,7 @@ describe('a call that rides', () => {
   test('is not stored when its call is refused, by the limit or by a revocation', async () => {
     const world = await createWarmWorld();
     await world.settled(world.instance().plain({ cost: 99 }));
-    // This instance does not know that the limit is reached.
+    // This instance has not read that the limit is reached.
     const refused = await world.settled(world.warm.call('a', ABSENT));
     expect(refused.decision.outcome).toBe('rate_limited');
     await world.time.run(world.time.nowMs + MINUTE);
