@@ -52,22 +52,24 @@ export function traceTurn(tracer: Tracer, turn: TracedTurn, nowMs: () => number)
 
   /** `usage`: of the turn so far. */
   function countCall(usage: Usage): void {
+    endCall(undefined);
     const span = start();
     span.set({
       'gen_ai.usage.input_tokens': usage.input_tokens - counted.input_tokens,
       'gen_ai.usage.output_tokens': usage.output_tokens - counted.output_tokens,
     });
     counted = usage;
-    last = { span, endMs: nowMs() };
+    startMs = nowMs();
+    last = { span, endMs: startMs };
     isAnswering = false;
   }
 
-  function endCall(finishReason: string | undefined, model?: string): void {
+  function endCall(finishReason: string | undefined, model?: string, error?: string): void {
     last?.span.set({
       'gen_ai.response.finish_reasons': finishReason === undefined ? undefined : [finishReason],
       'gen_ai.response.model': model?.slice(model.indexOf('/') + 1),
     });
-    last?.span.end({ endMs: last.endMs });
+    last?.span.end({ endMs: last.endMs, error });
     last = undefined;
   }
 
@@ -98,7 +100,7 @@ export function traceTurn(tracer: Tracer, turn: TracedTurn, nowMs: () => number)
     },
     failed(reason) {
       for (const id of tools.running()) endTool({ id, isError: true });
-      endCall(undefined);
+      endCall(undefined, undefined, reason);
       if (isAnswering) start().end({ error: reason });
     },
   };

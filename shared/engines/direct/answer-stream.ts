@@ -3,7 +3,6 @@ import type { LanguageModelV4StreamPart, SharedV4Warning } from '@ai-sdk/provide
 import { RpcError } from '../../errors.ts';
 import type { ToolCallPart } from '../../message-parts.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
-import { NO_USAGE } from '../../usage.ts';
 import type { Outcome } from '../engine.ts';
 import { ContextOverflow } from '../failures/context-overflow.ts';
 import { clean } from '../failures/provider-message.ts';
@@ -19,7 +18,6 @@ export interface Answer {
   readonly content: string;
   readonly output: readonly OutputPart[];
   readonly toolCalls: readonly ToolCallPart[];
-  readonly usage: Usage;
   readonly warnings: readonly SharedV4Warning[];
   /** The model that answered, as the provider names it. */
   readonly answeredBy: string;
@@ -35,6 +33,8 @@ export interface ReadOptions {
   readonly size: { bytes: number; readonly bytesMax: number };
   /** `started` is set when a part of the answer has been passed on. */
   readonly progress: { started: boolean };
+  /** Adds the tokens of the call to those of the turn, and returns the event about them. */
+  readonly count: (usage: Usage) => EngineEvent;
 }
 
 /**
@@ -43,7 +43,7 @@ export interface ReadOptions {
  */
 export async function* readAnswer(
   stream: ReadableStream<LanguageModelV4StreamPart>,
-  { provider, modelId, guard, size, progress }: ReadOptions,
+  { provider, modelId, guard, size, progress, count }: ReadOptions,
 ): AsyncGenerator<EngineEvent, Answer, void> {
   const reader = stream.getReader();
   const collected = createAnswerParts(provider, size);
@@ -65,6 +65,12 @@ export async function* readAnswer(
     guard.release();
   }
   const { content, output, toolCalls, warnings, finish, answeredBy = modelId } = collected;
+  // Before the answer is examined: one that is no success costs as much.
+  if (finish !== undefined && isCounted(finish)) {
+    guard.hold();
+    yield count(finish.usage);
+    guard.release();
+  }
   if (finish?.raw === FULL_CONTEXT && !progress.started)
     throw new ContextOverflow({
       label: labelOf(provider),
@@ -77,7 +83,12 @@ export async function* readAnswer(
     ? 'tool_calls'
     : toFinishReason({ provider, model: `${provider}/${modelId}` }, finish, content);
   progress.started = true;
-  return { content, output, toolCalls, warnings, usage: finish?.usage ?? NO_USAGE, answeredBy, finishReason };
+  return { content, output, toolCalls, warnings, answeredBy, finishReason };
+}
+
+/** Whether the provider has counted the whole call. */
+function isCounted({ reason, usage }: Finish): boolean {
+  return reason !== 'interrupted' && (reason !== 'error' || usage.total_tokens > 0);
 }
 
 /**

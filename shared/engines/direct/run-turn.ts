@@ -4,7 +4,8 @@ import type { LanguageModelV4Prompt } from '@ai-sdk/provider';
 import type { Clock } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
 import { type MessagePart, withoutMetadata } from '../../message-parts.ts';
-import type { EngineEvent } from '../../turn-events.ts';
+import type { EngineEvent, Usage } from '../../turn-events.ts';
+import { addUsage, NO_USAGE } from '../../usage.ts';
 import type { Outcome, RunOptions, TurnInput } from '../engine.ts';
 import { ContextOverflow } from '../failures/context-overflow.ts';
 import { type Failure, toFailure, toTimeout, toTooLarge } from '../failures/failures.ts';
@@ -61,9 +62,15 @@ export async function* runTurn(
   const settings = createSettings(turn, labelOf(provider));
   const leftOut = new Set<string>();
   const cache = createPromptCache({ provider, wire }, turn.conversationId);
+  /** Of all calls that the provider has counted, failed ones included. */
+  let usage = NO_USAGE;
+  const count = (more: Usage): EngineEvent => {
+    usage = addUsage(usage, more);
+    return { TokenCount: usage };
+  };
   const outcome = yield* runRounds(provider, toolset, { callModel, signal, record: keep });
   const warnings = [...settings.warnings, ...tools.warnings];
-  return { ...outcome, ...(warnings.length > 0 && { warnings }) };
+  return { ...outcome, usage, ...(warnings.length > 0 && { warnings }) };
 
   async function* callModel(soFar: readonly MessagePart[]): AsyncGenerator<EngineEvent, Answer, void> {
     for (let attempt = 1; ; ) {
@@ -76,7 +83,7 @@ export async function* runTurn(
       let whole = false;
       try {
         const { stream, request } = await openStream(prompt, guard);
-        const answer = yield* readAnswer(stream, { provider, modelId, guard, size, progress });
+        const answer = yield* readAnswer(stream, { provider, modelId, guard, size, progress, count });
         whole = true;
         settings.warn(answer.warnings, request?.body);
         return answer;

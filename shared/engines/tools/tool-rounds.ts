@@ -5,7 +5,6 @@ import { RpcError } from '../../errors.ts';
 import type { MessagePart, ToolCallPart } from '../../message-parts.ts';
 import { isBlank } from '../../text.ts';
 import type { EngineEvent } from '../../turn-events.ts';
-import { addUsage, NO_USAGE } from '../../usage.ts';
 import type { Answer } from '../direct/answer-stream.ts';
 import { labelOf } from '../direct/provider-names.ts';
 import type { EngineTool, Outcome, RunOptions, Toolset } from '../engine.ts';
@@ -40,34 +39,31 @@ interface Rounds {
   readonly record: RunOptions['record'];
 }
 
-/** Yields the events of all rounds and returns the turn's outcome: the whole text, and the tokens of all its calls. */
+/** Yields the events of all rounds and returns the turn's outcome, with the whole text. */
 export async function* runRounds(
   provider: string,
   toolset: Toolset | undefined,
   { callModel, signal, record }: Rounds,
-): AsyncGenerator<EngineEvent, Outcome, void> {
+): AsyncGenerator<EngineEvent, Omit<Outcome, 'usage'>, void> {
   const parts: MessagePart[] = [];
   const add = (part: MessagePart): void => {
     parts.push(part);
     record?.(part);
   };
   let content = '';
-  let usage = NO_USAGE;
   let calls = 0;
   for (let round = 1; ; round++) {
     const answer = yield* callModel(parts);
     content += answer.content;
-    usage = addUsage(usage, answer.usage);
     for (const part of answer.output) add(part);
-    yield { TokenCount: usage };
     const model = `${provider}/${answer.answeredBy}`;
     if (answer.finishReason !== 'tool_calls' && content === '') {
       const message = `${labelOf(provider)} ended without an answer (${answer.finishReason})`;
       throw new RpcError('upstream_error', { message, data: { provider, model }, retryable: false });
     }
-    if (answer.finishReason !== 'tool_calls') return { content, usage, model, finishReason: answer.finishReason };
+    if (answer.finishReason !== 'tool_calls') return { content, model, finishReason: answer.finishReason };
     if (toolset === undefined || round > ROUNDS_MAX + 1) {
-      if (content !== '') return { content, usage, model, finishReason: 'other' };
+      if (content !== '') return { content, model, finishReason: 'other' };
       const message = `${labelOf(provider)} called tools instead of answering`;
       throw new RpcError('upstream_error', { message, data: { provider }, retryable: false });
     }

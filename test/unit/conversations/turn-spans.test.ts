@@ -117,6 +117,19 @@ it('a turn that fails or is cancelled ends its spans with the reason', async () 
   ]);
 });
 
+it('a call that is repeated, and one whose answer is no success, is a span with its own tokens', async () => {
+  const { trace, received } = await start();
+  const spans = trace('anthropic/claude');
+  spans.event({ TokenCount: { input_tokens: 5, output_tokens: 1, total_tokens: 6 } });
+  spans.event({ ContextTrimmed: { messages: 1, trimmed: 2, budget_tokens: 3 } });
+  spans.event({ TokenCount: { input_tokens: 15, output_tokens: 3, total_tokens: 18 } });
+  spans.failed('upstream_error');
+  const found = await received();
+  const describe = ({ attributes }: ReceivedSpan) =>
+    `${attributes['gen_ai.usage.input_tokens']}: ${attributes['error.type']}`;
+  expect(found.map(describe).sort()).toEqual(['10: upstream_error', '5: undefined']);
+});
+
 it('what a provider chooses has a bounded length in a span', async () => {
   const { trace, received } = await start();
   const spans = trace('google/gemini-3');
