@@ -3,14 +3,14 @@
 import { Transform, type TransformCallback } from 'node:stream';
 import { z } from 'zod';
 import type { Usage } from '../../turn-events.ts';
-import { NO_USAGE, toUsageDetails } from '../../usage.ts';
+import { NO_USAGE, toTokenCount, toUsageDetails } from '../../usage.ts';
 
 /** In a JSON string these quotes would be escaped, so the text is always the name of a member. */
 const KEY = '"usage":';
 /** Maximum length of its value, an object with some numbers. */
 const VALUE_CHARS_MAX = 2_048;
 
-const count = z.int().min(0);
+const count = z.number().transform(toTokenCount);
 const Counted = z
   .object({
     input_tokens: count,

@@ -4,7 +4,7 @@ import { deadline } from '../../async.ts';
 import type { CodexHost } from '../../codex-host/codex-host.ts';
 import { RpcError } from '../../errors.ts';
 import type { EngineEvent } from '../../turn-events.ts';
-import { NO_USAGE } from '../../usage.ts';
+import { addUsage, NO_USAGE } from '../../usage.ts';
 import type { Engine, EngineState, Outcome, RunOptions, TurnInput } from '../engine.ts';
 import { ContextOverflow } from '../failures/context-overflow.ts';
 import { createSentTurn } from '../sent-turn.ts';
@@ -75,16 +75,19 @@ async function* runTrimming(
   { signal, record, ahead }: RunOptions & { readonly ahead: Promise<PackedThread | undefined> | undefined },
 ): AsyncGenerator<EngineEvent, Outcome, void> {
   const sent = createSentTurn(turn);
+  let usage = NO_USAGE;
   for (let isFirst = true; ; isFirst = false) {
     const thread = await openThread(deps, appServer, sent.current, signal, isFirst ? { ahead } : { isNew: true });
     const events = runTurn(deps, appServer, thread, sent.current, { signal, record });
+    const before = usage;
     let hasBegun = false;
     try {
       for (;;) {
         const step = await events.next();
-        if (step.done) return step.value;
+        if (step.done) return { ...step.value, usage: addUsage(before, step.value.usage) };
         hasBegun ||= !('TokenCount' in step.value || 'StreamError' in step.value);
-        yield step.value;
+        if ('TokenCount' in step.value) usage = addUsage(before, step.value.TokenCount);
+        yield 'TokenCount' in step.value ? { TokenCount: usage } : step.value;
       }
     } catch (error) {
       if (!(error instanceof ContextOverflow)) throw error;

@@ -162,14 +162,12 @@ export const Item = z.discriminatedUnion('type', [
 export type Item = z.output<typeof Item>;
 
 const ofTurn = { threadId: z.string(), turnId: z.string() };
-/** They are charged to the caller, so no figure may be negative. */
-const count = z.int().min(0);
 const Tokens = z.object({
-  inputTokens: count,
-  outputTokens: count,
-  totalTokens: count,
-  cachedInputTokens: count,
-  reasoningOutputTokens: count,
+  inputTokens: z.number(),
+  outputTokens: z.number(),
+  totalTokens: z.number(),
+  cachedInputTokens: z.number(),
+  reasoningOutputTokens: z.number(),
 });
 
 /** The notifications that are read, by method. */

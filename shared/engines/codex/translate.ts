@@ -1,6 +1,6 @@
 // Translates the notifications of one Codex turn into events, and collects the answer and the usage.
 import type { EngineEvent, Usage } from '../../turn-events.ts';
-import { addUsage, NO_USAGE, toUsageDetails } from '../../usage.ts';
+import { addUsage, NO_USAGE, toTokenCount, toUsageDetails } from '../../usage.ts';
 import { createAnswerText } from './answer-text.ts';
 import { createCommandOutputs } from './command-outputs.ts';
 import { toError } from './failures.ts';
@@ -88,11 +88,12 @@ export function createTranslation(turnId: string, secrets: readonly string[]): T
     // Codex repeats the same figures when another field of the notification changes.
     if (total.totalTokens === totalTokens) return [];
     totalTokens = total.totalTokens;
+    const [cached, reasoning] = [toTokenCount(last.cachedInputTokens), toTokenCount(last.reasoningOutputTokens)];
     usage = addUsage(usage, {
-      input_tokens: last.inputTokens,
-      output_tokens: last.outputTokens,
-      total_tokens: last.totalTokens,
-      ...toUsageDetails({ cached: last.cachedInputTokens, reasoning: last.reasoningOutputTokens }),
+      input_tokens: toTokenCount(last.inputTokens),
+      output_tokens: toTokenCount(last.outputTokens),
+      total_tokens: toTokenCount(last.totalTokens),
+      ...toUsageDetails({ cached, reasoning }),
     });
     return [{ TokenCount: usage }];
   }

@@ -53,6 +53,11 @@ export async function* runTurn(
   const running = appServer.running.begin(thread.token, { account, modelIds: models });
   const recordPart = createPartRecorder(record);
   let translation: TurnTranslation | undefined;
+  /** What Codex reports cannot be relied upon: the greater usage counts, however the turn ends. */
+  const missing = (): EngineEvent[] => {
+    const { usage } = running;
+    return usage.total_tokens > (translation?.usage.total_tokens ?? 0) ? [{ TokenCount: usage }] : [];
+  };
   try {
     const { turnId, warnings } = await start(appServer, thread, turn);
     translation = createTranslation(turnId, secrets);
@@ -66,7 +71,12 @@ export async function* runTurn(
       if (translation.chars > ANSWER_CHARS_MAX) throw answerTooLong();
     }
     if (translation.ended.status === 'failed') throw toError(translation.ended.failure, toModelId(turn.model), secrets);
-    return toOutcome(translation, turn, running.usage, warnings);
+    const outcome = toOutcome(translation, turn, running.usage, warnings);
+    yield* missing();
+    return outcome;
+  } catch (error) {
+    yield* missing();
+    throw error;
   } finally {
     over.abort();
     started.resolve('');
@@ -138,7 +148,7 @@ async function toEffort(
   return { effort: lowest, warnings: [{ setting: 'reasoning', message }] };
 }
 
-/** `counted` is by the provider: the greater one counts, because what Codex reports cannot be relied upon. */
+/** `counted`: by the provider. */
 function toOutcome(
   { ended, content, usage }: TurnTranslation,
   { model, settings }: TurnInput,

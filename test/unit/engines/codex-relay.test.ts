@@ -8,8 +8,10 @@ import { afterEach, expect, it } from 'vitest';
 import { openExit } from '../../../shared/codex-host/exit.ts';
 import { toAccount } from '../../../shared/engines/codex/account.ts';
 import { toError } from '../../../shared/engines/codex/failures.ts';
+import { toNotification } from '../../../shared/engines/codex/notifications.ts';
 import { createRelay, NOT_A_STREAM, type Relay, UNREACHABLE } from '../../../shared/engines/codex/relay.ts';
 import { createRunningTurns, createToken, type RunningTurns } from '../../../shared/engines/codex/running-turns.ts';
+import { createTranslation } from '../../../shared/engines/codex/translate.ts';
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {
@@ -109,6 +111,26 @@ it('adds the credential of the turn; takes neither address nor credential from C
       body: BODY,
     },
   ]);
+});
+
+it('counts the tokens of a provider and of Codex as natural numbers, bounded', async () => {
+  const from = await start((_, response) =>
+    response
+      .writeHead(200, { 'content-type': 'text/event-stream' })
+      .end('data: {"usage":{"input_tokens":1e308,"output_tokens":-5,"total_tokens":1e308}}\n\n'),
+  );
+  await (await post(from)).text();
+  expect(from.begun.usage).toEqual({ input_tokens: 10_000_000, output_tokens: 0, total_tokens: 10_000_000 });
+  const translation = createTranslation('u', []);
+  for (const totalTokens of [20_000_000, 30_000_000]) {
+    const last = { inputTokens: 1e308, outputTokens: -5, totalTokens: 7.5 };
+    const tokens = { ...last, cachedInputTokens: 0, reasoningOutputTokens: 1.5 };
+    const tokenUsage = { last: tokens, total: { ...tokens, totalTokens } };
+    const read = toNotification('thread/tokenUsage/updated', { threadId: 't', turnId: 'u', tokenUsage });
+    if (read !== undefined) translation.toEvents(read);
+  }
+  const usage = { input_tokens: 20_000_000, output_tokens: 0, total_tokens: 16, reasoning_tokens: 4 };
+  expect(translation.usage).toEqual(usage);
 });
 
 it.each(['text/html; charset=utf-8', 'application/json'])(

@@ -12,6 +12,8 @@ import { API_KEY, byPrompt, codexProgram, textsIn } from '../../support/fixtures
 import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
 import { describeWith } from '../../support/requirements.ts';
 
+const EVENTS = 'text/event-stream';
+
 describeWith('codex', 'a gateway with ENGINE=codex', () => {
   let api: ResponsesApi;
   let gateway: InProcessGateway;
@@ -50,7 +52,7 @@ describeWith('codex', 'a gateway with ENGINE=codex', () => {
 
   it('a prompt without a model is answered by Codex, with its events as a stream', async () => {
     const prompt = { prompt: 'run echo $((40+2))', session_id: 's1' };
-    const stream = await (await post('conversation.prompt', prompt, 'text/event-stream')).text();
+    const stream = await (await post('conversation.prompt', prompt, EVENTS)).text();
     const order = [
       'TaskStarted',
       'ExecCommandBegin',
@@ -82,6 +84,31 @@ describeWith('codex', 'a gateway with ENGINE=codex', () => {
     await post('conversation.delete', { session_id: 's1' });
     expect(await rollouts()).toBe(0);
     expect(await homes()).toBe(0);
+  });
+
+  it('a turn of Codex that does not complete costs what the provider has counted', async () => {
+    const statusOf = async (session_id: string): Promise<unknown> =>
+      (await post('conversation.status', { session_id })).json();
+    const usage = { input_tokens: 100, output_tokens: 10, total_tokens: 110 };
+    const counted = { result: { metadata: { usage } } };
+    api.behave((request) => (request.prompt === 'nothing' ? { text: '' } : byPrompt(request)));
+    await post('conversation.prompt', { prompt: 'nothing', session_id: 'empty' });
+    expect(await statusOf('empty')).toMatchObject(counted);
+    api.behave((request) => (request.toolOutput === undefined ? byPrompt(request) : { status: 400 }));
+    await post('conversation.prompt', { prompt: 'run true', session_id: 'failed' });
+    expect(await statusOf('failed')).toMatchObject(counted);
+    api.behave(byPrompt);
+    const called = api.next();
+    const running = await post('conversation.prompt', { prompt: 'run sleep 77', session_id: 'stopped' }, EVENTS);
+    let seen = '';
+    for await (const bytes of running.body ?? []) {
+      seen += Buffer.from(bytes).toString();
+      if (seen.includes('ExecCommandBegin')) break;
+    }
+    expect(await (await called).ended).toBe('server');
+    await post('conversation.cancel', { session_id: 'stopped' });
+    // Codex itself reports the tokens of a call after its commands.
+    expect(await statusOf('stopped')).toMatchObject(counted);
   });
 
   it('neither the log nor the store contains the provider’s key', async () => {
