@@ -1,6 +1,6 @@
 // Token usage of a turn, a session, a day: sums and estimates.
 import { estimateTokens } from './estimate-tokens.ts';
-import type { Usage } from './turn-events.ts';
+import type { EventBody, Usage } from './turn-events.ts';
 
 export const NO_USAGE: Usage = { input_tokens: 0, output_tokens: 0, total_tokens: 0 };
 
@@ -44,9 +44,22 @@ export function toUsageDetails({
   };
 }
 
-/** Estimated usage of a turn that was cut off: zero if the model had not started to answer. */
-export function estimateUsage(inputTokens: number, text: string): Usage {
-  if (text === '') return NO_USAGE;
-  const output_tokens = estimateTokens(Buffer.byteLength(text));
+/**
+ * Usage of a turn that did not complete: what providers have counted, and an estimate for the call that was cut, if
+ * there was one. `given`: the counts, if more is known of them than the events contain.
+ */
+export function usageOfEvents(events: readonly { readonly event: EventBody }[], given?: Usage): Usage {
+  const last = events.findLastIndex(({ event }) => event.TokenCount !== undefined);
+  const output = events
+    .slice(last + 1)
+    .map(({ event }) => event.AgentMessageDelta?.delta ?? event.AgentReasoningDelta?.delta ?? '')
+    .join('');
+  const counted = given ?? events[last]?.event.TokenCount ?? NO_USAGE;
+  return addUsage(counted, estimateUsage(events[0]?.event.TaskStarted?.context.tokens ?? 0, output));
+}
+
+function estimateUsage(inputTokens: number, output: string): Usage {
+  if (output === '') return NO_USAGE;
+  const output_tokens = estimateTokens(Buffer.byteLength(output));
   return { input_tokens: inputTokens, output_tokens, total_tokens: inputTokens + output_tokens, estimated: true };
 }

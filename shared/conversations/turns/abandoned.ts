@@ -4,10 +4,9 @@ import { RpcError } from '../../errors.ts';
 import type { Ref } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
 import { type AbortReason, answerText } from '../../turn-events.ts';
-import { estimateUsage } from '../../usage.ts';
+import { usageOfEvents } from '../../usage.ts';
 import type { TurnDeps } from '../deps.ts';
 import { Conversations, type Lease } from '../records/documents.ts';
-import type { NumberedEvent } from '../records/event-log.ts';
 import { type TurnDocument, Turns } from '../records/turn-documents.ts';
 import { addAnswer, endTurn, keyRefsOf } from './end-turn.ts';
 import { partsOfEvents } from './event-parts.ts';
@@ -87,19 +86,13 @@ async function trySettle(
   return result !== 'changed';
 }
 
-/** The stored part of the answer, and an estimate of its usage. */
+/** The stored part of the answer, and its usage. */
 async function storedAnswer({ store }: TurnDeps, turnId: string, turn: TurnDocument | undefined) {
   const events = turn === undefined ? [] : decodeTurn(turn, await readSealed(store, turnId, 0, turn.chunks.length));
-  const text = answerText(events);
   return {
-    text,
+    text: answerText(events),
     parts: partsOfEvents(events),
-    usage: estimateUsage(contextTokens(events), text),
+    usage: usageOfEvents(events),
     model: modelOf(events),
   };
-}
-
-function contextTokens(events: readonly NumberedEvent[]): number {
-  const [first] = events;
-  return first !== undefined && 'TaskStarted' in first.event ? first.event.TaskStarted.context.tokens : 0;
 }

@@ -7,7 +7,8 @@ import type { MessagePart } from '../../message-parts.ts';
 import { checkOutput as issuesOf } from '../../output-checker.ts';
 import { isWrapped } from '../../schema-plain.ts';
 import type { Span } from '../../timings.ts';
-import type { EngineEvent, FailedModel, TurnEvent } from '../../turn-events.ts';
+import type { EngineEvent, FailedModel, TurnEvent, Usage } from '../../turn-events.ts';
+import { addUsage, NO_USAGE } from '../../usage.ts';
 import type { TurnDeps } from '../deps.ts';
 import type { Context } from '../records/context.ts';
 import type { ContextBudget } from '../records/documents.ts';
@@ -23,13 +24,14 @@ export interface Progress {
   model: string;
   text: string;
   readonly parts: MessagePart[];
-  contextTokens: number;
+  /** What providers have counted, for models that failed as well. */
+  usage: Usage;
   /** The budget for the model, if the provider has refused the conversation as too long. */
   budget: ContextBudget | undefined;
 }
 
 export function createProgress({ lease }: AdmittedTurn): Progress {
-  return { model: lease.model, text: '', parts: [], contextTokens: 0, budget: undefined };
+  return { model: lease.model, text: '', parts: [], usage: NO_USAGE, budget: undefined };
 }
 
 export interface ModelRun {
@@ -50,9 +52,13 @@ export async function runModel(
   { progress, append, signal, spans, context, failed, onBegun }: ModelRun,
 ): Promise<Outcome> {
   const { conversation, lease, engine } = admitted;
-  Object.assign(progress, { model: lease.model, text: '', contextTokens: context.tokens });
+  Object.assign(progress, { model: lease.model, text: '' });
   progress.parts.length = 0;
   append(toTaskStarted(admitted, context, failed));
+  // The events of a failed model are dropped. Its tokens are in those of the next one, for an instance that ends the
+  // turn later.
+  const before = progress.usage;
+  if (before.total_tokens > 0) append({ TokenCount: before });
   const isReadable = !context.messages.some(hasImages) || (await admitted.takesImages());
   const messages = isReadable ? context.messages : withoutImages(context.messages);
   signal.throwIfAborted();
@@ -78,16 +84,23 @@ export async function runModel(
       });
       if (step.done) {
         traced?.completed(step.value);
-        if (unwrapper === undefined) return step.value;
+        progress.usage = addUsage(before, step.value.usage);
+        const outcome = { ...step.value, usage: progress.usage };
+        if (unwrapper === undefined) return outcome;
         passText(unwrapper.end());
-        return { ...step.value, content: progress.text };
+        // After all text that is counted.
+        pass({ TokenCount: progress.usage });
+        return { ...outcome, content: progress.text };
       }
       traced?.event(step.value);
       if (!isBegun && isOfAnswer(step.value)) {
         isBegun = true;
         onBegun();
       }
-      if (unwrapper !== undefined && 'AgentMessageDelta' in step.value)
+      if ('TokenCount' in step.value) {
+        progress.usage = addUsage(before, step.value.TokenCount);
+        pass({ TokenCount: progress.usage });
+      } else if (unwrapper !== undefined && 'AgentMessageDelta' in step.value)
         passText(unwrapper.add(step.value.AgentMessageDelta.delta));
       else pass(step.value);
       if ('ContextTrimmed' in step.value) {

@@ -3,8 +3,8 @@
 // the lease end it.
 import { providerOf } from '../../config/model-id.ts';
 import { RpcError, toRpcError } from '../../errors.ts';
-import type { AbortReason, TurnEvent } from '../../turn-events.ts';
-import { estimateUsage } from '../../usage.ts';
+import type { AbortReason, TurnEvent, Usage } from '../../turn-events.ts';
+import { usageOfEvents } from '../../usage.ts';
 import type { TurnDeps } from '../deps.ts';
 import { createEventLog } from '../records/event-log.ts';
 import { createEventFlusher } from './event-flusher.ts';
@@ -54,7 +54,8 @@ export function startTurn(deps: TurnDeps, admitted: AdmittedTurn): RunningTurn {
       end = { status: 'completed', usage, nowMs: clock.now(), failure: null, finishReason, warnings, structured };
     } catch (error) {
       const thrown = signal.aborted ? signal.reason : error;
-      end = toEnd(deps, admitted, { progress, stopped, cause: thrown });
+      const usage = usageOfEvents(log.events, progress.usage);
+      end = toEnd(deps, admitted, { model: progress.model, usage, stopped, cause: thrown });
       cause = toRpcError(thrown).cause;
     }
     keeper.unwatch();
@@ -78,11 +79,15 @@ export function startTurn(deps: TurnDeps, admitted: AdmittedTurn): RunningTurn {
 function toEnd(
   { clock, log }: TurnDeps,
   admitted: AdmittedTurn,
-  given: { readonly progress: Progress; readonly stopped: AbortReason | undefined; readonly cause: unknown },
+  given: {
+    readonly model: string;
+    readonly usage: Usage;
+    readonly stopped: AbortReason | undefined;
+    readonly cause: unknown;
+  },
 ): TurnEnd {
-  const { progress, stopped, cause } = given;
-  const { model, contextTokens, text } = progress;
-  const ended = { usage: estimateUsage(contextTokens, text), nowMs: clock.now() };
+  const { model, usage, stopped, cause } = given;
+  const ended = { usage, nowMs: clock.now() };
   if (stopped !== undefined) {
     const status = stopped === 'interrupted' ? 'interrupted' : 'cancelled';
     return { ...ended, status, failure: null, reason: stopped };
