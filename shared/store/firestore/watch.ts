@@ -2,6 +2,7 @@
 // first watch.
 import type { DocumentSnapshot, Firestore } from '@google-cloud/firestore';
 import { CHANNEL_OPTIONS, EMULATOR_CHANNEL_OPTIONS } from '../../grpc-client.ts';
+import { createClients, type Opened } from '../../grpc-replacement.ts';
 import type { Query, Ref, Snapshot } from '../store.ts';
 import type { FirestoreAddress } from './client.ts';
 import { fromDocumentId, toDocumentId } from './query.ts';
@@ -14,8 +15,8 @@ export interface FirestoreWatch {
   watchQuery(query: Query, listener: (snapshots: Snapshot[]) => void, onError: OnError): () => void;
   /** Starts every watch again, on a new connection: the SDK waits up to a minute until it tries a dead one again. */
   restart(): void;
-  /** Ends every watch and the connection. */
-  close(): Promise<void>;
+  /** Ends every watch. The connection is closed a minute later, if the process has not ended before. */
+  close(): void;
 }
 
 interface Watch {
@@ -26,7 +27,14 @@ interface Watch {
 
 /** `nowMs` returns the time for expiry. */
 export function createFirestoreWatch(address: FirestoreAddress, nowMs: () => number): FirestoreWatch {
-  let opening: Promise<Firestore> | undefined;
+  // A replaced client is closed later: the SDK rejects a promise that nothing handles if it is terminated while it
+  // opens a stream, which it tries several times.
+  const clients = createClients({
+    open: () => openListener(address),
+    close: (firestore: Firestore) => firestore.terminate(),
+  });
+  /** The client of the newest watch. */
+  let used: Opened<Firestore> | undefined;
   const active = new Set<Watch>();
 
   /** Calls `listen` when the client is created; `isActive` returns whether the watcher is still registered. */
@@ -45,12 +53,12 @@ export function createFirestoreWatch(address: FirestoreAddress, nowMs: () => num
     const fail = (error: unknown): void => {
       if (isActive()) watch.onError?.(error);
     };
-    opening ??= openListener(address);
-    const opened = opening;
-    opened
+    const opened = clients.current();
+    used = opened;
+    opened.opening
       .then((firestore) => {
         // A later client is in place when the watches were started again meanwhile.
-        if (isActive() && opening === opened) watch.unsubscribe = watch.listen(firestore, isActive, fail);
+        if (isActive() && clients.isCurrent(opened)) watch.unsubscribe = watch.listen(firestore, isActive, fail);
       })
       .catch(fail);
   }
@@ -88,24 +96,19 @@ export function createFirestoreWatch(address: FirestoreAddress, nowMs: () => num
     },
 
     restart() {
-      const dead = opening;
-      if (dead === undefined) return;
-      opening = undefined;
+      if (used === undefined) return;
+      clients.retire(used);
       for (const watch of active) {
         watch.unsubscribe?.();
         watch.unsubscribe = undefined;
         subscribe(watch);
       }
-      // Nothing waits for a connection that is dead.
-      void dead.then((firestore) => firestore.terminate()).catch(() => {});
     },
 
-    async close() {
+    close() {
       for (const watch of active) watch.unsubscribe?.();
       active.clear();
-      const last = opening;
-      opening = undefined;
-      await (await last)?.terminate();
+      if (used !== undefined) clients.retire(used);
     },
   };
 }
