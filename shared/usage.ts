@@ -46,15 +46,15 @@ export function toUsageDetails({
 
 /**
  * Usage of a turn that did not complete: what providers have counted, and an estimate for the call that was cut, if
- * there was one. `given`: the counts, if more is known of them than the events contain.
+ * there was one.
  */
-export function usageOfEvents(events: readonly { readonly event: EventBody }[], given?: Usage): Usage {
+export function usageOfEvents(events: readonly { readonly event: EventBody }[]): Usage {
   const last = events.findLastIndex(({ event }) => event.TokenCount !== undefined);
   const output = events
     .slice(last + 1)
     .map(({ event }) => event.AgentMessageDelta?.delta ?? event.AgentReasoningDelta?.delta ?? '')
     .join('');
-  const counted = given ?? events[last]?.event.TokenCount ?? NO_USAGE;
+  const counted = events[last]?.event.TokenCount ?? NO_USAGE;
   return addUsage(counted, estimateUsage(events[0]?.event.TaskStarted?.context.tokens ?? 0, output));
 }
 

@@ -54,7 +54,7 @@ export function startTurn(deps: TurnDeps, admitted: AdmittedTurn): RunningTurn {
       end = { status: 'completed', usage, nowMs: clock.now(), failure: null, finishReason, warnings, structured };
     } catch (error) {
       const thrown = signal.aborted ? signal.reason : error;
-      const usage = usageOfEvents(log.events, progress.usage);
+      const usage = usageOfEvents(log.events);
       end = toEnd(deps, admitted, { model: progress.model, usage, stopped, cause: thrown });
       cause = toRpcError(thrown).cause;
     }
