@@ -3,7 +3,10 @@ import { accessSync, constants, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 
-/** The Codex version of package.json, whose protocol engines/codex/protocol.ts describes. */
+/**
+ * The Codex version of package.json, whose protocol engines/codex/protocol.ts describes. Before another version is used,
+ * check how it starts commands: engines/codex/requested-commands.ts depends on it.
+ */
 export const CODEX_VERSION = '0.169.0';
 
 export interface CodexBinary {

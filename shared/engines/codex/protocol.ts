@@ -40,6 +40,7 @@ export interface ClientRequests {
     /** For this turn and those after it. */
     readonly effort?: string;
   };
+  /** Send it only while no command is being started: see requested-commands.ts. */
   'turn/interrupt': { readonly threadId: string; readonly turnId: string };
   'model/list': { readonly includeHidden: boolean };
   /** Ends the running commands of the thread. */

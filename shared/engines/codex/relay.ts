@@ -132,7 +132,7 @@ export function createRelay(baseUrls: Readonly<Record<ProviderId, string>>, prox
       isAnswered = true;
       const { statusCode = 502 } = got;
       answer.writeHead(path === STREAM_PATH && isDocument(got) ? NOT_A_STREAM : statusCode, toReturned(got));
-      pipeline(got, readUsage(turn.charge), answer.body, () => {});
+      pipeline(got, readUsage(turn.charge), turn.commands.pass(), answer.body, () => {});
     });
     sent.on('timeout', () => sent.destroy(new Error('the provider is silent')));
     sent.on('error', (error) => {

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import type { Usage } from '../../turn-events.ts';
 import { addUsage, NO_USAGE } from '../../usage.ts';
 import type { Account } from './account.ts';
+import { createRequestedCommands, type RequestedCommands } from './requested-commands.ts';
 
 /** Requests of one turn at a time, and in all. Codex sends one after the other, at most some hundreds in a turn. */
 const OPEN_MAX = 4;
@@ -18,6 +19,7 @@ export interface RunningTurn {
   readonly modelIds: readonly string[];
   /** Aborted when the turn is over. */
   readonly over: AbortSignal;
+  readonly commands: RequestedCommands;
   /** Counts a request; call the returned function at its end. Undefined: the turn may have no further one now. */
   admit(): (() => void) | undefined;
   /** Adds what the provider has counted for one request. */
@@ -25,6 +27,7 @@ export interface RunningTurn {
 }
 
 export interface BegunTurn {
+  readonly commands: RequestedCommands;
   /** What the provider has counted for the turn so far. */
   readonly usage: Usage;
   /** Ends the requests of the turn; its token is invalid from then on. */
@@ -47,14 +50,18 @@ export function createRunningTurns(): RunningTurns {
   return {
     begin(token, turn) {
       const controller = new AbortController();
+      const commands = createRequestedCommands();
       let usage = NO_USAGE;
       let open = 0;
       let requests = 0;
       const running: RunningTurn = {
         ...turn,
         over: controller.signal,
+        commands,
         admit() {
           if (open >= OPEN_MAX || requests >= REQUESTS_MAX) return undefined;
+          // Codex sends the next request when it has returned from all calls of the model.
+          commands.allReturned();
           open++;
           requests++;
           return () => {
@@ -67,6 +74,7 @@ export function createRunningTurns(): RunningTurns {
       };
       turns.set(token, running);
       return {
+        commands,
         get usage() {
           return usage;
         },

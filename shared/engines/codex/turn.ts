@@ -7,21 +7,21 @@ import { isStrict, toSchemaInstruction } from '../answer-schema.ts';
 import type { Message, Outcome, RunOptions, TurnInput } from '../engine.ts';
 import { toAccount } from './account.ts';
 import type { AppServer } from './app-servers.ts';
-import { CodexRefusal } from './client.ts';
 import { toError } from './failures.ts';
 import { toTextPart, toTurnInputParts } from './history-items.ts';
-import { createInbox, type Inbox } from './inbox.ts';
+import { createInbox } from './inbox.ts';
+import { interrupt } from './interrupt.ts';
 import { addModel, type KnownThread, type LoadedThread, toModelId } from './known-thread.ts';
 import { createPartRecorder } from './parts.ts';
-import { JsonObject, type ToolAnswer, type ToolCall } from './protocol.ts';
+import { JsonObject, type Notification, type ToolAnswer, type ToolCall } from './protocol.ts';
 import { hashMessage } from './rollout.ts';
 import { saveThread, type ThreadDeps } from './threads.ts';
 import { createToolRunner } from './tools.ts';
 import { createTranslation, type TurnTranslation } from './translate.ts';
 import { answerTooLong, appServerEnded, emptyAnswer, turnInterrupted } from './turn-errors.ts';
 
-/** From the request to stop a turn to the end of its process. */
-const INTERRUPT_MS = 3_000;
+/** For the list of models. */
+const MODELS_MS = 3_000;
 const ANSWER_CHARS_MAX = 4 << 20;
 const NO_PROMPT: Message = { role: 'user', content: '' };
 /** For a model that is not in Codex's list. */
@@ -43,14 +43,22 @@ export async function* runTurn(
   const called = async (call: ToolCall): Promise<ToolAnswer | undefined> => {
     if ((await started.promise) === call.turnId && !over.signal.aborted) return run?.(call);
   };
-  const unlisten = client.listen(threadId, { notified: inbox.push, called });
-  void client.closed.then((closed) => inbox.fail(appServerEnded(closed)));
   const account = toAccount(turn, deps.apiKey);
   const secrets = [turn.credential?.token(), deps.apiKey].filter((secret) => secret !== undefined);
   const models = addModel(given.known.models, toModelId(turn.model));
   const hasEffort = given.known.hasEffort === true || turn.settings?.reasoning !== undefined;
   const thread = { ...given, known: { ...given.known, models, ...(hasEffort && { hasEffort }) } };
   const running = appServer.running.begin(thread.token, { account, modelIds: models });
+  const { commands } = running;
+  const notified = (notification: Notification, chars: number): void => {
+    commands.notified(notification);
+    inbox.push(notification, chars);
+  };
+  const unlisten = client.listen(threadId, { notified, called });
+  void client.closed.then((closed) => {
+    commands.allReturned();
+    inbox.fail(appServerEnded(closed));
+  });
   const recordPart = createPartRecorder(record);
   let translation: TurnTranslation | undefined;
   /** What Codex reports cannot be relied upon: the greater usage counts, however the turn ends. */
@@ -81,7 +89,7 @@ export async function* runTurn(
     over.abort();
     started.resolve('');
     if (translation !== undefined && translation.ended === undefined)
-      await interrupt(appServer, threadId, translation, inbox);
+      await interrupt(appServer, { threadId, translation, inbox, commands });
     running.end();
     if (translation?.ended !== undefined) await save(deps, appServer, thread, turn, translation);
     unlisten();
@@ -135,7 +143,7 @@ async function toEffort(
   { hasEffort }: KnownThread,
 ): Promise<{ readonly effort?: string; readonly warnings?: readonly SettingWarning[] }> {
   if (reasoning === undefined && hasEffort !== true) return {};
-  const model = await client.request('model/list', { includeHidden: true }, deadline(INTERRUPT_MS)).then(
+  const model = await client.request('model/list', { includeHidden: true }, deadline(MODELS_MS)).then(
     ({ data }) => data.find((each) => each.model === modelId),
     () => undefined,
   );
@@ -180,30 +188,4 @@ async function save(
     modelId: toModelId(model),
     known: { ...thread.known, seq, hash: hashMessage(last) },
   });
-}
-
-/** Stops the turn, and with it the call to the provider; an app-server that does not stop it is ended. */
-async function interrupt(
-  appServer: AppServer,
-  threadId: string,
-  translation: TurnTranslation,
-  inbox: Inbox,
-): Promise<void> {
-  const { client } = appServer;
-  const { turnId } = translation;
-  const within = deadline(INTERRUPT_MS);
-  try {
-    await client.request('turn/interrupt', { threadId, turnId }, within).catch((error: unknown) => {
-      // "no active turn to interrupt": it has just ended by itself.
-      if (!(error instanceof CodexRefusal)) throw error;
-    });
-    while (translation.ended === undefined) {
-      const item = await inbox.next(within);
-      if (!('event' in item)) translation.toEvents(item);
-    }
-    // Some versions of Codex leave the command of an interrupted turn running.
-    await client.request('thread/backgroundTerminals/clean', { threadId }, within);
-  } catch {
-    await appServer.session.end();
-  }
 }
