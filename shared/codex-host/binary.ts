@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 
 /**
- * The Codex version of package.json, whose protocol engines/codex/protocol.ts describes. Before another version is used,
+ * The Codex version of package.json, whose protocol engines/codex/protocol.ts describes. Before another one is used,
  * check how it starts commands: engines/codex/requested-commands.ts depends on it.
  */
 export const CODEX_VERSION = '0.169.0';
