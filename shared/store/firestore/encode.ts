@@ -15,11 +15,10 @@ export function encodeGet(request: {
   readonly names: readonly string[];
   readonly transaction: Transaction | undefined;
 }): Uint8Array {
-  const writer = new BinaryWriter();
-  text(writer, 1, request.database);
-  for (const name of request.names) text(writer, 2, name);
-  if (request.transaction !== undefined) writer.tag(4, LENGTH).bytes(request.transaction);
-  return writer.finish();
+  return encode(request.database, (writer) => {
+    for (const name of request.names) text(writer, 2, name);
+    token(writer, 4, request.transaction);
+  });
 }
 
 export function encodeCommit(request: {
@@ -27,38 +26,34 @@ export function encodeCommit(request: {
   readonly writes: readonly WireWrite[];
   readonly transaction: Transaction | undefined;
 }): Uint8Array {
-  const writer = new BinaryWriter();
-  text(writer, 1, request.database);
-  for (const write of request.writes) message(writer, 2, () => writeUpdate(writer, write));
-  if (request.transaction !== undefined) writer.tag(3, LENGTH).bytes(request.transaction);
-  return writer.finish();
+  return encode(request.database, (writer) => {
+    for (const write of request.writes) message(writer, 2, () => writeUpdate(writer, write));
+    token(writer, 3, request.transaction);
+  });
 }
 
 export function encodeBegin(request: {
   readonly database: string;
   readonly retryOf: Transaction | undefined;
 }): Uint8Array {
-  const { database, retryOf } = request;
-  const writer = new BinaryWriter();
-  text(writer, 1, database);
-  message(writer, 2, () =>
-    message(writer, 3, () => {
-      if (retryOf !== undefined) writer.tag(1, LENGTH).bytes(retryOf);
-    }),
-  );
-  return writer.finish();
+  return encode(request.database, (writer) => {
+    message(writer, 2, () => message(writer, 3, () => token(writer, 1, request.retryOf)));
+  });
 }
 
 export function encodeRollback(request: { readonly database: string; readonly transaction: Transaction }): Uint8Array {
-  const writer = new BinaryWriter();
-  text(writer, 1, request.database);
-  return writer.tag(2, LENGTH).bytes(request.transaction).finish();
+  return encode(request.database, (writer) => token(writer, 2, request.transaction));
 }
 
 export function encodeQuery(request: { readonly parent: string; readonly query: WireQuery }): Uint8Array {
+  return encode(request.parent, (writer) => message(writer, 2, () => writeQuery(writer, request.query)));
+}
+
+/** A request. Field 1 of each is the name of the database or of the parent. */
+function encode(name: string, write: (writer: BinaryWriter) => void): Uint8Array {
   const writer = new BinaryWriter();
-  text(writer, 1, request.parent);
-  message(writer, 2, () => writeQuery(writer, request.query));
+  text(writer, 1, name);
+  write(writer);
   return writer.finish();
 }
 
@@ -171,6 +166,10 @@ function mapEntry(writer: BinaryWriter, field: number, name: string, write: () =
 
 function timestamp(writer: BinaryWriter, field: number, { seconds, nanos }: WireTimestamp): void {
   message(writer, field, () => writer.tag(1, VARINT).int64(seconds).tag(2, VARINT).int32(nanos));
+}
+
+function token(writer: BinaryWriter, field: number, transaction: Transaction | undefined): void {
+  if (transaction !== undefined) writer.tag(field, LENGTH).bytes(transaction);
 }
 
 function text(writer: BinaryWriter, field: number, value: string): void {
