@@ -117,7 +117,7 @@ export function createCountBatch(deps: CountBatchDeps): CountBatch {
     });
     const doneMs = clock.monotonic();
     if (joint !== undefined) ride?.end(committed.riders ?? 'lost');
-    if (round !== undefined) learn(entry, committed.snapshots[0], round, { sinceMs, doneMs });
+    if (round !== undefined) updateEntry(entry, committed.snapshots[0], round, { sinceMs, doneMs });
     const lastedMs = outage.succeeded(doneMs);
     if (lastedMs !== undefined) log?.log('NOTICE', 'rate limiter store is back', { outage_ms: lastedMs });
     return committed.result;
@@ -125,7 +125,7 @@ export function createCountBatch(deps: CountBatchDeps): CountBatch {
 }
 
 /** Keeps what a transaction has stored; `snapshot` is the document after it. */
-function learn(
+function updateEntry(
   entry: Entry,
   snapshot: Snapshot | undefined,
   { found, plan, giveBacks, taken, atMs }: Round,

@@ -1,4 +1,4 @@
-// An open connection to one MCP server. It reconnects once when an HTTP server has forgotten the session, and lists the
+// An open connection to one MCP server. It reconnects once when an HTTP server no longer has the session, and lists the
 // tools again when the server announces a change. Calls in flight on a replaced session finish there.
 import { orAbort } from '../../async.ts';
 import type { Clock } from '../../clock.ts';
