@@ -101,7 +101,7 @@ async function startTurn(step: Step) {
   const input = { turnId: 't', conversationId: 'conv_1', model: 'codex/gpt-5', keyId: 'a' };
   const messages = [{ role: 'user', content: 'hello' }] as const;
   const run = engine.run({ ...input, messages }, { signal: controller.signal });
-  const failed = run.next().then(
+  const failed = drain(run).then(
     () => undefined,
     (error: unknown) => error,
   );
@@ -121,6 +121,11 @@ async function startTurn(step: Step) {
       for (let iterations = 0; iterations < 20; iterations++) await nextIteration();
     },
   };
+}
+
+/** Reads all events, as the gateway does; throws the error of the turn. */
+async function drain(run: AsyncGenerator<unknown>): Promise<void> {
+  while (!(await run.next()).done);
 }
 
 const STOPPED = ['turn/interrupt', 'thread/backgroundTerminals/clean'];
