@@ -10,7 +10,7 @@ import { sandboxUnavailable } from '../sandbox/commands.ts';
 import { runPrefix } from '../sandbox/process/run-mark.ts';
 import type { CodexBinary } from './binary.ts';
 import { CODEX_HOME } from './codex-host.ts';
-import { HIDDEN_TMP, PROGRAMS, TOOLS, toConfigToml } from './config-toml.ts';
+import { CATALOG_FILE, HIDDEN_TMP, PROGRAMS, TOOLS, toConfigToml } from './config-toml.ts';
 import { EXIT_PORT, type Exit, openExit } from './exit.ts';
 import { initialize } from './initialize.ts';
 import { COMMAND_FILTER, type Launched, type Launcher } from './launcher.ts';
@@ -22,6 +22,8 @@ export interface AppServerOptions {
   readonly owner: string;
   /** Directory of the machine for the home of the app-server, which is removed when it ends. */
   readonly directory: string;
+  /** Returns the catalogue of models. `home`: as for `makeModelCatalog`. */
+  readonly catalog: (home: string) => Promise<string>;
   /** Adds files to its home before it starts. */
   readonly fill?: ((home: string) => Promise<void>) | undefined;
   /** Copies files from its home after it has ended. */
@@ -49,11 +51,15 @@ const STDERR_CHARS_MAX = 2_000;
  * cannot reach its provider.
  */
 export async function startAppServer(options: AppServerOptions): Promise<AppServer> {
-  const { launcher, binary, owner, directory, fill, keep } = options;
+  const { launcher, binary, owner, directory, catalog, fill, keep } = options;
   await makeDirectory(directory, 0o700);
   const home = await mkdtemp(join(directory, runPrefix(PREFIXES.home)));
   let child: Launched | undefined;
   try {
+    const models = await catalog(home).catch((error: unknown) => {
+      throw notStarted(error);
+    });
+    await writeFile(join(home, CATALOG_FILE), models);
     const tools = await writeTools(directory, binary);
     await writeFile(join(home, 'config.toml'), toConfigToml(`http://127.0.0.1:${EXIT_PORT}`));
     // All users may write here, because the app-server may run under another uid than the gateway. The parent directory
@@ -148,8 +154,7 @@ async function complete(child: Launched, home: string, keep: AppServerOptions['k
   if (answered.status === 'rejected') {
     if (listener.status === 'fulfilled') listener.value.close();
     await child.kill(0);
-    const cause = new Error(`codex app-server did not start: ${stderrTail()}`, { cause: answered.reason });
-    throw new RpcError('unavailable', { message: 'Codex did not start', retryAfterMs: 5_000, cause });
+    throw notStarted(new Error(`codex app-server did not start: ${stderrTail()}`, { cause: answered.reason }));
   }
   stderrTail();
   if (listener.status === 'rejected') throw noExit(listener.reason);
@@ -181,6 +186,10 @@ function collectTail(stream: Readable): () => string {
     stream.off('readable', read);
     return tail;
   };
+}
+
+function notStarted(cause: unknown): RpcError {
+  return new RpcError('unavailable', { message: 'Codex did not start', retryAfterMs: 5_000, cause });
 }
 
 function noExit(cause: unknown): RpcError {

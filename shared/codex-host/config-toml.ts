@@ -1,7 +1,7 @@
 // The configuration of an app-server: one provider, commands in Codex's own sandbox without network, and no feature
 // that calls another host. It contains no secret: the provider's URL is the loopback port of the app-server's namespace
 // (exit.ts), and the credential is added outside.
-import { PROVIDER, WORKSPACE } from './codex-host.ts';
+import { CODEX_HOME, PROVIDER, WORKSPACE } from './codex-host.ts';
 
 /** Below this directory Codex does not write programs, so none is written to CODEX_HOME. */
 export const HIDDEN_TMP = '/dev/shm';
@@ -11,6 +11,9 @@ export const HIDDEN_TMP = '/dev/shm';
  */
 export const PROGRAMS = '/opt/codex';
 export const TOOLS = '/opt/codex-tools';
+
+/** The file below CODEX_HOME with the catalogue of models (model-catalog.ts). */
+export const CATALOG_FILE = 'models.json';
 
 const COMMAND_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
@@ -22,6 +25,7 @@ const FEATURES_OFF = [
   'browser_use',
   'browser_use_external',
   'browser_use_full_cdp_access',
+  // Runs scripts of a model. No model has them (model-catalog.ts).
   'code_mode_host',
   'computer_use',
   'daemon_auto_start',
@@ -65,6 +69,7 @@ default_permissions = "gateway"
 allow_login_shell = false
 check_for_update_on_startup = false
 web_search = "disabled"
+model_catalog_json = ${quote(`${CODEX_HOME}/${CATALOG_FILE}`)}
 cli_auth_credentials_store = "ephemeral"
 project_doc_max_bytes = 0
 

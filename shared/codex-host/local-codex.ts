@@ -35,9 +35,10 @@ export function createLocalCodex(options: LocalCodexOptions): LocalCodex {
   const { launcher, directory } = options;
   let template: Template | undefined;
   let warming: Promise<void> | undefined;
+  let models: Promise<string> | undefined;
   const pool = createPool(async (owner) => {
     const { startAppServer } = await import('./app-server.ts');
-    return startAppServer({ launcher, binary: binary(), directory, owner, fill: template?.copyTo });
+    return startAppServer({ launcher, binary: binary(), directory, catalog, owner, fill: template?.copyTo });
   }, options.limits);
   // A process that was killed has left the files of its owners' sessions.
   for (const prefix of Object.values(PREFIXES)) void removeLeftovers(directory, prefix);
@@ -66,11 +67,23 @@ export function createLocalCodex(options: LocalCodexOptions): LocalCodex {
     throw new RpcError('invalid_params', { data: { issues: [{ path: 'model', message: NOT_INSTALLED }] } });
   }
 
+  /** Made once. */
+  async function catalog(home: string): Promise<string> {
+    const { makeModelCatalog } = await import('./model-catalog.ts');
+    models ??= makeModelCatalog(binary().file, home);
+    try {
+      return await models;
+    } catch (error) {
+      models = undefined;
+      throw error;
+    }
+  }
+
   async function warm(): Promise<void> {
     if (findCodex(options.program) === undefined) return;
     try {
       const { startAppServer } = await import('./app-server.ts');
-      template = await makeTemplate(startAppServer, { launcher, binary: binary(), directory });
+      template = await makeTemplate(startAppServer, { launcher, binary: binary(), directory, catalog });
     } catch (error) {
       options.warn('codex could not be warmed up', error);
     }

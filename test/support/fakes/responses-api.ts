@@ -19,6 +19,7 @@ export interface AgentRequest {
   readonly input: readonly InputItem[];
   /** URLs of the images in `input`. */
   readonly images: readonly string[];
+  /** Names of the tools that the model may call. */
   readonly tools: readonly string[];
   readonly effort: unknown;
   readonly format: unknown;
@@ -47,8 +48,8 @@ export type Step =
       readonly gate?: Promise<void>;
       readonly delayMs?: number;
     }
-  /** `texts`: a message before the call. */
-  | { readonly call: string; readonly args: object; readonly texts?: string }
+  /** `texts`: a message before the call. `isUnlisted`: the request does not offer the tool. */
+  | { readonly call: string; readonly args: object; readonly texts?: string; readonly isUnlisted?: true }
   | { readonly custom: string; readonly input: string }
   | { readonly status: number; readonly message?: string; readonly headers?: Readonly<Record<string, string>> }
   /** The body ends after the first delta, without the end marker. */
@@ -61,7 +62,7 @@ export interface ResponsesApi {
   readonly requests: readonly AgentRequest[];
   /** Of tokens, before a login. */
   readonly checks: Checks;
-  /** Other paths that were requested; there should be none. */
+  /** Other paths that were requested, and calls of tools that were not in the request; there should be none. */
   readonly strays: readonly string[];
   behave(behaviour: (request: AgentRequest) => Step): void;
   /** The next request to arrive, from this call on. */
@@ -90,7 +91,10 @@ export async function startResponsesApi(): Promise<ResponsesApi> {
     const seen = toRequest(requests.length, request, response, body);
     requests.push(seen);
     for (const resolve of waiting.splice(0)) resolve(seen);
-    await play(seen, behaviour(seen), response).catch(() => response.destroy());
+    const step = behaviour(seen);
+    const called = 'call' in step && !step.isUnlisted ? step.call : 'custom' in step ? step.custom : undefined;
+    if (called !== undefined && !seen.tools.includes(called)) strays.push(`call of ${called}, not of ${seen.tools}`);
+    await play(seen, step, response).catch(() => response.destroy());
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return {
@@ -206,7 +210,7 @@ function toRequest(index: number, request: IncomingMessage, response: ServerResp
         return typeof url === 'string' ? [url] : [];
       }),
     ),
-    tools: list(body, 'tools').map((tool) => String(member(tool, 'name') ?? member(tool, 'type'))),
+    tools: [body, ...list(body, 'input')].flatMap((holder) => list(holder, 'tools').flatMap(toToolNames)),
     format: member(member(body, 'text'), 'format'),
     effort: member(member(body, 'reasoning'), 'effort'),
     sizeBytes: Buffer.byteLength(text),
@@ -216,6 +220,15 @@ function toRequest(index: number, request: IncomingMessage, response: ServerResp
       response.on('close', () => resolve(response.writableFinished ? 'server' : 'client'));
     }),
   };
+}
+
+/** The names in a namespace; those in `functions` are called as if they were in none. */
+function toToolNames(tool: unknown): string[] {
+  const name = String(member(tool, 'name') ?? member(tool, 'type'));
+  if (member(tool, 'type') !== 'namespace') return [name];
+  return list(tool, 'tools')
+    .flatMap(toToolNames)
+    .map((each) => (name === 'functions' ? each : `${name}.${each}`));
 }
 
 function toItem(item: unknown): InputItem {

@@ -32,10 +32,15 @@ describeWith('codex', 'a Codex that does not start', () => {
     throw new Error('it was opened');
   };
 
+  const MODELS = `[ "$1" = debug ] && exec echo '{"models":[{"slug":"gpt-5"}]}'`;
+
   it.each([
-    ['ends at once', 'echo it broke >&2; exit 3'],
-    ['answers in another form', 'echo "{}"; sleep 60'],
-    ['answers no line', 'yes | tr -d "\\n"'],
+    ['ends at once', `${MODELS}\necho it broke >&2; exit 3`],
+    ['answers in another form', `${MODELS}\necho "{}"; sleep 60`],
+    ['answers no line', `${MODELS}\nyes | tr -d "\\n"`],
+    ['prints why it has no models', 'echo it broke >&2; exit 3'],
+    ['prints models in another form', 'echo "{}"'],
+    ['prints no end of its models', 'yes | tr -d "\\n"'],
   ])('a Codex that does not start is unavailable when it %s', async (_, script) => {
     const program = join(fixture.directory, 'program/bin/codex');
     mkdirSync(join(program, '..'), { recursive: true });

@@ -178,7 +178,7 @@ describeCodex('the codex engine', (place) => {
       McpToolCallEnd: { ...call, success: true, duration_ms, result: 'tests said hi' },
     });
     expect((await conversation.prompt(there, 'tool {"text":"again"}', turn)).outcome.content).toBe('tests said again');
-    const without = await conversation.prompt(there, 'tool {"text":"gone"}');
+    const without = await conversation.prompt(there, 'unlisted {"text":"gone"}');
     expect(without.events.filter((event) => 'McpToolCallBegin' in event)).toEqual([]);
     await there.close();
   });
