@@ -37,12 +37,14 @@ const require = gatewayCreateRequire(import.meta.url), __filename = import.meta.
  * bundled.
  */
 export async function buildFunctions(outdir = path.join(ROOT, 'dist/functions')): Promise<Metafile> {
-  const metafile = await bundle(outdir, { index: 'functions/index.ts' }, ['@google-cloud/functions-framework']);
+  const entries = { index: 'functions/index.ts', 'fill-compile-cache': 'functions/server/fill-compile-cache.ts' };
+  const metafile = await bundle(outdir, entries, ['@google-cloud/functions-framework']);
   throwIfBundled(metafile, FORBIDDEN, 'a function');
   const pinned = await pinnedDependencies(['@google-cloud/functions-framework']);
   const manifest = await writeManifest(outdir, 'functions', {
     main: 'index.js',
-    scripts: { start: 'functions-framework' },
+    // The buildpack runs `gcp-build` after it has installed the dependencies.
+    scripts: { start: 'functions-framework', 'gcp-build': 'node fill-compile-cache.js' },
     dependencies: pinned,
   });
   await writeLockfile(outdir, { ...manifest, dependencies: pinned }, await readLockfiles());

@@ -189,6 +189,11 @@ run "turns" {
     ])
     error_message = "Every instance returns large freed buffers to the system."
   }
+
+  assert {
+    condition     = alltrue([for function in google_cloudfunctions2_function.function : function.service_config[0].environment_variables["NODE_COMPILE_CACHE"] == "compile-cache"])
+    error_message = "Functions start from the modules that their build has compiled."
+  }
 }
 
 run "without_a_companion" {

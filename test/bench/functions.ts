@@ -1,7 +1,9 @@
 // Shared by the benches of functions: the built bundle, minimal functions as baselines, and the stock CLI on a port.
+import { execFile } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import { buildFunctions } from '../../functions/build/main.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
@@ -31,6 +33,12 @@ export async function prepareFunctions(): Promise<Record<keyof typeof BASELINES 
     await writeFile(path.join(directory(name), 'index.js'), source);
   }
   return { bundle: directory('bundle'), echo: directory('echo'), hello: directory('hello'), read: directory('read') };
+}
+
+/** Does what the build of a deployment does after it has installed the dependencies; returns the compile cache. */
+export async function fillCompileCache(bundle: string): Promise<string> {
+  await promisify(execFile)('npm', ['run', 'gcp-build'], { cwd: bundle });
+  return path.join(bundle, 'compile-cache');
 }
 
 /** Arguments for node that run the stock CLI. */
