@@ -47,7 +47,7 @@ export interface CodexClient {
     params: ClientRequests[M],
     signal?: AbortSignal,
   ): Promise<ClientResults[M]>;
-  /** Notifications and tool calls of one thread, until the returned function is called. */
+  /** Notifications, tool calls and the end of one thread, until the returned function is called. */
   listen(threadId: string, listener: ThreadListener): () => void;
   /** Resolves when the process has ended or has sent an unreadable line. */
   readonly closed: Promise<ClosedCodex>;
@@ -67,6 +67,8 @@ export interface ThreadListener {
   notified(notification: Notification, chars: number): void;
   /** Rejections, and calls that are not answered, are answered as failures. */
   called?: ((call: ToolCall) => Promise<ToolAnswer | undefined>) | undefined;
+  /** Called when the promise `closed` resolves. A handler of that promise would stay in memory until then. */
+  closed(closed: ClosedCodex): void;
 }
 
 export function createCodexClient(child: Pick<CodexSession, 'stdin' | 'stdout' | 'stderr' | 'exited'>): CodexClient {
@@ -79,7 +81,9 @@ export function createCodexClient(child: Pick<CodexSession, 'stdin' | 'stdout' |
   const end = (why: string, failure?: Error): void => {
     if (!isOpen) return;
     isOpen = false;
-    close({ stderrTail: why, failure });
+    const how = { stderrTail: why, failure };
+    close(how);
+    for (const listener of listeners.values()) listener.closed(how);
     requests.failAll(failure ?? ended());
   };
   const splitLines = createLineSplitter((line) => {

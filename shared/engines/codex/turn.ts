@@ -7,6 +7,7 @@ import { isStrict, toSchemaInstruction } from '../answer-schema.ts';
 import type { Message, Outcome, RunOptions, TurnInput } from '../engine.ts';
 import { toAccount } from './account.ts';
 import type { AppServer } from './app-servers.ts';
+import type { ClosedCodex } from './client.ts';
 import { toError } from './failures.ts';
 import { toTextPart, toTurnInputParts } from './history-items.ts';
 import { createInbox } from './inbox.ts';
@@ -54,11 +55,11 @@ export async function* runTurn(
     commands.notified(notification);
     inbox.push(notification, chars);
   };
-  const unlisten = client.listen(threadId, { notified, called });
-  void client.closed.then((closed) => {
+  const closed = (how: ClosedCodex): void => {
     commands.allReturned();
-    inbox.fail(appServerEnded(closed));
-  });
+    inbox.fail(appServerEnded(how));
+  };
+  const unlisten = client.listen(threadId, { notified, called, closed });
   const recordPart = createPartRecorder(record);
   let translation: TurnTranslation | undefined;
   /** What Codex reports cannot be relied upon: the greater usage counts, however the turn ends. */

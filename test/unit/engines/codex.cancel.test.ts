@@ -4,10 +4,12 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { PassThrough, Readable } from 'node:stream';
 import { setImmediate as nextIteration } from 'node:timers/promises';
+import { queryObjects } from 'node:v8';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { CodexHost, ProviderListener } from '../../../shared/codex-host/codex-host.ts';
 import { createCodexEngine } from '../../../shared/engines/codex/engine.ts';
 import { createRequestedCommands } from '../../../shared/engines/codex/requested-commands.ts';
+import type { Toolset } from '../../../shared/engines/engine.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { type ResponsesApi, type Step, startResponsesApi } from '../../support/fakes/responses-api.ts';
 
@@ -87,7 +89,7 @@ function startAppServer() {
 }
 
 /** A turn to which the provider answers with `step`; `answer` ends when all of it has reached Codex. */
-async function startTurn(step: Step) {
+async function startTurn(step: Step, tools?: Toolset) {
   const appServer = startAppServer();
   const engine = createCodexEngine({
     host: appServer.host,
@@ -100,7 +102,7 @@ async function startTurn(step: Step) {
   const controller = new AbortController();
   const input = { turnId: 't', conversationId: 'conv_1', model: 'codex/gpt-5', keyId: 'a' };
   const messages = [{ role: 'user', content: 'hello' }] as const;
-  const run = engine.run({ ...input, messages }, { signal: controller.signal });
+  const run = engine.run({ ...input, messages, ...(tools && { tools }) }, { signal: controller.signal });
   const failed = drain(run).then(
     () => undefined,
     (error: unknown) => error,
@@ -183,6 +185,20 @@ it.each<[string, Step]>([
   await cancel();
   await failed;
   expect(log).toEqual(STOPPED);
+});
+
+it('a turn that has ended leaves nothing in memory while its app-server runs on', async () => {
+  class Tools implements Toolset {
+    readonly tools = [];
+    readonly chars = 0;
+    readonly call = async () => ({ content: '', isError: false });
+  }
+  const { cancel, failed, log } = await startTurn({ text: 'answer' }, new Tools());
+  await cancel();
+  await failed;
+  expect(log).toEqual(STOPPED);
+  await nextIteration();
+  expect(queryObjects(Tools, { format: 'count' })).toBe(0);
 });
 
 const toEvent = (type: string, item: object, more: object = {}): string =>
