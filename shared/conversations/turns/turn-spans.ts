@@ -64,6 +64,12 @@ export function traceTurn(tracer: Tracer, turn: TracedTurn, nowMs: () => number)
     isAnswering = false;
   }
 
+  /** The last call was no success, and the next one begins. */
+  function repeatCall(): void {
+    endCall(undefined);
+    isAnswering = true;
+  }
+
   function endCall(finishReason: string | undefined, model?: string, error?: string): void {
     last?.span.set({
       'gen_ai.response.finish_reasons': finishReason === undefined ? undefined : [finishReason],
@@ -88,6 +94,7 @@ export function traceTurn(tracer: Tracer, turn: TracedTurn, nowMs: () => number)
   return {
     event(event) {
       if ('TokenCount' in event && operation === 'chat') return countCall(event.TokenCount);
+      if (last !== undefined && ('StreamError' in event || 'ContextTrimmed' in event)) repeatCall();
       const begun = begunTool(event);
       if (begun !== undefined) beginTool(begun);
       const ended = endedTool(event);

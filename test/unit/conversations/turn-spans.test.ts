@@ -130,6 +130,18 @@ it('a call that is repeated, and one whose answer is no success, is a span with 
   expect(found.map(describe).sort()).toEqual(['10: upstream_error', '5: undefined']);
 });
 
+it('a call that fails after one with tokens is a span of its own, with the error', async () => {
+  const { trace, received } = await start();
+  const spans = trace('anthropic/claude');
+  spans.event({ TokenCount: { input_tokens: 5, output_tokens: 1, total_tokens: 6 } });
+  spans.event({ StreamError: { message: 'it is overloaded', attempt: 1 } });
+  spans.failed('upstream_error');
+  const found = await received();
+  const describe = ({ attributes }: ReceivedSpan) =>
+    `${attributes['gen_ai.usage.input_tokens']}: ${attributes['error.type']}`;
+  expect(found.map(describe).sort()).toEqual(['5: undefined', 'undefined: upstream_error']);
+});
+
 it('what a provider chooses has a bounded length in a span', async () => {
   const { trace, received } = await start();
   const spans = trace('google/gemini-3');
