@@ -399,8 +399,11 @@ describeWith('chromium', 'the console', () => {
     const draft = page.locator('.composer').getByLabel('Images', { exact: true });
     // The form takes the focus once.
     await page.locator('#prompt:focus').waitFor();
-    await page.getByRole('button', { name: 'Attach image' }).focus();
-    const [chooser] = await Promise.all([page.waitForEvent('filechooser'), page.keyboard.press('Enter')]);
+    const opened = page.waitForEvent('filechooser');
+    // The browser replaces its dialog by the event before it answers this.
+    await page.evaluate('0');
+    await page.getByRole('button', { name: 'Attach image' }).press('Enter');
+    const chooser = await opened;
     await chooser.setFiles({ name: 'a.png', mimeType: 'image/png', buffer: PNG });
     await draft.getByRole('img').waitFor();
     for (const how of ['paste', 'drop'] as const) {

@@ -1,5 +1,6 @@
 // How the page shows the images of a prompt, and the button that attaches them.
 import type { VNode } from 'preact';
+import { useRef } from 'preact/hooks';
 import { el } from '../page/view.ts';
 import { IMAGE_TYPES } from './attach.ts';
 import type { Image } from './messages.ts';
@@ -30,20 +31,18 @@ export function Images(props: { images: readonly Image[]; onRemove?: (index: num
 
 /** Opens the browser's dialog for files. */
 export function AttachButton({ onFiles }: { onFiles: (files: readonly File[]) => void }): VNode {
-  let input: HTMLInputElement | null = null;
+  const input = useRef<HTMLInputElement>(null);
   return el(
     'span',
     { class: 'attach' },
-    el('button', { type: 'button', class: 'small', onClick: () => input?.click() }, 'Attach image'),
+    el('button', { type: 'button', class: 'small', onClick: () => input.current?.click() }, 'Attach image'),
     el('input', {
       type: 'file',
       hidden: true,
       multiple: true,
       accept: IMAGE_TYPES.join(','),
       'aria-label': 'Image files',
-      ref: (element: HTMLInputElement | null) => {
-        input = element;
-      },
+      ref: input,
       onChange: ({ currentTarget: field }) => {
         onFiles([...(field.files ?? [])]);
         // The same file can be attached again.
