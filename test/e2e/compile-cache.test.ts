@@ -22,7 +22,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(bundle, { recursive: true, force: true }));
 
-it('a deployed function compiles none of its modules when it starts', async () => {
+it('a deployed function starts with modules that its build has compiled', async () => {
   expect((await build()).stdout).toContain('jsonrpc: its modules are compiled');
   const started = await startFunction({
     source: bundle,
