@@ -1,8 +1,8 @@
 // A program that the build of a deployment runs after the dependencies are installed (`gcp-build` in package.json). It
 // starts each function once, so that the instances find their modules in Node's compile cache and need not compile
 // them: their start takes a tenth less time (`npm run bench cold-start`). It never fails, because functions start
-// without a cache too. Node uses a cache only for the same version and user: the images of Google's buildpacks build and
-// run as the same user.
+// without a cache too. Node uses a cache only for the same version and user. Google's buildpacks build and run a
+// function as the same user.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createRequire } from 'node:module';
