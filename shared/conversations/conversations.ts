@@ -17,16 +17,21 @@ import { type ForkParams, forkSession } from './fork-session.ts';
 import { createOwnerWatch, type OwnerState } from './owner-watch.ts';
 import { createConversationCache } from './records/conversation-cache.ts';
 import { type CompanionState, type ConversationDocument, conversationRef, type Lease } from './records/documents.ts';
-import { createHistory, type History } from './records/history.ts';
+import { createHistory, type History } from './records/messages/history.ts';
 import { createRetention } from './records/retention.ts';
 import type { SessionChanges } from './records/session-fields.ts';
 import { createUsageLedger, type UsageLedger } from './records/usage-ledger.ts';
-import { settleAbandoned } from './turns/abandoned.ts';
-import { findConversation, type ListedPage, type ListedSession, listConversations } from './turns/locate-turn.ts';
+import { settleAbandoned } from './turns/end/abandoned.ts';
+import {
+  findConversation,
+  type ListedPage,
+  type ListedSession,
+  listConversations,
+} from './turns/follow/locate-turn.ts';
+import { createTurnReaders, type TurnHandle, type TurnReaders, toHandle } from './turns/follow/turn-readers.ts';
 import { createRunningTurns } from './turns/running-turns.ts';
 import { type PromptDeps, type PromptParams, startPrompt } from './turns/start-prompt.ts';
 import { awaitStop, type CancelOutcome, cancelSession } from './turns/stop-turn.ts';
-import { createTurnReaders, type TurnHandle, type TurnReaders, toHandle } from './turns/turn-readers.ts';
 import { updateSession } from './update-session.ts';
 
 export interface Conversations extends TurnReaders {

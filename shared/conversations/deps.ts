@@ -7,7 +7,7 @@ import type { Store } from '../store/store.ts';
 import type { Tracer } from '../tracer.ts';
 import type { OwnerWatch } from './owner-watch.ts';
 import type { ConversationCache } from './records/conversation-cache.ts';
-import type { History } from './records/history.ts';
+import type { History } from './records/messages/history.ts';
 import type { Retention } from './records/retention.ts';
 import type { UsageLedger } from './records/usage-ledger.ts';
 

@@ -15,10 +15,10 @@ import {
   messagesRef,
   type StoredMessage,
 } from './records/documents.ts';
+import { textDeletes } from './records/messages/texts.ts';
 import { eraseRollouts } from './records/rollouts.ts';
-import { textDeletes } from './records/texts.ts';
 import { Turns, turnEventsRef } from './records/turn-documents.ts';
-import { deleteKey, discardTurns } from './turns/end-turn.ts';
+import { deleteKey, discardTurns } from './turns/end/end-turn.ts';
 import type { RunningTurns } from './turns/running-turns.ts';
 
 const TURNS_PER_STEP = 50;

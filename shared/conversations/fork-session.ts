@@ -8,10 +8,10 @@ import { Conflict, type Ref, type Snapshot, type Write } from '../store/store.ts
 import { NO_USAGE } from '../usage.ts';
 import type { TurnDeps } from './deps.ts';
 import { eraseGone, eraseMessages } from './erase.ts';
-import { copiedMembers, SourceChanged } from './records/copy-messages.ts';
 import { type ConversationDocument, Conversations, conversationRef } from './records/documents.ts';
-import { dropMessages } from './records/drop-messages.ts';
-import { storageFull, storageRef } from './storage.ts';
+import { copiedMembers, SourceChanged } from './records/messages/copy-messages.ts';
+import { dropMessages } from './records/messages/drop-messages.ts';
+import { storageFull, storageRef } from './records/storage.ts';
 import { newConversation } from './turns/lease.ts';
 
 /** Most bytes of messages that one call copies. */

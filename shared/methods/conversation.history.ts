@@ -1,7 +1,7 @@
 // `conversation.history`: all messages of a session, page by page, oldest or newest first.
 import { z } from 'zod';
 import { createSlices } from '../async.ts';
-import type { MessageText } from '../conversations/records/history.ts';
+import type { MessageText } from '../conversations/records/messages/history.ts';
 import { RpcError } from '../errors.ts';
 import { type MessagePart, withoutMetadata } from '../message-parts.ts';
 import { createPage } from '../rpc/page.ts';

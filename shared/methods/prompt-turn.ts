@@ -1,7 +1,7 @@
 // Runs a prompt for `conversation.prompt` and `proto`: its params, the place where it runs, its turn and its answer.
 import { z } from 'zod';
-import { type PromptAnswer, toAnswer } from '../conversations/turns/answer.ts';
-import type { TurnHandle } from '../conversations/turns/turn-readers.ts';
+import { type PromptAnswer, toAnswer } from '../conversations/turns/end/answer.ts';
+import type { TurnHandle } from '../conversations/turns/follow/turn-readers.ts';
 import { placeOfLogin, placeOfModel } from '../engines/place.ts';
 import { type Reason, RpcError } from '../errors.ts';
 import { HEADERS } from '../protocol.ts';

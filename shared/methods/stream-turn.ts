@@ -2,8 +2,8 @@
 // has received the previous one, so that a slow reader delays only itself.
 import { providerOf } from '../config/model-id.ts';
 import type { NumberedEvent } from '../conversations/records/event-log.ts';
+import type { TurnHandle } from '../conversations/turns/follow/turn-readers.ts';
 import type { EndedTurn } from '../conversations/turns/turn.ts';
-import type { TurnHandle } from '../conversations/turns/turn-readers.ts';
 import { syntheticTerminalEvent } from '../conversations/turns/turn-record.ts';
 import { RpcError } from '../errors.ts';
 import { HEADERS, NOTIFICATIONS } from '../protocol.ts';

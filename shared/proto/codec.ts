@@ -1,7 +1,7 @@
 // Converts the protobuf messages (gateway.proto) to the params of `conversation.prompt`, and its result to messages.
 // Encoding is deterministic: fields in order of their numbers, no unknown fields, JSON payloads as they are stored.
 import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from '@bufbuild/protobuf';
-import type { PromptAnswer } from '../conversations/turns/answer.ts';
+import type { PromptAnswer } from '../conversations/turns/end/answer.ts';
 import { RpcError } from '../errors.ts';
 import { parseJson } from '../rpc/parse.ts';
 import { OnBusy, type Reply, ReplySchema, type Settings, type Submission, SubmissionSchema } from './gateway_pb.ts';

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { randomIds, systemClock } from '../../shared/clock.ts';
 import { loadConfig } from '../../shared/config/load-config.ts';
 import { type Conversations, createConversations } from '../../shared/conversations/conversations.ts';
-import { CHUNKS_AT_ONCE as AT_ONCE } from '../../shared/conversations/records/context.ts';
+import { CHUNKS_AT_ONCE as AT_ONCE } from '../../shared/conversations/records/messages/context.ts';
 import type { Engines } from '../../shared/engines/engine.ts';
 import { createLogger } from '../../shared/log.ts';
 import type { MessagePart } from '../../shared/message-parts.ts';

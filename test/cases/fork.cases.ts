@@ -2,7 +2,7 @@
 // one session, counted, and nothing left where a copy does not succeed. Run against every adapter of the Store port.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { conversationRef } from '../../shared/conversations/records/documents.ts';
-import { StorageTotals, storageRef } from '../../shared/conversations/storage.ts';
+import { StorageTotals, storageRef } from '../../shared/conversations/records/storage.ts';
 import { RpcError } from '../../shared/errors.ts';
 import { conversationDelete } from '../../shared/methods/conversation.delete.ts';
 import { conversationFork } from '../../shared/methods/conversation.fork.ts';

@@ -7,8 +7,8 @@ import {
   conversationRef,
 } from '../../shared/conversations/records/documents.ts';
 import { createRollouts } from '../../shared/conversations/records/rollouts.ts';
+import { StorageTotals, storageRef } from '../../shared/conversations/records/storage.ts';
 import { Turns } from '../../shared/conversations/records/turn-documents.ts';
-import { StorageTotals, storageRef } from '../../shared/conversations/storage.ts';
 import { conversationCancel } from '../../shared/methods/conversation.cancel.ts';
 import { conversationDelete } from '../../shared/methods/conversation.delete.ts';
 import { conversationHistory } from '../../shared/methods/conversation.history.ts';

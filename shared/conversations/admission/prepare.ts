@@ -3,7 +3,7 @@
 // admitting commit, so a wrong or missing result costs a further read only.
 import { type RpcError, toRpcError } from '../../errors.ts';
 import { conversationRef } from '../records/documents.ts';
-import { storageRef } from '../storage.ts';
+import { storageRef } from '../records/storage.ts';
 import type { AdmissionDeps } from './prompt-request.ts';
 
 export interface PreparedPrompt {

@@ -6,7 +6,7 @@ import { transact } from '../../store/transact.ts';
 import { NO_USAGE } from '../../usage.ts';
 import type { TurnDeps } from '../deps.ts';
 import { type ConversationDocument, Conversations, type QueuedPrompt } from '../records/documents.ts';
-import { endTurn, keyRefsOf } from '../turns/end-turn.ts';
+import { endTurn, keyRefsOf } from '../turns/end/end-turn.ts';
 import { endedByOther, type TurnEnd } from '../turns/turn-record.ts';
 
 /** Most attempts while other prompts join the queue. */

@@ -4,8 +4,8 @@ import { LRUCache } from 'lru-cache';
 import { shareOfHeap } from '../../heap-share.ts';
 import type { Ref, Snapshot } from '../../store/store.ts';
 import { type ConversationDocument, Conversations } from './documents.ts';
+import { charsOf } from './messages/texts.ts';
 import type { Retention } from './retention.ts';
-import { charsOf } from './texts.ts';
 
 const CACHE_BYTES_MAX = shareOfHeap(1 / 8, 64 << 20);
 /** Sessions that other instances write, too; of more, the least recently used ones count as written here only. */

@@ -7,8 +7,8 @@ import type { Ref, Snapshot, Store, Write } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';
 import type { Usage } from '../../turn-events.ts';
 import { addUsage, NO_USAGE } from '../../usage.ts';
-import { storageRef, storageWrite, toStorage } from '../storage.ts';
 import { StoredUsage } from './documents.ts';
+import { storageRef, storageWrite, toStorage } from './storage.ts';
 
 const KEPT_MS = 40 * 86_400_000;
 

@@ -6,6 +6,9 @@ import { z } from 'zod';
 import { type DocumentOf, defineDocument, type StoredAs } from '../../store/define-document.ts';
 import type { Ref } from '../../store/store.ts';
 
+/** UTF-16 units of the start of a message, for titles and previews. */
+export const HEAD_CHARS = 120;
+
 export const StoredUsage = z.object({
   input_tokens: z.number(),
   output_tokens: z.number(),

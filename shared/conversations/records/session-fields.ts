@@ -4,8 +4,7 @@
 import { z } from 'zod';
 import { IMAGE_TOKENS } from '../../estimate-tokens.ts';
 import { truncateText } from '../../text.ts';
-import { type ConversationDocument, hashId, type StoredMessage } from './documents.ts';
-import { HEAD_CHARS } from './messages.ts';
+import { type ConversationDocument, HEAD_CHARS, hashId, type StoredMessage } from './documents.ts';
 
 /** UTF-16 units. */
 const DEFAULT_TITLE_CHARS = 80;

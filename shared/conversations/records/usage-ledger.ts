@@ -14,8 +14,8 @@ import { erasureOf, toLimitRef } from '../../rate-limit/limit-document.ts';
 import type { Snapshot, Store } from '../../store/store.ts';
 import type { Usage } from '../../turn-events.ts';
 import { addUsage, NO_USAGE } from '../../usage.ts';
-import { toStorage } from '../storage.ts';
 import { addToDay, type DailyUsage, toDaily, usageRef } from './daily-usage.ts';
+import { toStorage } from './storage.ts';
 
 const DAY_MS = 86_400_000;
 const GATHER_MS = 100;

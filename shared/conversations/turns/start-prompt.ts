@@ -19,8 +19,8 @@ import { type PreparedPrompt, preparePrompt } from '../admission/prepare.ts';
 import type { AdmissionDeps, PromptRequest } from '../admission/prompt-request.ts';
 import type { ConversationDocument } from '../records/documents.ts';
 import type { OnBusy } from './lease.ts';
+import { startTurn } from './run/turn-runner.ts';
 import type { RunningTurn } from './turn.ts';
-import { startTurn } from './turn-runner.ts';
 
 /** The longest wait for a provider's Retry-After if the caller receives no stream. */
 const UNSTREAMED_WAIT_MS_MAX = 10_000;

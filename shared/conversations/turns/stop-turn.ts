@@ -6,8 +6,8 @@ import { transact } from '../../store/transact.ts';
 import { dropQueued } from '../admission/queue.ts';
 import type { TurnDeps } from '../deps.ts';
 import { type ConversationDocument, Conversations, type Lease } from '../records/documents.ts';
-import { settleAbandoned } from './abandoned.ts';
 import { awaitConversation } from './await-document.ts';
+import { settleAbandoned } from './end/abandoned.ts';
 import { isHeldBy } from './lease.ts';
 import type { RunningTurns } from './running-turns.ts';
 

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { systemClock } from '../../../shared/clock.ts';
 import { createEventLog } from '../../../shared/conversations/records/event-log.ts';
 import { Turns } from '../../../shared/conversations/records/turn-documents.ts';
-import { createEventFlusher } from '../../../shared/conversations/turns/event-flusher.ts';
+import { createEventFlusher } from '../../../shared/conversations/turns/run/event-flusher.ts';
 import { createTurnRecord } from '../../../shared/conversations/turns/turn-record.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { createLogger } from '../../../shared/log.ts';

@@ -1,8 +1,8 @@
 // The memory of a conversation: whole, in order and cheap however long it gets; what of it the model sees; what erases
 // it.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { createHistory } from '../../../shared/conversations/records/history.ts';
-import { appendMessage } from '../../../shared/conversations/records/messages.ts';
+import { createHistory } from '../../../shared/conversations/records/messages/history.ts';
+import { appendMessage } from '../../../shared/conversations/records/messages/messages.ts';
 import { newConversation } from '../../../shared/conversations/turns/lease.ts';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';

@@ -2,7 +2,7 @@
 // that is there already.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Conversations, conversationRef } from '../../../shared/conversations/records/documents.ts';
-import { StorageTotals, storageRef } from '../../../shared/conversations/storage.ts';
+import { StorageTotals, storageRef } from '../../../shared/conversations/records/storage.ts';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
 import { createFixture, type Fixture, failure, type Instance, isDelta } from '../../support/fixtures/conversations.ts';
 

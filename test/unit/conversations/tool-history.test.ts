@@ -1,7 +1,7 @@
 // A conversation remembers what its model did: tool calls and results are in the next turn's request, on another
 // instance and for another provider, and in the history.
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { partsOfEvents } from '../../../shared/conversations/turns/event-parts.ts';
+import { partsOfEvents } from '../../../shared/conversations/turns/end/event-parts.ts';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';

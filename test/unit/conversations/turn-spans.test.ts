@@ -1,6 +1,6 @@
 // The spans of a turn that uses tools, from the events of the real engines, through the real tracer to a collector.
 import { afterEach, expect, it } from 'vitest';
-import { traceTurn } from '../../../shared/conversations/turns/turn-spans.ts';
+import { traceTurn } from '../../../shared/conversations/turns/run/turn-spans.ts';
 import type { Toolset } from '../../../shared/engines/engine.ts';
 import { createOtlpTracer } from '../../../shared/otlp-tracer.ts';
 import { inTrace } from '../../../shared/trace.ts';

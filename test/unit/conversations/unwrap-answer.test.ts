@@ -1,6 +1,6 @@
 // An answer that is a member of an object is taken out of it while it arrives, in pieces of any size.
 import { expect, it } from 'vitest';
-import { createUnwrapper } from '../../../shared/conversations/turns/unwrap-answer.ts';
+import { createUnwrapper } from '../../../shared/conversations/turns/run/unwrap-answer.ts';
 
 function unwrap(pieces: readonly string[]): string {
   const unwrapper = createUnwrapper();

@@ -1,7 +1,7 @@
 // Prompt caches of providers, in every wire format through the real SDK providers: each request begins with the one
 // before it, byte for byte, and caching is requested where a provider requires that.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { decodeDetail, encodeDetail } from '../../../shared/conversations/records/message-detail.ts';
+import { decodeDetail, encodeDetail } from '../../../shared/conversations/records/messages/message-detail.ts';
 import type { Message, Toolset } from '../../../shared/engines/engine.ts';
 import type { MessagePart } from '../../../shared/message-parts.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';

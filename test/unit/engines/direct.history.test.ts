@@ -2,7 +2,7 @@
 // results, reasoning to the model that signed it, each request as the beginning of the next.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { decodeDetail, encodeDetail } from '../../../shared/conversations/records/message-detail.ts';
+import { decodeDetail, encodeDetail } from '../../../shared/conversations/records/messages/message-detail.ts';
 import type { Credential, Message, Toolset } from '../../../shared/engines/engine.ts';
 import type { MessagePart } from '../../../shared/message-parts.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { PromptAnswer } from '../../../shared/conversations/turns/answer.ts';
+import type { PromptAnswer } from '../../../shared/conversations/turns/end/answer.ts';
 import { decodeSubmission, encodeReply, toPromptParams } from '../../../shared/proto/codec.ts';
 import { OnBusy, ReplySchema, SubmissionSchema } from '../../../shared/proto/gateway_pb.ts';
 import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';

@@ -1,9 +1,9 @@
 // A reader on another instance shows the owner of a turn that it follows: the owner then writes the events every second
 // (event-flusher.ts), and finds the mark by its watch. Owners of earlier versions ignore the mark, and write every
 // second in any case.
-import { Conflict, type Snapshot } from '../../store/store.ts';
-import type { TurnDeps } from '../deps.ts';
-import { Conversations } from '../records/documents.ts';
+import { Conflict, type Snapshot } from '../../../store/store.ts';
+import type { TurnDeps } from '../../deps.ts';
+import { Conversations } from '../../records/documents.ts';
 
 /** A mark of any instance is renewed when it is this old; it counts three times as long. */
 const RENEW_MS = 10_000;

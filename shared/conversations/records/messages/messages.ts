@@ -1,15 +1,12 @@
 // The messages in a conversation document: how one is added, and how a repeated prompt takes over the stored one.
-import { boundTokens, estimateTextTokens, IMAGE_TOKENS } from '../../estimate-tokens.ts';
-import type { MessagePart } from '../../message-parts.ts';
-import type { Write } from '../../store/store.ts';
-import { truncateText } from '../../text.ts';
+import { boundTokens, estimateTextTokens, IMAGE_TOKENS } from '../../../estimate-tokens.ts';
+import type { MessagePart } from '../../../message-parts.ts';
+import type { Write } from '../../../store/store.ts';
+import { truncateText } from '../../../text.ts';
+import { type ConversationDocument, HEAD_CHARS, type StoredMessage } from '../documents.ts';
 import { messageBytes, storedBytes } from '../storage.ts';
-import type { ConversationDocument, StoredMessage } from './documents.ts';
 import { encodeDetail } from './message-detail.ts';
 import { textDeletes, textWrites, toParts } from './texts.ts';
-
-/** UTF-16 units of the start of a message, for titles and previews. */
-export const HEAD_CHARS = 120;
 
 export interface NewMessage {
   readonly role: 'user' | 'assistant';

@@ -1,8 +1,8 @@
 // The messages of a conversation as those of another one: what its document contains of them, and the writes of its
 // other documents in steps of bounded size. Dropped messages are not copied.
-import type { Write } from '../../store/store.ts';
+import type { Write } from '../../../store/store.ts';
+import { type ConversationDocument, Messages, messagesRef, type StoredMessage } from '../documents.ts';
 import { messageBytes } from '../storage.ts';
-import { type ConversationDocument, Messages, messagesRef, type StoredMessage } from './documents.ts';
 import { liveChunks, type MessageChunks } from './message-chunks.ts';
 import { type ReadText, textWrites, toParts } from './texts.ts';
 

@@ -2,10 +2,11 @@
 // document are removed with their texts. Those in chunk documents stay stored until the session is erased, but no
 // version reads them: a chunk is read up to the first seq of what follows it, and no chunk document is written again
 // after a part of it was dropped. So the content of a chunk up to a seq never changes, as its caches assume.
+
+import type { ConversationDocument } from '../documents.ts';
+import { titlingPrompt } from '../session-fields.ts';
 import { messageBytes, storedBytes } from '../storage.ts';
-import type { ConversationDocument } from './documents.ts';
 import { type ChangedMessages, tokensOf } from './messages.ts';
-import { titlingPrompt } from './session-fields.ts';
 import { textDeletes } from './texts.ts';
 
 /** `turnId`: the turn whose prompt follows message `seq`; it names the branch of the history from now on. */

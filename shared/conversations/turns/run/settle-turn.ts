@@ -1,24 +1,23 @@
 // The owner's commit that ends its turn: the terminal event, the answer in the history, a free session. The lease
 // fences it: if another instance has ended the turn, the stored end is returned.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { RpcError, toRpcError } from '../../errors.ts';
-import { errorFields } from '../../log.ts';
-import type { MessagePart } from '../../message-parts.ts';
-import { NewerFormat } from '../../store/define-document.ts';
-import { transact } from '../../store/transact.ts';
-import type { TurnEvent } from '../../turn-events.ts';
-import type { TurnDeps } from '../deps.ts';
-import { eraseTurn } from '../erase.ts';
-import { confirmEnd } from '../erase-owner.ts';
-import { type ContextBudget, Conversations } from '../records/documents.ts';
-import type { EventLog, NumberedEvent } from '../records/event-log.ts';
-import type { ChangedMessages } from '../records/messages.ts';
-import { eraseRollouts } from '../records/rollouts.ts';
-import { Turns } from '../records/turn-documents.ts';
-import { addAnswer, endTurn, isFinal, keyRefsOf } from './end-turn.ts';
-import type { EventFlusher } from './event-flusher.ts';
-import { isHeldBy } from './lease.ts';
-import type { AdmittedTurn, EndedTurn } from './turn.ts';
+import { RpcError, toRpcError } from '../../../errors.ts';
+import { errorFields } from '../../../log.ts';
+import type { MessagePart } from '../../../message-parts.ts';
+import { NewerFormat } from '../../../store/define-document.ts';
+import { transact } from '../../../store/transact.ts';
+import type { TurnEvent } from '../../../turn-events.ts';
+import type { TurnDeps } from '../../deps.ts';
+import { eraseTurn } from '../../erase.ts';
+import { confirmEnd } from '../../erase-owner.ts';
+import { type ContextBudget, Conversations } from '../../records/documents.ts';
+import type { EventLog, NumberedEvent } from '../../records/event-log.ts';
+import type { ChangedMessages } from '../../records/messages/messages.ts';
+import { eraseRollouts } from '../../records/rollouts.ts';
+import { Turns } from '../../records/turn-documents.ts';
+import { addAnswer, endTurn, isFinal, keyRefsOf } from '../end/end-turn.ts';
+import { isHeldBy } from '../lease.ts';
+import type { AdmittedTurn, EndedTurn } from '../turn.ts';
 import {
   decodeTurn,
   modelOf,
@@ -27,7 +26,8 @@ import {
   syntheticTerminalEvent,
   type TurnEnd,
   type TurnRecord,
-} from './turn-record.ts';
+} from '../turn-record.ts';
+import type { EventFlusher } from './event-flusher.ts';
 
 const SETTLE_RETRY_MS = 500;
 

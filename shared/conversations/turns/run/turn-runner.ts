@@ -1,21 +1,21 @@
 // Runs one admitted turn on this instance: the engine's events go to the log and to the store, the lease is renewed,
 // and one commit ends the turn. It continues when its client disconnects; a stop request, the deadline and the loss of
 // the lease end it.
-import { providerOf } from '../../config/model-id.ts';
-import { RpcError, toRpcError } from '../../errors.ts';
-import type { AbortReason, TurnEvent, Usage } from '../../turn-events.ts';
-import { usageOfEvents } from '../../usage.ts';
-import type { TurnDeps } from '../deps.ts';
-import { createEventLog } from '../records/event-log.ts';
+import { providerOf } from '../../../config/model-id.ts';
+import { RpcError, toRpcError } from '../../../errors.ts';
+import type { AbortReason, TurnEvent, Usage } from '../../../turn-events.ts';
+import { usageOfEvents } from '../../../usage.ts';
+import type { TurnDeps } from '../../deps.ts';
+import { createEventLog } from '../../records/event-log.ts';
+import type { AdmittedTurn, EndedTurn, RunningTurn } from '../turn.ts';
+import { createTurnRecord, type TurnEnd } from '../turn-record.ts';
 import { createEventFlusher } from './event-flusher.ts';
 import { keepLease } from './lease-keeper.ts';
 import { runEngine } from './run-engine.ts';
 import { createProgress, type Progress } from './run-model.ts';
 import { settleTurn } from './settle-turn.ts';
 import { timed } from './timed.ts';
-import type { AdmittedTurn, EndedTurn, RunningTurn } from './turn.ts';
 import { logFailure, toFailure } from './turn-failure.ts';
-import { createTurnRecord, type TurnEnd } from './turn-record.ts';
 
 /** Another instance has taken the lease and ended the turn. */
 class LeaseLost extends Error {}

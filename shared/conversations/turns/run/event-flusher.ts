@@ -1,12 +1,12 @@
 // Writes the events of a running turn to the store, so that little is lost when this instance crashes, and other
 // instances can follow it. Writes are billed and most turns have no reader elsewhere, so they are spaced out as the
 // turn gets longer; for a reader on another instance the turn is written every second.
-import { errorFields } from '../../log.ts';
-import { Conflict } from '../../store/store.ts';
-import type { TurnDeps } from '../deps.ts';
-import type { EventLog } from '../records/event-log.ts';
-import { Turns } from '../records/turn-documents.ts';
-import { charsOf, type TurnRecord } from './turn-record.ts';
+import { errorFields } from '../../../log.ts';
+import { Conflict } from '../../../store/store.ts';
+import type { TurnDeps } from '../../deps.ts';
+import type { EventLog } from '../../records/event-log.ts';
+import { Turns } from '../../records/turn-documents.ts';
+import { charsOf, type TurnRecord } from '../turn-record.ts';
 
 /** Events of a turn that another instance follows reach the store at most this late; Firestore's guideline. */
 const FOLLOWED_FLUSH_MS = 1_000;

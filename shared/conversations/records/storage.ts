@@ -2,10 +2,10 @@
 // conversation has its own exact count; its growth is added in the owner's next write of usage (usage-ledger.ts), so
 // that a prompt needs no further round trip.
 import { z } from 'zod';
-import { RpcError } from '../errors.ts';
-import { type DocumentOf, defineDocument, hashOwner } from '../store/define-document.ts';
-import type { Ref, Snapshot, Write } from '../store/store.ts';
-import type { ConversationDocument, StoredMessage } from './records/documents.ts';
+import { RpcError } from '../../errors.ts';
+import { type DocumentOf, defineDocument, hashOwner } from '../../store/define-document.ts';
+import type { Ref, Snapshot, Write } from '../../store/store.ts';
+import type { ConversationDocument, StoredMessage } from './documents.ts';
 
 /** Bytes of a message in addition to its text: number, time and turn. */
 const MESSAGE_BYTES = 200;

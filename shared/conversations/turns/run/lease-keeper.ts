@@ -1,11 +1,11 @@
 // Keeps the lease of a running turn. The heartbeat renews it; the watch delivers stop requests at once. When the watch
 // fails, stop requests arrive with the heartbeat only.
-import { errorFields } from '../../log.ts';
-import type { Ref, Snapshot } from '../../store/store.ts';
-import { transact } from '../../store/transact.ts';
-import type { TurnDeps } from '../deps.ts';
-import { type ConversationDocument, Conversations, type Lease } from '../records/documents.ts';
-import { isHeldBy, renew } from './lease.ts';
+import { errorFields } from '../../../log.ts';
+import type { Ref, Snapshot } from '../../../store/store.ts';
+import { transact } from '../../../store/transact.ts';
+import type { TurnDeps } from '../../deps.ts';
+import { type ConversationDocument, Conversations, type Lease } from '../../records/documents.ts';
+import { isHeldBy, renew } from '../lease.ts';
 
 /** A short turn ends before its watch starts; an earlier stop request is delivered when the watch starts. */
 const WATCH_AFTER_MS = 100;

@@ -1,15 +1,15 @@
 // Runs the model of a turn, and its fallbacks: a model that fails before its answer has begun, in a way that another
 // one may not, is followed by the next. While a fallback is left, events are held back until the answer has begun, so
 // that readers receive those of one model only.
-import { providerOf } from '../../config/model-id.ts';
-import type { Outcome } from '../../engines/engine.ts';
-import { failedPart, mayAnswer } from '../../engines/fall-back.ts';
-import type { ModelCall } from '../../engines/models/model-health.ts';
-import { RpcError, toRpcError } from '../../errors.ts';
-import type { FailedModel, TurnEvent } from '../../turn-events.ts';
-import type { TurnDeps } from '../deps.ts';
+import { providerOf } from '../../../config/model-id.ts';
+import type { Outcome } from '../../../engines/engine.ts';
+import { failedPart, mayAnswer } from '../../../engines/fall-back.ts';
+import type { ModelCall } from '../../../engines/models/model-health.ts';
+import { RpcError, toRpcError } from '../../../errors.ts';
+import type { FailedModel, TurnEvent } from '../../../turn-events.ts';
+import type { TurnDeps } from '../../deps.ts';
+import type { AdmittedTurn, Fallback } from '../turn.ts';
 import { checkOutput, type ModelRun, runModel } from './run-model.ts';
-import type { AdmittedTurn, Fallback } from './turn.ts';
 
 /** Longest time until an answer begins, retries included, while a fallback is left. */
 const BEGIN_MS = 120_000;

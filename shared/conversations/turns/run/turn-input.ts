@@ -1,10 +1,10 @@
 // Builds the input of an engine for an admitted turn, and the first event of the turn, which describes it.
-import type { TurnInput } from '../../engines/engine.ts';
-import { toSentSchema } from '../../output-schema.ts';
-import { splitText } from '../../text.ts';
-import type { FailedModel, OmittedTool, TurnEvent } from '../../turn-events.ts';
-import type { Context } from '../records/context.ts';
-import type { AdmittedTurn } from './turn.ts';
+import type { TurnInput } from '../../../engines/engine.ts';
+import { toSentSchema } from '../../../output-schema.ts';
+import { splitText } from '../../../text.ts';
+import type { FailedModel, OmittedTool, TurnEvent } from '../../../turn-events.ts';
+import type { Context } from '../../records/messages/context.ts';
+import type { AdmittedTurn } from '../turn.ts';
 
 /** Longer texts in events are split, so that each event fits into a chunk document. */
 const EVENT_CHARS_MAX = 16 << 10;

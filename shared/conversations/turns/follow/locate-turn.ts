@@ -1,21 +1,21 @@
 // Finds a session of the caller, a turn of that session, and the state of the turn. A session or turn that belongs to
 // another key, is erased or has expired is not found; the message is the same for all of them. This file never writes.
-import { RpcError } from '../../errors.ts';
-import type { Ref, Snapshot, Store } from '../../store/store.ts';
-import type { Usage } from '../../turn-events.ts';
-import type { TurnDeps } from '../deps.ts';
+import { RpcError } from '../../../errors.ts';
+import type { Ref, Snapshot, Store } from '../../../store/store.ts';
+import type { Usage } from '../../../turn-events.ts';
+import type { TurnDeps } from '../../deps.ts';
 import {
   type ConversationDocument,
   Conversations,
   conversationRef,
   type Lease,
   type TurnStatus,
-} from '../records/documents.ts';
-import type { NumberedEvent } from '../records/event-log.ts';
-import { type Metadata, toLabel } from '../records/session-fields.ts';
-import { type TurnDocument, Turns } from '../records/turn-documents.ts';
-import { awaitDocument } from './await-document.ts';
-import { decodeTurn, readSealed } from './turn-record.ts';
+} from '../../records/documents.ts';
+import type { NumberedEvent } from '../../records/event-log.ts';
+import { type Metadata, toLabel } from '../../records/session-fields.ts';
+import { type TurnDocument, Turns } from '../../records/turn-documents.ts';
+import { awaitDocument } from '../await-document.ts';
+import { decodeTurn, readSealed } from '../turn-record.ts';
 
 export interface FoundConversation {
   readonly ref: Ref;

@@ -1,8 +1,8 @@
 // A failed turn: its stored failure, and its line in the log.
-import type { RpcError } from '../../errors.ts';
-import { causeOf, errorFields, type Logger } from '../../log.ts';
-import type { TurnDocument } from '../records/turn-documents.ts';
-import type { AdmittedTurn } from './turn.ts';
+import type { RpcError } from '../../../errors.ts';
+import { causeOf, errorFields, type Logger } from '../../../log.ts';
+import type { TurnDocument } from '../../records/turn-documents.ts';
+import type { AdmittedTurn } from '../turn.ts';
 
 export function toFailure(failure: RpcError, { lease }: AdmittedTurn): NonNullable<TurnDocument['failure']> {
   // If the prompt was sent, the provider may have answered it. A retry without an idempotency key could then be

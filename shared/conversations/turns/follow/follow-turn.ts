@@ -1,17 +1,17 @@
 // Follows a turn that runs on another instance, or has ended: fills a log from the store, of the same shape as the log
 // of a turn that runs here. The follower also checks whether the owner is alive, and settles the turn if the owner's
 // lease has expired.
-import { RpcError, toRpcError } from '../../errors.ts';
-import { NewerFormat } from '../../store/define-document.ts';
-import type { Ref } from '../../store/store.ts';
-import { leaveQueue } from '../admission/queue.ts';
-import type { TurnDeps } from '../deps.ts';
-import { createEventLog, type EventLog } from '../records/event-log.ts';
-import { type TurnDocument, type TurnEventsDocument, Turns } from '../records/turn-documents.ts';
-import { settleAbandoned } from './abandoned.ts';
+import { RpcError, toRpcError } from '../../../errors.ts';
+import { NewerFormat } from '../../../store/define-document.ts';
+import type { Ref } from '../../../store/store.ts';
+import { leaveQueue } from '../../admission/queue.ts';
+import type { TurnDeps } from '../../deps.ts';
+import { createEventLog, type EventLog } from '../../records/event-log.ts';
+import { type TurnDocument, type TurnEventsDocument, Turns } from '../../records/turn-documents.ts';
+import { settleAbandoned } from '../end/abandoned.ts';
+import type { EndedTurn } from '../turn.ts';
+import { decodeTurn, readSealed } from '../turn-record.ts';
 import { markFollowed } from './mark-followed.ts';
-import type { EndedTurn } from './turn.ts';
-import { decodeTurn, readSealed } from './turn-record.ts';
 
 /** How often a follower checks whether the owner is alive. */
 const CHECK_MS = 2_000;

@@ -1,15 +1,15 @@
 // Older messages. They move from the conversation document to chunk documents of some KiB, so that the cost of a prompt
 // does not grow with the length of the conversation.
 import { LRUCache } from 'lru-cache';
-import { shareOfHeap } from '../../heap-share.ts';
-import type { Store } from '../../store/store.ts';
+import { shareOfHeap } from '../../../heap-share.ts';
+import type { Store } from '../../../store/store.ts';
 import {
   type ConversationDocument,
   Messages,
   type MessagesDocument,
   messagesRef,
   type StoredMessage,
-} from './documents.ts';
+} from '../documents.ts';
 import type { ChangedMessages } from './messages.ts';
 import { charsOf, INLINE_BYTES_MAX } from './texts.ts';
 

@@ -2,11 +2,11 @@
 // reader that resumes, so that all of them get the same answer.
 
 import { z } from 'zod';
-import { isReason, RpcError } from '../../errors.ts';
-import { findJson } from '../../output-schema.ts';
-import { answerText, type CutReason, type TurnEvent, type Usage } from '../../turn-events.ts';
-import type { SettingWarning } from '../../turn-settings.ts';
-import type { EndedTurn } from './turn.ts';
+import { isReason, RpcError } from '../../../errors.ts';
+import { findJson } from '../../../output-schema.ts';
+import { answerText, type CutReason, type TurnEvent, type Usage } from '../../../turn-events.ts';
+import type { SettingWarning } from '../../../turn-settings.ts';
+import type { EndedTurn } from '../turn.ts';
 
 /** `failure.data` of a turn's document, JSON text. */
 const FailureData = z.record(z.string(), z.unknown());

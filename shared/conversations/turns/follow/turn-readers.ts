@@ -1,12 +1,12 @@
 // How callers read a turn: they follow it, on this instance or on another one, or read its state at one moment.
-import type { Span } from '../../timings.ts';
-import type { TurnDeps } from '../deps.ts';
-import type { NumberedEvent } from '../records/event-log.ts';
+import type { Span } from '../../../timings.ts';
+import type { TurnDeps } from '../../deps.ts';
+import type { NumberedEvent } from '../../records/event-log.ts';
+import type { RunningTurns } from '../running-turns.ts';
+import type { EndedTurn, RunningTurn } from '../turn.ts';
 import { createFollowers } from './followers.ts';
 import { type LocatedTurn, locateTurn, snapshotTurn, type TurnSnapshot, toNames } from './locate-turn.ts';
 import { markFollowed } from './mark-followed.ts';
-import type { RunningTurns } from './running-turns.ts';
-import type { EndedTurn, RunningTurn } from './turn.ts';
 
 /** A turn that a caller follows: it runs on this or on another instance, or has ended. */
 export interface TurnHandle {

@@ -1,17 +1,17 @@
 // The one way a turn ends: for its owner (settle-turn.ts), for another instance when the owner's lease has expired
 // (abandoned.ts), for a prompt that leaves the queue without having run (queue.ts) and for a session that is deleted
 // (erase.ts). Pure functions over the conversation document; the caller commits what they return in one transaction.
-import { hasMoreThanText, type MessagePart } from '../../message-parts.ts';
-import type { Ref, Snapshot, Write } from '../../store/store.ts';
-import { truncateText } from '../../text.ts';
-import type { CutReason, TurnEvent } from '../../turn-events.ts';
-import type { ContextBudget, ConversationDocument, Lease, QueuedPrompt, TurnError } from '../records/documents.ts';
-import type { History } from '../records/history.ts';
-import { appendMessage, type ChangedMessages } from '../records/messages.ts';
-import { IDEMPOTENCY_KEPT_MS, IdempotencyRecords } from '../records/turn-documents.ts';
-import { withCounted } from '../storage.ts';
-import { settle } from './lease.ts';
-import type { RecordWrite, TurnEnd } from './turn-record.ts';
+import { hasMoreThanText, type MessagePart } from '../../../message-parts.ts';
+import type { Ref, Snapshot, Write } from '../../../store/store.ts';
+import { truncateText } from '../../../text.ts';
+import type { CutReason, TurnEvent } from '../../../turn-events.ts';
+import type { ContextBudget, ConversationDocument, Lease, QueuedPrompt, TurnError } from '../../records/documents.ts';
+import type { History } from '../../records/messages/history.ts';
+import { appendMessage, type ChangedMessages } from '../../records/messages/messages.ts';
+import { withCounted } from '../../records/storage.ts';
+import { IDEMPOTENCY_KEPT_MS, IdempotencyRecords } from '../../records/turn-documents.ts';
+import { settle } from '../lease.ts';
+import type { RecordWrite, TurnEnd } from '../turn-record.ts';
 
 /** Most budgets that a conversation stores. */
 const BUDGETS_MAX = 8;

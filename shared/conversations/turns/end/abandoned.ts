@@ -1,17 +1,17 @@
 // Ends a turn that its owner cannot end, because the lease has expired or the owner does not react to a stop request.
 // The stored part of the answer is added to the history.
-import { RpcError } from '../../errors.ts';
-import type { Ref } from '../../store/store.ts';
-import { transact } from '../../store/transact.ts';
-import { type AbortReason, answerText } from '../../turn-events.ts';
-import { usageOfEvents } from '../../usage.ts';
-import type { TurnDeps } from '../deps.ts';
-import { Conversations, type Lease } from '../records/documents.ts';
-import { type TurnDocument, Turns } from '../records/turn-documents.ts';
+import { RpcError } from '../../../errors.ts';
+import type { Ref } from '../../../store/store.ts';
+import { transact } from '../../../store/transact.ts';
+import { type AbortReason, answerText } from '../../../turn-events.ts';
+import { usageOfEvents } from '../../../usage.ts';
+import type { TurnDeps } from '../../deps.ts';
+import { Conversations, type Lease } from '../../records/documents.ts';
+import { type TurnDocument, Turns } from '../../records/turn-documents.ts';
+import { isHeldBy } from '../lease.ts';
+import { decodeTurn, endedByOther, modelOf, readSealed, type TurnEnd } from '../turn-record.ts';
 import { addAnswer, endTurn, keyRefsOf } from './end-turn.ts';
 import { partsOfEvents } from './event-parts.ts';
-import { isHeldBy } from './lease.ts';
-import { decodeTurn, endedByOther, modelOf, readSealed, type TurnEnd } from './turn-record.ts';
 
 const ROUNDS_MAX = 5;
 
