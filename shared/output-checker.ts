@@ -4,7 +4,7 @@
 import { once } from 'node:events';
 import { createContext, runInContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
-import { bounded, nextHeavyTurn, orAbort } from './async.ts';
+import { type Bounds, bounded, nextHeavyTurn, orAbort } from './async.ts';
 import type { Issue } from './errors.ts';
 import type { CheckJob } from './output-check.ts';
 import type { OutputSchema } from './output-schema.ts';
@@ -38,6 +38,8 @@ export interface CheckOptions {
   /** The owners whose checks wait for the worker take turns. */
   readonly owner: string;
   readonly signal: AbortSignal;
+  /** The worker is stopped when a check takes longer. Default: 2 s. */
+  readonly timeoutMs?: number;
 }
 
 /**
@@ -47,7 +49,7 @@ export interface CheckOptions {
 export async function checkOutput(
   schema: OutputSchema,
   content: string,
-  { owner, signal }: CheckOptions,
+  { owner, signal, timeoutMs = WORKER_MS_MAX }: CheckOptions,
 ): Promise<readonly Issue[]> {
   // Not needed before the first answer, so not loaded at start.
   const checks = await import('./output-check.ts');
@@ -60,21 +62,21 @@ export async function checkOutput(
   }
   const release = await slots.acquire(owner, signal);
   try {
-    return await checkInThread(checks, job, signal);
+    return await checkInThread(checks, job, { signal, timeoutMs });
   } finally {
     release();
   }
 }
 
 /** A check that is aborted, fails or takes too long ends the thread. */
-async function checkInThread(checks: Checks, job: CheckJob, signal: AbortSignal): Promise<readonly Issue[]> {
+async function checkInThread(checks: Checks, job: CheckJob, { signal, timeoutMs }: Bounds): Promise<readonly Issue[]> {
   clearTimeout(idle);
   thread ??= start(checks);
   const { worker, ready } = thread;
   worker.ref();
   try {
     await orAbort(ready, signal);
-    const found: (readonly Issue[])[] = await bounded({ signal, timeoutMs: WORKER_MS_MAX }, (bounds) => {
+    const found: (readonly Issue[])[] = await bounded({ signal, timeoutMs }, (bounds) => {
       worker.postMessage(job);
       return once(worker, 'message', bounds);
     });

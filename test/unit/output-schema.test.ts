@@ -1,12 +1,15 @@
 // The JSON Schema of an answer: which are accepted, and which answers match.
 import { describe, expect, it } from 'vitest';
-import { checkOutput } from '../../shared/output-checker.ts';
+import { type CheckOptions, checkOutput } from '../../shared/output-checker.ts';
 import { findJson, type OutputSchema, schemaProblem, toSentSchema } from '../../shared/output-schema.ts';
 
 const NEVER = new AbortController().signal;
 
-async function readOutput(schema: OutputSchema, content: string) {
-  const issues = await checkOutput(schema, content, { owner: 'a', signal: NEVER });
+/** For checks without an end: at the default, each occupies a processor for 2 s. */
+const BRIEF = { timeoutMs: 300 };
+
+async function readOutput(schema: OutputSchema, content: string, limit: Pick<CheckOptions, 'timeoutMs'> = {}) {
+  const issues = await checkOutput(schema, content, { owner: 'a', signal: NEVER, ...limit });
   return issues.length > 0 ? { issues } : findJson(content);
 }
 
@@ -334,7 +337,7 @@ describe('an answer', () => {
       if (!isOver) setImmediate(count);
     };
     count();
-    const found = await Promise.all(Array.from({ length: 3 }, () => readOutput(schema, JSON.stringify(output))));
+    const found = await Promise.all(Array.from({ length: 3 }, () => readOutput(schema, JSON.stringify(output), BRIEF)));
     isOver = true;
     // Without a thread of its own, each check would be one iteration.
     expect(iterations).toBeGreaterThan(100);
@@ -356,9 +359,9 @@ describe('an answer', () => {
 
   it('an owner whose checks take long delays one of another owner by one of them', async () => {
     const over = new AbortController();
-    const own = Array.from({ length: 3 }, () => checkOutput(...SLOW, { owner: 'a', signal: over.signal }));
+    const own = Array.from({ length: 3 }, () => checkOutput(...SLOW, { owner: 'a', signal: over.signal, ...BRIEF }));
     const settled = Promise.allSettled(own);
-    expect(await checkOutput(...SLOW, { owner: 'b', signal: NEVER })).toHaveLength(1);
+    expect(await checkOutput(...SLOW, { owner: 'b', signal: NEVER, ...BRIEF })).toHaveLength(1);
     over.abort(new Error('turn ended'));
     expect((await settled).map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'rejected']);
   });
