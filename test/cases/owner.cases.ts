@@ -30,7 +30,8 @@ export function ownerCases(name: string, openRaw: () => Promise<RawStore>): void
     let b: Instance;
     beforeEach(async () => {
       raw = await openRaw();
-      fixture = await createFixture({ openStore: raw.openStore });
+      // An instance that returns finds with its next heartbeat that its lease is lost.
+      fixture = await createFixture({ openStore: raw.openStore, env: { GATEWAY_HEARTBEAT_MS: '500' } });
       fixture.provider.behave(() => ({ text: 'answer' }));
       [a, b] = [await fixture.instance(), await fixture.instance()];
     });

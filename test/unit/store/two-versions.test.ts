@@ -25,7 +25,8 @@ import { REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
 let fixture: Fixture;
 let a: Instance;
 beforeEach(async () => {
-  fixture = await createFixture();
+  // An instance that returns finds with its next heartbeat that its lease is lost.
+  fixture = await createFixture({ env: { GATEWAY_HEARTBEAT_MS: '500' } });
   fixture.provider.behave(() => ({ text: 'answer' }));
   a = await fixture.instance();
 });
