@@ -274,9 +274,13 @@ describe('a relayed stream', () => {
     const leave = async (): Promise<void> => {
       arrived = Promise.withResolvers();
       const client = new AbortController();
+      const response = front.next();
       await front.stream(client.signal);
       await arrived.promise;
+      // The function notices a reset at once, and the end of a connection only by its writes.
+      const left = once(await response, 'close');
       client.abort();
+      await left;
     };
     await leave();
     await leave();
