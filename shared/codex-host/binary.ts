@@ -4,8 +4,8 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 
 /**
- * The Codex version of package.json, whose protocol engines/codex/protocol.ts describes. Before another one is used,
- * check how it starts commands (engines/codex/requested-commands.ts depends on it), and that its models can still have
+ * The Codex version of package.json, whose protocol engines/codex/protocol describes. Before another one is used, check
+ * how it starts commands (engines/codex/relay/requested-commands.ts depends on it), and that its models can still have
  * the mode `direct` and the instructions that go with it (model-catalog.ts).
  */
 export const CODEX_VERSION = '0.169.0';

@@ -5,10 +5,10 @@ import { RpcError } from '../errors.ts';
 import { joinUrl, toBaseUrl } from '../net/base-url.ts';
 import { type CodexDeps, createLazyCodex } from './codex/lazy.ts';
 import { createDirectEngine, type DirectOptions } from './direct/direct.ts';
-import { isProviderName, PROVIDER_NAMES, PROVIDERS } from './direct/provider-names.ts';
 import type { Credential, Engines } from './engine.ts';
 import { usableModels } from './models/usable-models.ts';
 import { createOfflineEngine } from './offline.ts';
+import { isProviderName, PROVIDER_NAMES, PROVIDERS } from './provider-names.ts';
 
 /** Per kind of login: the providers whose models it can use, and the default model of a prompt. */
 const LOGINS: Readonly<Record<Credential['provider'], { providers: readonly string[]; defaultModel: string }>> = {

@@ -4,9 +4,9 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
-import { toAccount } from '../../shared/engines/codex/account.ts';
-import { createRelay } from '../../shared/engines/codex/relay.ts';
-import { createRunningTurns } from '../../shared/engines/codex/running-turns.ts';
+import { toAccount } from '../../shared/engines/codex/relay/account.ts';
+import { createRelay } from '../../shared/engines/codex/relay/relay.ts';
+import { createRunningTurns } from '../../shared/engines/codex/relay/running-turns.ts';
 import { type LocalGateway, startLocalGateway } from '../support/fixtures/local-gateway.ts';
 
 const seen: string[] = [];

@@ -93,7 +93,7 @@ const GROUND_FLOOR = new RegExp(`^shared/((${GROUND_FLOOR_FILES.join('|')})\\.ts
 /** The adapters: the only files that import a Google SDK. */
 const SDK = /^(@google-cloud\/|@grpc\/|google-auth-library$|google-gax$)/;
 const SDK_ADAPTERS: readonly RegExp[] = [
-  /^shared\/(grpc-channel\.ts$|store\/firestore\/|webhooks\/bus\/pubsub|engines\/direct\/providers\.ts$)/,
+  /^shared\/(grpc-channel\.ts$|store\/firestore\/|webhooks\/bus\/pubsub|engines\/direct\/providers\/providers\.ts$)/,
   /^shared\/auth\/(keys\/secret-versions|logins\/kms|oidc|id-token)\.ts$/,
 ];
 

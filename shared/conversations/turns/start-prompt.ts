@@ -2,9 +2,9 @@
 // is taken starts nothing.
 import type { Ids } from '../../clock.ts';
 import type { Config } from '../../config/config.ts';
-import { contextTokens } from '../../engines/direct/context-tokens.ts';
 import type { Credential, Engines } from '../../engines/engine.ts';
 import { takesImages } from '../../engines/images.ts';
+import { contextTokens } from '../../engines/models/context-tokens.ts';
 import { resolveModels } from '../../engines/models/resolve-models.ts';
 import { fitToolset } from '../../engines/tools/fit-tools.ts';
 import { RpcError } from '../../errors.ts';

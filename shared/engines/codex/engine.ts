@@ -8,12 +8,12 @@ import { addUsage, NO_USAGE } from '../../usage.ts';
 import type { Engine, EngineState, Outcome, RunOptions, TurnInput } from '../engine.ts';
 import { ContextOverflow } from '../failures/context-overflow.ts';
 import { createSentTurn } from '../sent-turn.ts';
-import type { ProviderId } from './account.ts';
-import { type AppServer, createAppServers } from './app-servers.ts';
-import { CodexRefusal } from './client.ts';
-import { createRelay } from './relay.ts';
-import type { PackedThread } from './rollout.ts';
-import { loadThread, openThread, type ThreadDeps } from './threads.ts';
+import { CodexRefusal } from './protocol/client.ts';
+import type { ProviderId } from './relay/account.ts';
+import { createRelay } from './relay/relay.ts';
+import { type AppServer, createAppServers } from './threads/app-servers.ts';
+import type { PackedThread } from './threads/rollout.ts';
+import { loadThread, openThread, type ThreadDeps } from './threads/threads.ts';
 import { runTurn } from './turn.ts';
 import { requestRefused, turnTimeout } from './turn-errors.ts';
 

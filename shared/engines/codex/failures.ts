@@ -4,8 +4,8 @@ import { RpcError } from '../../errors.ts';
 import { ContextOverflow } from '../failures/context-overflow.ts';
 import { isOverflow, limitOf } from '../failures/overflow.ts';
 import { readProviderMessage } from '../failures/provider-message.ts';
-import type { TurnFailure } from './protocol.ts';
-import { LOST, NOT_A_STREAM, UNREACHABLE } from './relay.ts';
+import type { TurnFailure } from './protocol/protocol.ts';
+import { LOST, NOT_A_STREAM, UNREACHABLE } from './relay/relay.ts';
 
 const RETRY_AFTER_MS = 5_000;
 /** The status that a failure within a stream means: the status of its response was 200. */

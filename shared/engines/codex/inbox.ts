@@ -1,7 +1,7 @@
 // The queue that one turn reads: notifications of Codex and events of the gateway's own, in order. Bounded.
 import type { MessagePart } from '../../message-parts.ts';
 import type { EngineEvent } from '../../turn-events.ts';
-import type { Notification } from './protocol.ts';
+import type { Notification } from './protocol/protocol.ts';
 
 const QUEUE_MAX = 100_000;
 /** Maximum characters of the notifications that wait; a single one may be as long as a line. */

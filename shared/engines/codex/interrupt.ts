@@ -1,10 +1,10 @@
 // Stops a turn of Codex whose reader has stopped.
 import { deadline } from '../../async.ts';
-import type { AppServer } from './app-servers.ts';
-import { CodexRefusal } from './client.ts';
+import type { TurnTranslation } from './events/translate.ts';
 import type { Inbox } from './inbox.ts';
-import type { RequestedCommands } from './requested-commands.ts';
-import type { TurnTranslation } from './translate.ts';
+import { CodexRefusal } from './protocol/client.ts';
+import type { RequestedCommands } from './relay/requested-commands.ts';
+import type { AppServer } from './threads/app-servers.ts';
 
 /** From the request to stop a turn to the end of its process. */
 const INTERRUPT_MS = 3_000;

@@ -1,7 +1,7 @@
 // The errors of a Codex turn that do not come from the provider.
 import { RpcError } from '../../errors.ts';
 import { clean } from '../failures/provider-message.ts';
-import type { ClosedCodex, CodexRefusal } from './client.ts';
+import type { ClosedCodex, CodexRefusal } from './protocol/client.ts';
 
 /** The prompt was sent, and it is unknown whether it was answered. */
 const SENT = { provider: 'codex', sent: true };

@@ -6,9 +6,9 @@ import type { EngineEvent, Usage } from '../../turn-events.ts';
 import type { Outcome } from '../engine.ts';
 import { ContextOverflow } from '../failures/context-overflow.ts';
 import { clean } from '../failures/provider-message.ts';
+import { labelOf } from '../provider-names.ts';
 import { createAnswerParts, type Finish, type OutputPart } from './answer-parts.ts';
-import type { CallGuard } from './call-guard.ts';
-import { labelOf } from './provider-names.ts';
+import type { CallGuard } from './providers/call-guard.ts';
 
 /** The stop reason of Anthropic when the prompt leaves no tokens for the answer. */
 const FULL_CONTEXT = 'model_context_window_exceeded';

@@ -9,19 +9,19 @@ import { addUsage, NO_USAGE } from '../../usage.ts';
 import type { Outcome, RunOptions, TurnInput } from '../engine.ts';
 import { ContextOverflow } from '../failures/context-overflow.ts';
 import { type Failure, toFailure, toTimeout, toTooLarge } from '../failures/failures.ts';
+import { labelOf, type Wire } from '../provider-names.ts';
 import { createSentTurn } from '../sent-turn.ts';
 import { NO_TOOLS } from '../tools/earlier-tools.ts';
-import { runRounds } from '../tools/tool-rounds.ts';
 import { type Answer, readAnswer } from './answer-stream.ts';
-import { type CallGuard, createCallGuard, type Deadlines } from './call-guard.ts';
-import { callOptions } from './call-options.ts';
-import { createSettings } from './call-settings.ts';
-import { createCallTools } from './call-tools.ts';
-import { toPrompt } from './prompt.ts';
-import { createPromptCache } from './prompt-cache.ts';
-import { labelOf, type Wire } from './provider-names.ts';
-import type { Models } from './providers.ts';
+import { type CallGuard, createCallGuard, type Deadlines } from './providers/call-guard.ts';
+import type { Models } from './providers/providers.ts';
+import { callOptions } from './request/call-options.ts';
+import { createSettings } from './request/call-settings.ts';
+import { createCallTools } from './request/call-tools.ts';
+import { toPrompt } from './request/prompt.ts';
+import { createPromptCache } from './request/prompt-cache.ts';
 import { createRetryWaits } from './retry-waits.ts';
+import { runRounds } from './tool-rounds.ts';
 
 /** What the turns of an engine share. */
 export interface EngineParts {

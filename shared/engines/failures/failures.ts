@@ -3,11 +3,11 @@
 
 import { RpcError } from '../../errors.ts';
 import type { JsonObject } from '../../json-object.ts';
-import { addressSettingOf, labelOf } from '../direct/provider-names.ts';
-import type { NotAStream } from '../direct/repair/stream-repair.ts';
 import type { Credential } from '../engine.ts';
+import { addressSettingOf, labelOf } from '../provider-names.ts';
 import { ContextOverflow } from './context-overflow.ts';
 import { type InspectedError, inspectError } from './inspect-error.ts';
+import type { NotAStream } from './not-a-stream.ts';
 import { isOverflow, limitOf } from './overflow.ts';
 import { clean } from './provider-message.ts';
 

@@ -3,8 +3,8 @@
 import type { Config } from '../../config/config.ts';
 import { OFFLINE_MODELS } from '../../config/model-id.ts';
 import { RpcError } from '../../errors.ts';
-import { PROVIDER_NAMES, PROVIDERS } from '../direct/provider-names.ts';
 import type { Credential, Engines } from '../engine.ts';
+import { PROVIDER_NAMES, PROVIDERS } from '../provider-names.ts';
 
 export interface UsableDeps {
   readonly defaultModel: string;

@@ -1,7 +1,7 @@
 // Prompts that name a login: whose credentials reach the provider, which models they are for, and what a provider that
 // refuses or quotes them leads to.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { PROVIDERS } from '../../../shared/engines/direct/provider-names.ts';
+import { PROVIDERS } from '../../../shared/engines/provider-names.ts';
 import { authLogin } from '../../../shared/methods/auth.login.ts';
 import { authLogout } from '../../../shared/methods/auth.logout.ts';
 import { conversationPrompt } from '../../../shared/methods/conversation.prompt.ts';

@@ -6,12 +6,16 @@ import { type AddressInfo, createServer as createListener } from 'node:net';
 import { PassThrough, Readable } from 'node:stream';
 import { afterEach, expect, it } from 'vitest';
 import { openExit } from '../../../shared/codex-host/exit.ts';
-import { toAccount } from '../../../shared/engines/codex/account.ts';
+import { createTranslation } from '../../../shared/engines/codex/events/translate.ts';
 import { toError } from '../../../shared/engines/codex/failures.ts';
-import { toNotification } from '../../../shared/engines/codex/notifications.ts';
-import { createRelay, NOT_A_STREAM, type Relay, UNREACHABLE } from '../../../shared/engines/codex/relay.ts';
-import { createRunningTurns, createToken, type RunningTurns } from '../../../shared/engines/codex/running-turns.ts';
-import { createTranslation } from '../../../shared/engines/codex/translate.ts';
+import { toNotification } from '../../../shared/engines/codex/protocol/notifications.ts';
+import { toAccount } from '../../../shared/engines/codex/relay/account.ts';
+import { createRelay, NOT_A_STREAM, type Relay, UNREACHABLE } from '../../../shared/engines/codex/relay/relay.ts';
+import {
+  createRunningTurns,
+  createToken,
+  type RunningTurns,
+} from '../../../shared/engines/codex/relay/running-turns.ts';
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {

@@ -8,7 +8,7 @@ import { queryObjects } from 'node:v8';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { CodexHost, ProviderListener } from '../../../shared/codex-host/codex-host.ts';
 import { createCodexEngine } from '../../../shared/engines/codex/engine.ts';
-import { createRequestedCommands } from '../../../shared/engines/codex/requested-commands.ts';
+import { createRequestedCommands } from '../../../shared/engines/codex/relay/requested-commands.ts';
 import type { Toolset } from '../../../shared/engines/engine.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { type ResponsesApi, type Step, startResponsesApi } from '../../support/fakes/responses-api.ts';

@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { CODEX_VERSION, findCodex } from '../../../shared/codex-host/binary.ts';
-import { RESULTS } from '../../../shared/engines/codex/protocol.ts';
+import { RESULTS } from '../../../shared/engines/codex/protocol/protocol.ts';
 import testManifest from '../../package.json' with { type: 'json' };
 import { describeWith } from '../../support/requirements.ts';
 
@@ -16,7 +16,7 @@ const exec = promisify(execFile);
 
 /** What must hold between our types (`ours`) and the generated ones, checked by the compiler. */
 const CHECK = `
-import type * as ours from '${ROOT}/shared/engines/codex/protocol.ts';
+import type * as ours from '${ROOT}/shared/engines/codex/protocol/protocol.ts';
 import type * as host from '${ROOT}/shared/codex-host/handshake.ts';
 import type { input } from '${ROOT}/node_modules/zod';
 import type { ClientRequest } from './generated/ClientRequest';

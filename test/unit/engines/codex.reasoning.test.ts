@@ -1,6 +1,6 @@
 // The reasoning of a Codex turn as events: deltas first, then the whole text, which repeats them.
 import { expect, it } from 'vitest';
-import { createReasoningText } from '../../../shared/engines/codex/reasoning.ts';
+import { createReasoningText } from '../../../shared/engines/codex/events/reasoning.ts';
 
 const item = (summary: string[], content: string[] = []) => ({ type: 'reasoning', id: 'r', summary, content }) as const;
 const delta = (text: string) => ({ AgentReasoningDelta: { delta: text } });

@@ -6,8 +6,8 @@ import https from 'node:https';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import tls, { type TLSSocket } from 'node:tls';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { createConnections, IDLE_MS_MAX } from '../../../shared/engines/direct/connections.ts';
-import { createGuardedFetch } from '../../../shared/engines/direct/provider-fetch.ts';
+import { createConnections, IDLE_MS_MAX } from '../../../shared/engines/direct/providers/connections.ts';
+import { createGuardedFetch } from '../../../shared/engines/direct/providers/provider-fetch.ts';
 import { makeCertificate } from '../../support/fixtures/certificate.ts';
 import { createTestClock } from '../../support/fixtures/rate-limit.ts';
 

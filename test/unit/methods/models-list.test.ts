@@ -2,9 +2,9 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { loadConfig } from '../../../shared/config/load-config.ts';
-import { PROVIDERS } from '../../../shared/engines/direct/provider-names.ts';
 import { createEngines } from '../../../shared/engines/engines.ts';
 import { modelFacts } from '../../../shared/engines/models/model-facts.ts';
+import { PROVIDERS } from '../../../shared/engines/provider-names.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
 import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
 

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { CODEX_HOME } from '../../../shared/codex-host/codex-host.ts';
 import { createCodexEngine } from '../../../shared/engines/codex/engine.ts';
 import { createInbox } from '../../../shared/engines/codex/inbox.ts';
-import { createRunningTurns } from '../../../shared/engines/codex/running-turns.ts';
+import { createRunningTurns } from '../../../shared/engines/codex/relay/running-turns.ts';
 import type { Toolset, TurnInput } from '../../../shared/engines/engine.ts';
 import { createLogger } from '../../../shared/log.ts';
 import { createRemoteCodex } from '../../../shared/sandbox-link/client/codex.ts';

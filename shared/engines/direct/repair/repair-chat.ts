@@ -1,8 +1,10 @@
 // The stream of chat completions as servers with OpenAI's wire write it (vLLM, llama.cpp, Ollama, LM Studio, Groq,
 // Together, Mistral, OpenRouter, Azure). The SDK refuses a chunk with a member of another type or without choices, so
 // every chunk is reduced to the members that the gateway uses.
+
 import { isObject, type JsonObject } from '../../../json-object.ts';
-import { type EventRepair, NotAStream } from './stream-repair.ts';
+import { NotAStream } from '../../failures/not-a-stream.ts';
+import type { EventRepair } from './stream-repair.ts';
 
 /** Reasons for the end of an answer, in the words of servers -> those of OpenAI. */
 const REASONS: Readonly<Record<string, string>> = {

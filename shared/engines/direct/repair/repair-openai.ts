@@ -1,10 +1,12 @@
 // The Responses stream of OpenAI and of compatible servers (llama.cpp, LM Studio, vLLM, Ollama), which omit members
 // that the SDK requires: `created_at`, `model`, `output_index`, ids, deltas. Missing members are filled in; text that
 // arrives only at the end of a part, an item or the response becomes the missing delta.
+
 import { isObject, type JsonObject } from '../../../json-object.ts';
+import { NotAStream } from '../../failures/not-a-stream.ts';
 import { createItemPlaces, createItemTexts, isItem } from './repair-openai-items.ts';
 import { hasError, toBeginning, toEnd, toErrorEvent } from './repair-openai-response.ts';
-import { type EventRepair, NotAStream, startsWith } from './stream-repair.ts';
+import { type EventRepair, startsWith } from './stream-repair.ts';
 
 const TEXT = Buffer.from('data: {"type":"response.output_text.delta",');
 /** A delta without an item id must be completed, and one with empty text or log probabilities must be parsed. */

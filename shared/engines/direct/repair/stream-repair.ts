@@ -2,6 +2,7 @@
 // or lacks a required member: such events are removed or completed. A body that is no stream of events becomes an error
 // that names its form.
 import { isObject, type JsonObject } from '../../../json-object.ts';
+import { NotAStream } from '../../failures/not-a-stream.ts';
 
 /** The repair of one stream. */
 export interface EventRepair {
@@ -21,21 +22,6 @@ export interface StreamRepair {
   push(piece: Buffer): Buffer;
   /** The rest of the body. Throws NotAStream when the body contained no event. */
   end(): Buffer;
-}
-
-/** A body with status 200 that contains no event, or events of another API. */
-export class NotAStream extends Error {
-  /** The start of the body, as text. */
-  readonly sample: string;
-  /** Its content type, or a description of its form. */
-  readonly contentType: string;
-
-  constructor(sample: string, contentType: string) {
-    super('the body holds no event');
-    this.name = 'NotAStream';
-    this.sample = sample;
-    this.contentType = contentType;
-  }
 }
 
 const SAMPLE_BYTES_MAX = 8 << 10;
