@@ -5,7 +5,7 @@ import { RpcError } from '../../shared/errors.ts';
 import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields, type Logger } from '../../shared/log.ts';
 import { CLOSE } from '../../shared/protocol.ts';
-import { toLimitRef, toLimitState } from '../../shared/rate-limit/limit-document.ts';
+import { toLimitRef, toLimitState } from '../../shared/rate-limit/windows/limit-document.ts';
 import type { Store } from '../../shared/store/store.ts';
 import type { SocketConnection } from './connection.ts';
 

@@ -3,7 +3,7 @@
 
 import { findCodex, INSTALL_HINT } from '../../shared/codex-host/binary.ts';
 import type { Config } from '../../shared/config/config.ts';
-import { OFFLINE_MODEL } from '../../shared/config/model-id.ts';
+import { OFFLINE_MODEL } from '../../shared/config/values/model-id.ts';
 import type { Engines } from '../../shared/engines/engine.ts';
 import { errorFields } from '../../shared/log.ts';
 import { LOCAL_KEY } from '../../shared/protocol.ts';

@@ -3,7 +3,7 @@
 // source.
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { MethodContext } from '../../shared/methods/define-method.ts';
-import { escapeLineEnds } from '../../shared/rpc/line-ends.ts';
+import { escapeLineEnds } from '../../shared/rpc/json/line-ends.ts';
 import { aroundShared, notificationText } from '../../shared/rpc/notification.ts';
 import { onHalfClose } from './half-close.ts';
 import { endWith, taken } from './slow-reader.ts';

@@ -11,7 +11,7 @@ import { EVENT_STREAM_TYPE, HEADERS } from '../../shared/protocol.ts';
 import { createRememberedRefusals } from '../../shared/rate-limit/remembered-refusals.ts';
 import { failureText } from '../../shared/rpc/answers.ts';
 import type { Call } from '../../shared/rpc/envelope.ts';
-import { escapeLineEnds } from '../../shared/rpc/line-ends.ts';
+import { escapeLineEnds } from '../../shared/rpc/json/line-ends.ts';
 import type { Services } from '../../shared/services.ts';
 import type { AnsweredRequest } from './answer-request.ts';
 import { onHalfClose } from './half-close.ts';

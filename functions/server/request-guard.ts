@@ -3,7 +3,7 @@
 // So on such an address, `Host` must be a name of this machine, and `Origin` must be listed or the gateway's own.
 import type { IncomingMessage } from 'node:http';
 import type { Origins } from '../../shared/auth/origins.ts';
-import { isLoopback } from '../../shared/config/loopback.ts';
+import { isLoopback } from '../../shared/config/values/loopback.ts';
 import { RpcError } from '../../shared/errors.ts';
 
 export interface RequestGuard {

@@ -1,7 +1,7 @@
 // Admits an authenticated caller: charges its limits, then checks its scope. Returns the limiter's decision and the
 // refusal, if any. Used by JSON-RPC, webhooks and the verbose health check.
 
-import type { Scope } from '../config/key-document.ts';
+import type { Scope } from '../config/values/key-document.ts';
 import { RpcError } from '../errors.ts';
 import type { Limiter, RateDecision } from '../rate-limit/limiter.ts';
 import type { Ride } from '../store/ride.ts';

@@ -1,8 +1,8 @@
 // Authenticates a caller by two headers, before the body is read. Keys in a query string are ignored.
 import { hash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
-import type { ApiKey } from '../config/key-document.ts';
-import type { Limit } from '../config/limits.ts';
+import type { ApiKey } from '../config/values/key-document.ts';
+import type { Limit } from '../config/values/limits.ts';
 import { RpcError } from '../errors.ts';
 import type { Caller, Keys } from './keys/keys.ts';
 import type { Client, WrongCredentials } from './wrong-credentials.ts';

@@ -1,8 +1,8 @@
 // The validated configuration of a process; load-config.ts reads it from the environment.
 import type { ProxyEnv } from 'node:http';
-import type { Limit } from './limits.ts';
-import type { ModelProvider } from './model-providers.ts';
-import type { ModelFacts } from './read-values.ts';
+import type { Limit } from './values/limits.ts';
+import type { ModelProvider } from './values/model-providers.ts';
+import type { ModelFacts } from './values/read-values.ts';
 
 /** The validated configuration. */
 export interface Config {

@@ -7,10 +7,10 @@ import { LOCAL_KEY, PATHS } from '../protocol.ts';
 import { VERSION } from '../version.ts';
 import { type Config, PROVIDER_URLS } from './config.ts';
 import type { Environment } from './environment.ts';
-import { isLoopback } from './loopback.ts';
-import { modelIdIssue } from './model-id.ts';
-import { toProxy } from './proxy.ts';
 import { ConfigError, readVariables, toLine } from './read-variables.ts';
+import { isLoopback } from './values/loopback.ts';
+import { modelIdIssue } from './values/model-id.ts';
+import { toProxy } from './values/proxy.ts';
 import { type Settings, Variables } from './variables.ts';
 
 /**

@@ -2,7 +2,7 @@
 // value of a secret.
 import type { z } from 'zod';
 import { type Environment, trimEnvironment } from './environment.ts';
-import { findMisspelt } from './spelling.ts';
+import { findMisspelt } from './values/spelling.ts';
 
 /** All mistakes of an environment at once. */
 export class ConfigError extends Error {

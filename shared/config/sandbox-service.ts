@@ -4,9 +4,9 @@ import { z } from 'zod';
 import { LOCAL_HOST } from '../protocol.ts';
 import { VERSION } from '../version.ts';
 import type { Environment } from './environment.ts';
-import { accounts, executable, host, logFormat, oneLine, port, readBy, sharedSecret } from './fields.ts';
-import { type McpServerSettings, readMcpServers } from './mcp-servers.ts';
 import { ConfigError, readVariables } from './read-variables.ts';
+import { accounts, executable, host, logFormat, oneLine, port, readBy, sharedSecret } from './values/fields.ts';
+import { type McpServerSettings, readMcpServers } from './values/mcp-servers.ts';
 
 /** Differs from the port of a gateway on the same machine. */
 const SANDBOX_PORT = 8081;

@@ -18,11 +18,18 @@ import {
   sharedSecret,
   socketUrl,
   url,
-} from './fields.ts';
-import { parseLimits } from './limits.ts';
-import { readMcpServers } from './mcp-servers.ts';
-import { readModelProviders } from './model-providers.ts';
-import { readBackends, readKeyDocument, readKeys, readModels, readOrigins, readWebhookSecrets } from './read-values.ts';
+} from './values/fields.ts';
+import { parseLimits } from './values/limits.ts';
+import { readMcpServers } from './values/mcp-servers.ts';
+import { readModelProviders } from './values/model-providers.ts';
+import {
+  readBackends,
+  readKeyDocument,
+  readKeys,
+  readModels,
+  readOrigins,
+  readWebhookSecrets,
+} from './values/read-values.ts';
 
 const milliseconds = z.coerce.number({ error: 'must be a number of milliseconds' }).int().min(100).max(3_600_000);
 const hostAndPort = z

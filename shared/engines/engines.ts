@@ -1,6 +1,6 @@
 // Chooses an engine by model name. If no engine can run the model, the error names the missing setting.
 import { type Config, PROVIDER_URLS } from '../config/config.ts';
-import { modelIdIssue, OFFLINE_MODEL, OFFLINE_MODELS, providerOf } from '../config/model-id.ts';
+import { modelIdIssue, OFFLINE_MODEL, OFFLINE_MODELS, providerOf } from '../config/values/model-id.ts';
 import { RpcError } from '../errors.ts';
 import { joinUrl, toBaseUrl } from '../net/base-url.ts';
 import { type CodexDeps, createLazyCodex } from './codex/lazy.ts';

@@ -1,5 +1,5 @@
 // Decides after a failure which models may still answer the prompt: those to which its cause does not apply.
-import { providerOf } from '../config/model-id.ts';
+import { providerOf } from '../config/values/model-id.ts';
 import type { RpcError } from '../errors.ts';
 
 /** Statuses that concern one model, its permissions or its load. */

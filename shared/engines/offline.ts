@@ -1,6 +1,6 @@
 // Echoes the prompt when no provider is configured. Makes no network call and never fails.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { OFFLINE_MODEL, OFFLINE_SLOW_MODEL } from '../config/model-id.ts';
+import { OFFLINE_MODEL, OFFLINE_SLOW_MODEL } from '../config/values/model-id.ts';
 import { estimateTokens } from '../estimate-tokens.ts';
 import { splitText, truncateText } from '../text.ts';
 import type { Usage } from '../turn-events.ts';

@@ -2,7 +2,7 @@
 // decision already made. Accepted only with an ID token of the function's own service account.
 import { z } from 'zod';
 import type { Caller } from '../auth/keys/keys.ts';
-import { SCOPES } from '../config/key-document.ts';
+import { SCOPES } from '../config/values/key-document.ts';
 import { RpcError } from '../errors.ts';
 import type { MethodContext } from '../methods/define-method.ts';
 

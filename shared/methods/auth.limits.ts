@@ -1,8 +1,8 @@
 // `auth.limits`: returns the remaining calls of the caller's key in each rate window. Response headers contain the
 // tightest window only.
 import { z } from 'zod';
-import { toLimitRef, toLimitState } from '../rate-limit/limit-document.ts';
-import { report } from '../rate-limit/windows.ts';
+import { toLimitRef, toLimitState } from '../rate-limit/windows/limit-document.ts';
+import { report } from '../rate-limit/windows/windows.ts';
 import { defineMethod } from './define-method.ts';
 
 export const authLimits = defineMethod({

@@ -7,7 +7,7 @@ import { toBackendUrl } from '../net/backend-url.ts';
 import { isUnsent } from '../net/fetch-failure.ts';
 import { notKept, placeAnswer } from '../rpc/answers.ts';
 import { overloaded } from '../rpc/in-flight.ts';
-import { inspectJson } from '../rpc/json-numbers.ts';
+import { inspectJson } from '../rpc/json/json-numbers.ts';
 import { DEPTH_MAX } from '../rpc/parse.ts';
 import { defineMethod } from './define-method.ts';
 

@@ -2,7 +2,7 @@
 // definition.
 import type { ZodObject, ZodType } from 'zod';
 import type { Caller } from '../auth/keys/keys.ts';
-import type { Scope } from '../config/key-document.ts';
+import type { Scope } from '../config/values/key-document.ts';
 import type { CallDetails } from '../rpc/exchange.ts';
 import type { CallMemory } from '../rpc/in-flight.ts';
 import type { MethodDefinition, Registry } from '../rpc/method.ts';

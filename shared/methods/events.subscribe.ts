@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { RpcError } from '../errors.ts';
 import { errorFields } from '../log.ts';
 import { NOTIFICATIONS } from '../protocol.ts';
-import { escapeLineEnds } from '../rpc/line-ends.ts';
+import { escapeLineEnds } from '../rpc/json/line-ends.ts';
 import type { SharedParams } from '../rpc/notification.ts';
 import type { EventDocument } from '../webhooks/documents.ts';
 import { CURSOR_CHARS_MAX } from '../webhooks/feed/follow-cursor.ts';

@@ -1,7 +1,8 @@
 // `models.list`: the models that the caller can use, with the facts about each. Makes no call to a provider.
 import { z } from 'zod';
-import { providerOf } from '../config/model-id.ts';
-import { type ModelFacts, modelFacts, type Price, type Rates } from '../engines/models/model-facts.ts';
+import { providerOf } from '../config/values/model-id.ts';
+import { modelFacts } from '../engines/models/model-facts.ts';
+import type { ModelFacts, Price, Rates } from '../engines/models/shipped-facts.ts';
 import { RpcError } from '../errors.ts';
 import { defineMethod } from './define-method.ts';
 import { SessionId } from './schemas/schemas.ts';

@@ -1,7 +1,7 @@
 // `proto`: the same turn as `conversation.prompt`, in binary (shared/proto/gateway.proto).
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
-import { checkParams } from '../rpc/issues.ts';
+import { checkParams } from '../rpc/params/issues.ts';
 import { defineMethod } from './define-method.ts';
 import { answerPrompt, PROMPT_ERRORS, PromptParams, placeOfPrompt } from './prompt-turn.ts';
 import { SessionId } from './schemas/schemas.ts';

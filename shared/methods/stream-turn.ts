@@ -1,6 +1,6 @@
 // Sends the events of a running turn to the caller as `conversation.event` notifications. Each is sent after the caller
 // has received the previous one, so that a slow reader delays only itself.
-import { providerOf } from '../config/model-id.ts';
+import { providerOf } from '../config/values/model-id.ts';
 import type { NumberedEvent } from '../conversations/records/event-log.ts';
 import type { TurnHandle } from '../conversations/turns/follow/turn-readers.ts';
 import type { EndedTurn } from '../conversations/turns/turn.ts';

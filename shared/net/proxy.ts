@@ -1,4 +1,4 @@
-// A client for calls through the operator's proxy (config/proxy.ts defines which calls use it).
+// A client for calls through the operator's proxy (config/values/proxy.ts defines which calls use it).
 import type { ProxyEnv } from 'node:http';
 
 /** `fetch` through the proxy; the client is loaded only when a proxy is configured. */

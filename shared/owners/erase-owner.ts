@@ -6,7 +6,7 @@ import { deadline } from '../async.ts';
 import { utcDay } from '../clock.ts';
 import { DailyUsages, toDaily, usageRef } from '../conversations/records/daily-usage.ts';
 import { Conversations } from '../conversations/records/documents.ts';
-import { erasureWrite, toLimitRef } from '../rate-limit/limit-document.ts';
+import { erasureWrite, toLimitRef } from '../rate-limit/windows/limit-document.ts';
 import { SandboxErasures } from '../sandbox-records/erasures.ts';
 import type { Services } from '../services.ts';
 import { transact } from '../store/transact.ts';

@@ -3,7 +3,7 @@
 // line of a page, so that lines which are written after it are in a later page, and no line is in two pages.
 import { z } from 'zod';
 import { Conversations } from '../conversations/records/documents.ts';
-import { Limits, toLimitRef } from '../rate-limit/limit-document.ts';
+import { Limits, toLimitRef } from '../rate-limit/windows/limit-document.ts';
 import type { Services } from '../services.ts';
 import { badCursor, DocumentId, decodeCursor } from '../store/cursor.ts';
 import type { Snapshot } from '../store/store.ts';

@@ -9,14 +9,14 @@ import { errorFields, type Logger } from '../log.ts';
 import { NewerFormat } from '../store/define-document.ts';
 import type { Ride } from '../store/ride.ts';
 import type { Store } from '../store/store.ts';
-import { createBlockKeeper } from './block-keeper.ts';
-import { areBlocksAllowed } from './block-policy.ts';
-import { createCountBatch } from './count-batch.ts';
-import { createEntries, type Entry, type Waiting } from './entries.ts';
+import { createBlockKeeper } from './counting/block-keeper.ts';
+import { createCountBatch } from './counting/count-batch.ts';
+import { createEntries, type Entry, type Waiting } from './counting/entries.ts';
+import { createOutage, unavailable } from './counting/outage.ts';
+import { cachedRefusal } from './counting/refusals.ts';
+import { systemTimers, type Timers } from './counting/timers.ts';
 import type { Limiter, RateDecision, TakeRequest } from './limiter.ts';
-import { createOutage, unavailable } from './outage.ts';
-import { cachedRefusal } from './refusals.ts';
-import { systemTimers, type Timers } from './timers.ts';
+import { areBlocksAllowed } from './windows/block-policy.ts';
 
 /** Time for the give-backs when the process ends. */
 const CLOSE_MS = 1_000;

@@ -1,5 +1,5 @@
 // The Limiter port. document-limiter.ts implements it over a Store; windows.ts holds the arithmetic.
-import type { Limit } from '../config/limits.ts';
+import type { Limit } from '../config/values/limits.ts';
 import type { Ride } from '../store/ride.ts';
 
 /**

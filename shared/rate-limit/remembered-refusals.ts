@@ -2,7 +2,7 @@
 // It admits nothing: a call without a remembered refusal is decided by the limiter.
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../clock.ts';
-import { areSameLimits, type Limit } from '../config/limits.ts';
+import { areSameLimits, type Limit } from '../config/values/limits.ts';
 import type { Limiter, RateDecision, TakeRequest } from './limiter.ts';
 
 /** A refusal is trusted this long, so that a reset by an operator takes effect within a minute. */

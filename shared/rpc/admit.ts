@@ -6,7 +6,7 @@ import type { CallDetails, Exchange, RequestHooks } from './exchange.ts';
 import { createCallMemory, overloaded } from './in-flight.ts';
 import type { AnyMethod } from './method.ts';
 import { PAGE_BYTES_MAX } from './page.ts';
-import { readParams } from './read-params.ts';
+import { readParams } from './params/read-params.ts';
 
 /**
  * Most calls for a page, of up to 1 MiB, that begin before the limiter has decided. 20 at once made `/health` wait for

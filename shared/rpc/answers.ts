@@ -3,7 +3,7 @@
 import { RpcError } from '../errors.ts';
 import type { Id } from './envelope.ts';
 import { type CallMemory, overloaded } from './in-flight.ts';
-import { stringifyInSlices } from './json-slices.ts';
+import { stringifyInSlices } from './json/json-slices.ts';
 
 /**
  * Most bytes of an HTTP response, for one call or for a whole batch; several larger ones at a time would exhaust the

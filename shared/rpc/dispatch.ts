@@ -8,8 +8,8 @@ import { type BadCall, type Call, type Envelope, type Id, isBad, readEnvelope } 
 import type { CallState, Exchange, Reply, RequestHooks } from './exchange.ts';
 import { createCallMemory, overloaded } from './in-flight.ts';
 import { type AnyMethod, isReadOnly, type Registry } from './method.ts';
+import { readParams } from './params/read-params.ts';
 import { measureHeavy, parseRequest } from './parse.ts';
-import { readParams } from './read-params.ts';
 
 /** Most calls of one batch that run at a time; bounds the memory that they use. */
 const BATCH_RUNNING_MAX = 8;

@@ -8,7 +8,7 @@ import {
   isSafeNumber,
   startsNumber,
   toHeapBytes,
-} from './json-numbers.ts';
+} from './json/json-numbers.ts';
 
 /** Most bytes of a request body or WebSocket message. */
 export const BODY_BYTES_MAX = 1 << 20;

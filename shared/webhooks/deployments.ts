@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../log.ts';
-import { digitsOf, isMarked, parseMarked } from '../rpc/exact-json.ts';
+import { digitsOf, isMarked, parseMarked } from '../rpc/json/exact-json.ts';
 import { type DocumentOf, defineDocument } from '../store/define-document.ts';
 import type { Store } from '../store/store.ts';
 import { transact } from '../store/transact.ts';

@@ -3,8 +3,9 @@
 import { spawn } from 'node:child_process';
 import { text } from 'node:stream/consumers';
 import { Firestore } from '@google-cloud/firestore';
-import type { Limit } from '../../shared/config/limits.ts';
-import { charge, type LimitState } from '../../shared/rate-limit/windows.ts';
+import type { Limit } from '../../shared/config/values/limits.ts';
+import type { LimitState } from '../../shared/rate-limit/windows/limit-state.ts';
+import { charge } from '../../shared/rate-limit/windows/windows.ts';
 import { startFirestoreEmulator } from '../support/fixtures/emulators.ts';
 import {
   type LimiterProcess,

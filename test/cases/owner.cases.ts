@@ -7,7 +7,7 @@ import { Conversations, conversationRef } from '../../shared/conversations/recor
 import { createRollouts } from '../../shared/conversations/records/rollouts.ts';
 import { conversationList } from '../../shared/methods/conversation.list.ts';
 import { ownerErase } from '../../shared/methods/owner.erase.ts';
-import { toLimitRef } from '../../shared/rate-limit/limit-document.ts';
+import { toLimitRef } from '../../shared/rate-limit/windows/limit-document.ts';
 import type { Store } from '../../shared/store/store.ts';
 import { createFixture, type Fixture, failure, type Instance, isDelta } from '../support/fixtures/conversations.ts';
 import { DOCUMENT_EXAMPLES } from '../support/fixtures/document-examples.ts';

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { z } from 'zod';
 import { Variables } from '../../shared/config/variables.ts';
-import { toLimitRef } from '../../shared/rate-limit/limit-document.ts';
+import { toLimitRef } from '../../shared/rate-limit/windows/limit-document.ts';
 import { type CodeBlock, kindOf, readCodeBlocks } from '../support/code-blocks.ts';
 import { DOCUMENTS, readDocument } from '../support/documents.ts';
 import { ROOT } from '../support/fixtures/local-gateway.ts';

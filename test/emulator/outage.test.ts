@@ -2,8 +2,8 @@
 // under the calls.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { systemClock } from '../../shared/clock.ts';
-import type { Limit } from '../../shared/config/limits.ts';
-import { toLimitRef, toLimitState } from '../../shared/rate-limit/limit-document.ts';
+import type { Limit } from '../../shared/config/values/limits.ts';
+import { toLimitRef, toLimitState } from '../../shared/rate-limit/windows/limit-document.ts';
 import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import { startModelProvider } from '../support/fakes/model-provider.ts';
 import { type Emulator, startFirestoreEmulator, startPubsubEmulator } from '../support/fixtures/emulators.ts';

@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { expect, inject, it } from 'vitest';
-import { toLimitRef } from '../../shared/rate-limit/limit-document.ts';
+import { toLimitRef } from '../../shared/rate-limit/windows/limit-document.ts';
 import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import { exportCases } from '../cases/export.cases.ts';
 import { ownerCases } from '../cases/owner.cases.ts';

@@ -1,8 +1,8 @@
 // The limiter across real processes on the Firestore emulator: exact, fair, and of one mind about revocation.
 import { afterAll, beforeAll, expect, inject, test } from 'vitest';
 import { systemClock } from '../../shared/clock.ts';
-import type { Limit } from '../../shared/config/limits.ts';
-import { setRevoked, toLimitRef } from '../../shared/rate-limit/limit-document.ts';
+import type { Limit } from '../../shared/config/values/limits.ts';
+import { setRevoked, toLimitRef } from '../../shared/rate-limit/windows/limit-document.ts';
 import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import { type LimiterProcess, startLimiterProcesses, total } from '../support/fixtures/limiter-processes.ts';
 import { describeWith } from '../support/requirements.ts';

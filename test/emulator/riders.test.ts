@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, expect, inject, test } from 'vitest';
 import { systemClock } from '../../shared/clock.ts';
 import { conversationRef } from '../../shared/conversations/records/documents.ts';
-import { toLimitRef, toLimitState } from '../../shared/rate-limit/limit-document.ts';
+import { toLimitRef, toLimitState } from '../../shared/rate-limit/windows/limit-document.ts';
 import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import type { Store } from '../../shared/store/store.ts';
 import { type InProcessGateway, startInProcess } from '../support/fixtures/in-process.ts';

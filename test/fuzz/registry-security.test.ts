@@ -1,6 +1,6 @@
 // The security every method owes its callers, looped over the registry: a new method is covered by existing.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { SCOPES } from '../../shared/config/key-document.ts';
+import { SCOPES } from '../../shared/config/values/key-document.ts';
 import * as methods from '../../shared/methods/index.ts';
 import { createFuzzFixture, type FuzzFixture } from '../support/fixtures/fuzz/gateway.ts';
 import {

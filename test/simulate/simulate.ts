@@ -1,7 +1,8 @@
 // One scenario of the simulation: instances of the limiter in virtual time, and what their calls met.
-import { heldCalls } from '../../shared/rate-limit/blocks.ts';
+
 import { createDocumentLimiter } from '../../shared/rate-limit/document-limiter.ts';
-import { toLimitRef, toLimitState } from '../../shared/rate-limit/limit-document.ts';
+import { heldCalls } from '../../shared/rate-limit/windows/blocks.ts';
+import { toLimitRef, toLimitState } from '../../shared/rate-limit/windows/limit-document.ts';
 import { createVirtualStore } from '../support/fixtures/virtual-store.ts';
 import { createVirtualInstance, createVirtualTime } from '../support/fixtures/virtual-time.ts';
 import { createRandom } from '../support/random.ts';

@@ -2,9 +2,9 @@
 // against the same process earlier. Reads the store for counters that the API does not return.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseLimits } from '../../shared/config/limits.ts';
+import { parseLimits } from '../../shared/config/values/limits.ts';
 import { isObject } from '../../shared/json-object.ts';
-import { toLimitRef, toLimitState } from '../../shared/rate-limit/limit-document.ts';
+import { toLimitRef, toLimitState } from '../../shared/rate-limit/windows/limit-document.ts';
 import type { AuditDeps } from './audit-request.ts';
 import { call } from './call.ts';
 import type { Fleet } from './fleet.ts';

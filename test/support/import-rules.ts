@@ -29,7 +29,7 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
   ['shared/sandbox-records', ['store', 'sandbox-ports', 'sandbox-link']],
   ['shared/patch', ['sandbox']],
   ['shared/webhooks', ['net', 'rpc', 'store']],
-  ['shared/conversations', ['engines', 'store', 'rate-limit/limit-document.ts']],
+  ['shared/conversations', ['engines', 'store', 'rate-limit/windows/limit-document.ts']],
   ['shared/proto', ['rpc', 'conversations']],
   [
     'shared/services.ts',

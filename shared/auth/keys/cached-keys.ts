@@ -2,7 +2,7 @@
 // cached keys are used, and what is logged. Independent of Secret Manager.
 import { orAbort } from '../../async.ts';
 import type { Clock } from '../../clock.ts';
-import type { ApiKey } from '../../config/key-document.ts';
+import type { ApiKey } from '../../config/values/key-document.ts';
 import { RpcError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../log.ts';
 import { createKeyIndex, type KeyIndex } from './key-index.ts';

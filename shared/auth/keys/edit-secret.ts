@@ -4,7 +4,7 @@
 // Disabling with the etag of the version that was read is the commit: of two operators who change the same document at
 // once, the second one's version is disabled again and its change is made anew. So no change is lost.
 import { createHash } from 'node:crypto';
-import { type ApiKey, KeyDocumentError, parseKeyDocument } from '../../config/key-document.ts';
+import { type ApiKey, KeyDocumentError, parseKeyDocument } from '../../config/values/key-document.ts';
 import { GRPC, statusOf } from '../../grpc-status.ts';
 import { createApiKey } from './create-api-key.ts';
 import { type SecretVersion, type SecretVersions, VERSIONS_MAX, versionNumber } from './secret-versions.ts';

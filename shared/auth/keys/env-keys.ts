@@ -1,5 +1,5 @@
 // Keys from the configuration, read once at start. A rotation needs a restart; in the cloud secret-manager.ts is used.
-import { type KeyDefaults, parseKeyDocument } from '../../config/key-document.ts';
+import { type KeyDefaults, parseKeyDocument } from '../../config/values/key-document.ts';
 import { createKeyIndex } from './key-index.ts';
 import type { Keys } from './keys.ts';
 

@@ -1,6 +1,6 @@
 // Looks up a key by its digest. Callers check expiry and scopes.
 import { timingSafeEqual } from 'node:crypto';
-import type { ApiKey } from '../../config/key-document.ts';
+import type { ApiKey } from '../../config/values/key-document.ts';
 
 /** Keys by digest; of two keys with the same digest the first one is used. */
 export interface KeyIndex {

@@ -1,6 +1,6 @@
 // The Keys port, which finds the API key of a request. Adapters: env-keys.ts, secret-manager.ts.
-import type { ApiKey, Scope } from '../../config/key-document.ts';
-import type { Limit } from '../../config/limits.ts';
+import type { ApiKey, Scope } from '../../config/values/key-document.ts';
+import type { Limit } from '../../config/values/limits.ts';
 
 /** An authenticated caller. Its key id owns sessions, logins, connections, terminals and idempotency records. */
 export interface Caller {

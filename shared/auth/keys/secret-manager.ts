@@ -1,8 +1,8 @@
 // Keys from Google Secret Manager: every ENABLED version of one secret is read by its number, never through `latest`
 // (which is the most recently created version, even when disabled). cached-keys.ts decides when to read.
 import type { Clock } from '../../clock.ts';
-import type { ApiKey } from '../../config/key-document.ts';
-import { type KeyDefaults, KeyDocumentError, parseKeyDocument } from '../../config/key-document.ts';
+import type { ApiKey } from '../../config/values/key-document.ts';
+import { type KeyDefaults, KeyDocumentError, parseKeyDocument } from '../../config/values/key-document.ts';
 import { createGrpcClient } from '../../grpc-client.ts';
 import { GRPC, statusOf } from '../../grpc-status.ts';
 import { errorFields, type Logger } from '../../log.ts';

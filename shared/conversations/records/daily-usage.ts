@@ -1,7 +1,7 @@
 // The document with the tokens that a key has used on a UTC day, and the commit that adds to it.
 import { z } from 'zod';
 import { type Clock, utcDay } from '../../clock.ts';
-import { erasureOf, erasureWrite, isBefore, toLimitRef } from '../../rate-limit/limit-document.ts';
+import { erasureOf, erasureWrite, isBefore, toLimitRef } from '../../rate-limit/windows/limit-document.ts';
 import { type DocumentOf, defineDocument, hashOwner } from '../../store/define-document.ts';
 import type { Ref, Snapshot, Store, Write } from '../../store/store.ts';
 import { transact } from '../../store/transact.ts';

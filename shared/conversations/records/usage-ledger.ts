@@ -10,7 +10,7 @@
 import { type Clock, utcDay } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../log.ts';
-import { erasureOf, toLimitRef } from '../../rate-limit/limit-document.ts';
+import { erasureOf, toLimitRef } from '../../rate-limit/windows/limit-document.ts';
 import type { Snapshot, Store } from '../../store/store.ts';
 import type { Usage } from '../../turn-events.ts';
 import { addUsage, NO_USAGE } from '../../usage.ts';

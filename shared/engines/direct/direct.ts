@@ -2,7 +2,7 @@
 // one per round where the model uses tools, each retried at most twice before its first token (run-turn.ts).
 import { type Clock, systemClock } from '../../clock.ts';
 import type { Config } from '../../config/config.ts';
-import { providerOf } from '../../config/model-id.ts';
+import { providerOf } from '../../config/values/model-id.ts';
 import { RpcError } from '../../errors.ts';
 import { splitQuery } from '../../net/base-url.ts';
 import type { Engine } from '../engine.ts';

@@ -1,32 +1,8 @@
 // The facts about a model: its limits, the kinds of its input, and its price. The operator's facts (variable MODELS)
 // come first, then shipped data; what neither has is absent, never guessed.
 import { type Config, PROVIDER_URLS } from '../../config/config.ts';
-import { OFFLINE_MODELS } from '../../config/model-id.ts';
-import type { FactsSource } from './shipped-facts.ts';
-
-/** USD per million tokens. */
-export interface Rates {
-  readonly input: number;
-  readonly output: number;
-  /** Of input that the provider had in its cache; absent: as `input`. */
-  readonly cachedInput?: number;
-  /** Of input that the provider writes to its cache; absent: as `input`. */
-  readonly cacheWrite?: number;
-}
-
-export interface Price extends Rates {
-  /** The prices of a request whose input has more tokens. */
-  readonly long?: Rates & { readonly aboveTokens: number };
-}
-
-export interface ModelFacts {
-  readonly contextTokens?: number;
-  readonly maxOutputTokens?: number;
-  readonly input?: readonly string[];
-  readonly reasoning?: boolean;
-  readonly outputSchema?: boolean;
-  readonly price?: Price;
-}
+import { OFFLINE_MODELS } from '../../config/values/model-id.ts';
+import type { FactsSource, ModelFacts, Price } from './shipped-facts.ts';
 
 type FactsConfig = Pick<Config, 'models' | 'modelProviders' | 'providers'>;
 

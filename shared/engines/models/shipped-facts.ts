@@ -2,7 +2,30 @@
 // A model is found by its exact id only: the package's own prefixes would give a new model the price of an older one.
 import type { MatchLogic, ModelInfo, ModelPrice, Provider } from '@pydantic/genai-prices';
 import { z } from 'zod';
-import type { ModelFacts, Price } from './model-facts.ts';
+
+/** USD per million tokens. */
+export interface Rates {
+  readonly input: number;
+  readonly output: number;
+  /** Of input that the provider had in its cache; absent: as `input`. */
+  readonly cachedInput?: number;
+  /** Of input that the provider writes to its cache; absent: as `input`. */
+  readonly cacheWrite?: number;
+}
+
+export interface Price extends Rates {
+  /** The prices of a request whose input has more tokens. */
+  readonly long?: Rates & { readonly aboveTokens: number };
+}
+
+export interface ModelFacts {
+  readonly contextTokens?: number;
+  readonly maxOutputTokens?: number;
+  readonly input?: readonly string[];
+  readonly reasoning?: boolean;
+  readonly outputSchema?: boolean;
+  readonly price?: Price;
+}
 
 /** Whose models they are: a provider by its name in the data, or a server by its address. */
 export type FactsSource = { readonly name: string } | { readonly url: string };

@@ -1,7 +1,7 @@
 // The models that a deployment names and can call: the defaults of its providers, the operator's models (variable
 // MODELS) and the offline ones. Other models of a provider can be called as well, but are not listed.
 import type { Config } from '../../config/config.ts';
-import { OFFLINE_MODELS } from '../../config/model-id.ts';
+import { OFFLINE_MODELS } from '../../config/values/model-id.ts';
 import { RpcError } from '../../errors.ts';
 import type { Credential, Engines } from '../engine.ts';
 import { PROVIDER_NAMES, PROVIDERS } from '../provider-names.ts';

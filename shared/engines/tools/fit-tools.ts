@@ -1,6 +1,6 @@
 // Converts the tools of a turn for the model's provider: rewrites schemas to its rules. A tool that cannot be converted
 // is omitted and reported, so that it does not fail the prompt.
-import { providerOf } from '../../config/model-id.ts';
+import { providerOf } from '../../config/values/model-id.ts';
 import type { EngineTool, Toolset } from '../engine.ts';
 import { type CleanSchema, cleanSchema, restoreNames } from './tool-schema.ts';
 import { UnusableSchema } from './tool-schema-form.ts';

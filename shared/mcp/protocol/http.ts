@@ -1,12 +1,12 @@
 // MCP's Streamable HTTP transport over the SSRF-safe fetch. The SDK implements the protocol. This file limits the size
-// of what a server may send, marks numbers that would lose digits (rpc/exact-json.ts), and returns the global Response
+// of what a server may send, marks numbers that would lose digits (exact-json.ts), and returns the global Response
 // that the SDK expects.
 
 import { StreamableHTTPClientTransport, type Transport } from '@modelcontextprotocol/client';
 import { settledWithin } from '../../async.ts';
 import { RpcError } from '../../errors.ts';
 import type { SafeFetch } from '../../net/safe-fetch.ts';
-import { markNumbers, mayLoseDigits } from '../../rpc/exact-json.ts';
+import { markNumbers, mayLoseDigits } from '../../rpc/json/exact-json.ts';
 import { createLineReader } from './lines.ts';
 import { FRAME_BYTES_MAX, isTooHeavy, TOO_HEAVY, TOO_LARGE } from './message-bounds.ts';
 

@@ -1,5 +1,5 @@
 // The maximum size of a message of an MCP server: its bytes, and the memory of its parsed value.
-import { inspectJson } from '../../rpc/json-numbers.ts';
+import { inspectJson } from '../../rpc/json/json-numbers.ts';
 
 export const FRAME_BYTES_MAX = 4 << 20;
 export const TOO_LARGE = `a message is larger than ${FRAME_BYTES_MAX >> 20} MiB, the limit of the gateway`;

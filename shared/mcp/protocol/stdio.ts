@@ -7,7 +7,7 @@ import {
   serializeMessage,
   type Transport,
 } from '@modelcontextprotocol/client';
-import { markNumbers } from '../../rpc/exact-json.ts';
+import { markNumbers } from '../../rpc/json/exact-json.ts';
 import type { ServerProcess } from '../stdio-servers.ts';
 import { FRAME_BYTES_MAX, isTooHeavy, TOO_HEAVY, TOO_LARGE } from './message-bounds.ts';
 import { createPacedLines, type TimeShare } from './paced-lines.ts';

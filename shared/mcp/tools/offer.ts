@@ -1,7 +1,7 @@
 // Selects the tools of a server that the caller allows, within bounds of number and size. An invalid tool is omitted
 // and reported, and does not affect the others.
 import { isObject } from '../../json-object.ts';
-import { hasMarks, isMarked } from '../../rpc/exact-json.ts';
+import { hasMarks, isMarked } from '../../rpc/json/exact-json.ts';
 import { isDeep } from '../failures.ts';
 
 /** A tool as its server describes it. Only its structure and size have been checked. */

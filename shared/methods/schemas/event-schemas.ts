@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { isObject } from '../../json-object.ts';
-import { hasMarks, parseMarked, toExactText } from '../../rpc/exact-json.ts';
+import { hasMarks, parseMarked, toExactText } from '../../rpc/json/exact-json.ts';
 import type { EventDocument } from '../../webhooks/documents.ts';
 
 /** Prefix of the ids under which a connection keeps its subscriptions. */

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { KeyDocumentError, parseKeyDocument, SCOPES } from '../../../shared/config/key-document.ts';
-import { parseLimits } from '../../../shared/config/limits.ts';
+import { KeyDocumentError, parseKeyDocument, SCOPES } from '../../../shared/config/values/key-document.ts';
+import { parseLimits } from '../../../shared/config/values/limits.ts';
 
 const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest();
 

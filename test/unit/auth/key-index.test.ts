@@ -4,7 +4,7 @@ import crypto, { createHash } from 'node:crypto';
 import { syncBuiltinESMExports } from 'node:module';
 import { afterEach, expect, it } from 'vitest';
 import { createKeyIndex } from '../../../shared/auth/keys/key-index.ts';
-import type { ApiKey } from '../../../shared/config/key-document.ts';
+import type { ApiKey } from '../../../shared/config/values/key-document.ts';
 
 const { timingSafeEqual } = crypto;
 afterEach(() => {

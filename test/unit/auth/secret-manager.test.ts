@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { createSecretManagerKeys } from '../../../shared/auth/keys/secret-manager.ts';
-import type { ApiKey } from '../../../shared/config/key-document.ts';
+import type { ApiKey } from '../../../shared/config/values/key-document.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { createLogger } from '../../../shared/log.ts';
 import { type FakeSecretManager, startFakeSecretManager } from '../../support/fakes/secret-manager.ts';

@@ -6,7 +6,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import WebSocket from 'ws';
 import { z } from 'zod';
 import { defineMethod, type MethodContext } from '../../../shared/methods/define-method.ts';
-import { setRevoked } from '../../../shared/rate-limit/limit-document.ts';
+import { setRevoked } from '../../../shared/rate-limit/windows/limit-document.ts';
 import type { AnyMethod } from '../../../shared/rpc/method.ts';
 import {
   type Client,

@@ -8,7 +8,7 @@ import { RpcError } from '../../../shared/errors.ts';
 import { createGateway } from '../../../shared/gateway.ts';
 import { createLogger } from '../../../shared/log.ts';
 import * as methods from '../../../shared/methods/index.ts';
-import { toLimitRef, toLimitState } from '../../../shared/rate-limit/limit-document.ts';
+import { toLimitRef, toLimitState } from '../../../shared/rate-limit/windows/limit-document.ts';
 import { createRegistry } from '../../../shared/rpc/method.ts';
 import type { Services } from '../../../shared/services.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';

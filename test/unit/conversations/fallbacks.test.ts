@@ -1,7 +1,7 @@
 // The fallbacks of a prompt beside the failures themselves (fallbacks.matrix.test.ts): what is refused, what counts as
 // one prompt, which models are passed over.
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { SCOPES } from '../../../shared/config/key-document.ts';
+import { SCOPES } from '../../../shared/config/values/key-document.ts';
 import { createEngines } from '../../../shared/engines/engines.ts';
 import { checkDependencies } from '../../../shared/methods/check-dependencies.ts';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
@@ -10,7 +10,7 @@ import { conversationPrompt } from '../../../shared/methods/conversation.prompt.
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
 import { PromptParams, placeOfPrompt } from '../../../shared/methods/prompt-turn.ts';
 import { systemHealth } from '../../../shared/methods/system.health.ts';
-import { checkParams } from '../../../shared/rpc/issues.ts';
+import { checkParams } from '../../../shared/rpc/params/issues.ts';
 import type { Script } from '../../support/fakes/model-provider-script.ts';
 import { createFixture, type Fixture, failure, type Instance, isDelta } from '../../support/fixtures/conversations.ts';
 

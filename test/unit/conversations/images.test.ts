@@ -5,7 +5,7 @@ import { conversationHistory } from '../../../shared/methods/conversation.histor
 import { conversationList } from '../../../shared/methods/conversation.list.ts';
 import { conversationPrompt } from '../../../shared/methods/conversation.prompt.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
-import { checkParams } from '../../../shared/rpc/issues.ts';
+import { checkParams } from '../../../shared/rpc/params/issues.ts';
 import { createFixture, type Fixture, failure, type Instance, MODEL } from '../../support/fixtures/conversations.ts';
 
 const PNG = `iVBORw0KGgoAAAANSUhEUg${'A'.repeat(200_002)}`;

@@ -2,8 +2,8 @@
 // are lost, late or of unknown outcome, clocks that are wrong and step, and window edges. `LIMITER_RUNS=5000` for more
 // runs, `LIMITER_SEED` for one.
 import { expect, test } from 'vitest';
-import type { Limit } from '../../../shared/config/limits.ts';
-import { report } from '../../../shared/rate-limit/windows.ts';
+import type { Limit } from '../../../shared/config/values/limits.ts';
+import { report } from '../../../shared/rate-limit/windows/windows.ts';
 import { createLimiterWorld, type LimiterWorld } from '../../support/fixtures/limiter-world.ts';
 import { createRandom, type Random } from '../../support/random.ts';
 

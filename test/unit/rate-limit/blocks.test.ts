@@ -1,14 +1,20 @@
 // Blocks as callers and other instances see them, in virtual time.
 import { describe, expect, test } from 'vitest';
-import type { Limit } from '../../../shared/config/limits.ts';
-import { retryPauseMs } from '../../../shared/rate-limit/block-policy.ts';
-import { heldCalls, updateHolder } from '../../../shared/rate-limit/blocks.ts';
+import type { Limit } from '../../../shared/config/values/limits.ts';
+import { createEntries } from '../../../shared/rate-limit/counting/entries.ts';
+import { takeBlocks } from '../../../shared/rate-limit/counting/take-blocks.ts';
 import { createDocumentLimiter } from '../../../shared/rate-limit/document-limiter.ts';
-import { createEntries } from '../../../shared/rate-limit/entries.ts';
-import { setRevoked, toLimitRef, toLimitState, toLimitWrite } from '../../../shared/rate-limit/limit-document.ts';
 import type { RateDecision } from '../../../shared/rate-limit/limiter.ts';
-import { takeBlocks } from '../../../shared/rate-limit/take-blocks.ts';
-import { addCalls, charge, EMPTY_STATE, type LimitState, report } from '../../../shared/rate-limit/windows.ts';
+import { retryPauseMs } from '../../../shared/rate-limit/windows/block-policy.ts';
+import { heldCalls, updateHolder } from '../../../shared/rate-limit/windows/blocks.ts';
+import {
+  setRevoked,
+  toLimitRef,
+  toLimitState,
+  toLimitWrite,
+} from '../../../shared/rate-limit/windows/limit-document.ts';
+import { EMPTY_STATE, type LimitState } from '../../../shared/rate-limit/windows/limit-state.ts';
+import { addCalls, charge, report } from '../../../shared/rate-limit/windows/windows.ts';
 import { createReleasedLimiter } from '../../support/fixtures/released-limiter.ts';
 import { createVirtualStore, type Fault } from '../../support/fixtures/virtual-store.ts';
 import { createVirtualInstance, createVirtualTime } from '../../support/fixtures/virtual-time.ts';

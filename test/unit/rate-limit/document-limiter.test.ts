@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { Limit } from '../../../shared/config/limits.ts';
+import type { Limit } from '../../../shared/config/values/limits.ts';
 import { createDocumentLimiter } from '../../../shared/rate-limit/document-limiter.ts';
-import { setRevoked, toLimitRef } from '../../../shared/rate-limit/limit-document.ts';
 import type { Limiter, RateDecision, TakeRequest } from '../../../shared/rate-limit/limiter.ts';
+import { setRevoked, toLimitRef } from '../../../shared/rate-limit/windows/limit-document.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import { Conflict, type Store } from '../../../shared/store/store.ts';
 import { type Counted, countOperations, createTestClock, cutOff } from '../../support/fixtures/rate-limit.ts';

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { Limit } from '../../../shared/config/limits.ts';
+import type { Limit } from '../../../shared/config/values/limits.ts';
+import { systemTimers } from '../../../shared/rate-limit/counting/timers.ts';
 import { createDocumentLimiter } from '../../../shared/rate-limit/document-limiter.ts';
 import type { Limiter, RateDecision, TakeRequest } from '../../../shared/rate-limit/limiter.ts';
-import { systemTimers } from '../../../shared/rate-limit/timers.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import {
   type Counted,

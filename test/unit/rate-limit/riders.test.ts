@@ -2,10 +2,10 @@
 // is stored if and only if the call is admitted.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import type { Limit } from '../../../shared/config/limits.ts';
+import type { Limit } from '../../../shared/config/values/limits.ts';
 import { createDocumentLimiter } from '../../../shared/rate-limit/document-limiter.ts';
-import { setRevoked, toLimitRef, toLimitState } from '../../../shared/rate-limit/limit-document.ts';
 import type { TakeRequest } from '../../../shared/rate-limit/limiter.ts';
+import { setRevoked, toLimitRef, toLimitState } from '../../../shared/rate-limit/windows/limit-document.ts';
 import { createRide } from '../../../shared/store/ride.ts';
 import type { Snapshot } from '../../../shared/store/store.ts';
 import { callWithRider, idsOf, type Ridden } from '../../support/fixtures/rider.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { isProbablyCurrent, observe, type Traffic } from '../../../shared/rate-limit/traffic.ts';
-import type { LimitState } from '../../../shared/rate-limit/windows.ts';
+import type { LimitState } from '../../../shared/rate-limit/windows/limit-state.ts';
+import { isProbablyCurrent, observe, type Traffic } from '../../../shared/rate-limit/windows/traffic.ts';
 
 const NOON = Date.UTC(2026, 0, 1, 12);
 const used = (count: number): LimitState => ({

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { Limit } from '../../../shared/config/limits.ts';
-import { charge, EMPTY_STATE, endOf, type LimitState, refuse } from '../../../shared/rate-limit/windows.ts';
+import type { Limit } from '../../../shared/config/values/limits.ts';
+import { EMPTY_STATE, type LimitState } from '../../../shared/rate-limit/windows/limit-state.ts';
+import { charge, endOf, refuse } from '../../../shared/rate-limit/windows/windows.ts';
 
 const MINUTE = 60_000;
 const HOUR = 3_600_000;

@@ -4,8 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { RpcError } from '../../../shared/errors.ts';
 import * as methods from '../../../shared/methods/index.ts';
-import { checkParams } from '../../../shared/rpc/issues.ts';
-import { nearest } from '../../../shared/rpc/nearest.ts';
+import { checkParams } from '../../../shared/rpc/params/issues.ts';
+import { nearest } from '../../../shared/rpc/params/nearest.ts';
 
 function messagesOf(schema: z.ZodObject, params: unknown): string[] {
   const checked = checkParams(schema, params);

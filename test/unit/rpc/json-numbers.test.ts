@@ -6,7 +6,7 @@ import {
   isExactNumber,
   isSafeNumber,
   replaceLiterals,
-} from '../../../shared/rpc/json-numbers.ts';
+} from '../../../shared/rpc/json/json-numbers.ts';
 
 it.each([
   ...['0', '-0', '1.50', '1e2', '1E+2', '-12.5e-3', '0.1', '0.30000000000000004', '5e-324', '1e300', '0e99999'],

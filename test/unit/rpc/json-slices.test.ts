@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { stringifyInSlices } from '../../../shared/rpc/json-slices.ts';
+import { stringifyInSlices } from '../../../shared/rpc/json/json-slices.ts';
 
 const LONG = 64 << 10;
 const deep = (levels: number): unknown => (levels === 0 ? { a: [undefined] } : { in: [deep(levels - 1)] });

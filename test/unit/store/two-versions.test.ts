@@ -11,7 +11,7 @@ import { conversationResume } from '../../../shared/methods/conversation.resume.
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
 import { deploymentList } from '../../../shared/methods/deployment.list.ts';
 import { eventsList } from '../../../shared/methods/events.list.ts';
-import { setRevoked } from '../../../shared/rate-limit/limit-document.ts';
+import { setRevoked } from '../../../shared/rate-limit/windows/limit-document.ts';
 import type { Ref, Snapshot } from '../../../shared/store/store.ts';
 import { fromMessage, toMessage } from '../../../shared/webhooks/bus/cloud-event.ts';
 import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';

@@ -4,7 +4,7 @@ import { connect } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { toRecordedEvent } from '../../../shared/methods/schemas/event-schemas.ts';
-import { setRevoked } from '../../../shared/rate-limit/limit-document.ts';
+import { setRevoked } from '../../../shared/rate-limit/windows/limit-document.ts';
 import type { Receipt } from '../../../shared/webhooks/accept.ts';
 import { toMessage } from '../../../shared/webhooks/bus/cloud-event.ts';
 import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';

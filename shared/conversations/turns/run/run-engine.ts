@@ -1,7 +1,7 @@
 // Runs the model of a turn, and its fallbacks: a model that fails before its answer has begun, in a way that another
 // one may not, is followed by the next. While a fallback is left, events are held back until the answer has begun, so
 // that readers receive those of one model only.
-import { providerOf } from '../../../config/model-id.ts';
+import { providerOf } from '../../../config/values/model-id.ts';
 import type { Outcome } from '../../../engines/engine.ts';
 import { failedPart, mayAnswer } from '../../../engines/fall-back.ts';
 import type { ModelCall } from '../../../engines/models/model-health.ts';

@@ -1,5 +1,5 @@
 // Runs the engine of one model for a turn: its events go to the turn, its answer into the progress.
-import { providerOf } from '../../../config/model-id.ts';
+import { providerOf } from '../../../config/values/model-id.ts';
 import type { Outcome } from '../../../engines/engine.ts';
 import { hasImages, withoutImages } from '../../../engines/images.ts';
 import { RpcError, toRpcError } from '../../../errors.ts';

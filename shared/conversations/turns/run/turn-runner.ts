@@ -1,7 +1,7 @@
 // Runs one admitted turn on this instance: the engine's events go to the log and to the store, the lease is renewed,
 // and one commit ends the turn. It continues when its client disconnects; a stop request, the deadline and the loss of
 // the lease end it.
-import { providerOf } from '../../../config/model-id.ts';
+import { providerOf } from '../../../config/values/model-id.ts';
 import { RpcError, toRpcError } from '../../../errors.ts';
 import type { AbortReason, TurnEvent, Usage } from '../../../turn-events.ts';
 import { usageOfEvents } from '../../../usage.ts';

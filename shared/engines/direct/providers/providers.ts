@@ -3,7 +3,7 @@
 import type { LanguageModelV4 } from '@ai-sdk/provider';
 import type { OAuth2Client } from 'google-auth-library';
 import { type Config, PROVIDER_URLS } from '../../../config/config.ts';
-import type { ModelProvider } from '../../../config/model-providers.ts';
+import type { ModelProvider } from '../../../config/values/model-providers.ts';
 import type { RpcError } from '../../../errors.ts';
 import { splitQuery, toBaseUrl, toServerUrl, withQuery } from '../../../net/base-url.ts';
 import type { Credential } from '../../engine.ts';

@@ -1,8 +1,8 @@
 // The params of a call, checked by the schema of its method.
-import { type Issue, RpcError } from '../errors.ts';
-import type { Call } from './envelope.ts';
+import { type Issue, RpcError } from '../../errors.ts';
+import type { Call } from '../envelope.ts';
+import type { AnyMethod } from '../method.ts';
 import { checkParams } from './issues.ts';
-import type { AnyMethod } from './method.ts';
 
 const UNSAFE_NUMBER = 'is a number that would lose digits (integers are exact up to 2^53): send it as a string';
 

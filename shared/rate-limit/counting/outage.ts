@@ -2,8 +2,8 @@
 // admitted meanwhile. State: three numbers per instance and two per key; it never queues and never waits. All times are
 // monotonic, except those in a RateDecision.
 
-import type { Limit } from '../config/limits.ts';
-import type { RateDecision, TakeRequest } from './limiter.ts';
+import type { Limit } from '../../config/values/limits.ts';
+import type { RateDecision, TakeRequest } from '../limiter.ts';
 
 /** Consecutive failures, over all keys, that open the breaker. More than one, because one may be a lost connection. */
 const FAILURES_MAX = 2;

@@ -2,7 +2,7 @@
 // the stored one. A commit on a stale version costs three operations (conflict, read, commit), a read and a commit two,
 // a commit on the stored version one. A wrong estimate costs operations only: the commit conflicts, and no call is
 // admitted by it.
-import type { LimitState } from './windows.ts';
+import type { LimitState } from './limit-state.ts';
 
 /**
  * Calls of other instances and the time over which they were counted; each observation first reduces both by a quarter.

@@ -3,28 +3,9 @@
 // whatever happens to the instance. What is left is given back by the id of the block: once, because the record goes
 // with it, and only to windows that are still stored. No I/O and no clock; block-policy.ts chooses the sizes.
 
-import type { Limit } from '../config/limits.ts';
-import { addCalls, type LimitState, type WindowLabel } from './windows.ts';
-
-/** A block as stored: `calls` is an upper bound of what its holder has not used. */
-export interface Block {
-  readonly id: string;
-  readonly calls: number;
-  /** End of its life by the clock of its holder, epoch milliseconds. */
-  readonly until_ms: number;
-  /** The labels in which it was counted. */
-  readonly windows: readonly WindowLabel[];
-}
-
-/** An instance that counts in blocks. */
-export interface Holder {
-  readonly id: string;
-  /** Calls a second of the owner on this instance. */
-  readonly rate: number;
-  /** Its last commit by its own clock, epoch milliseconds. */
-  readonly seen_ms: number;
-  readonly blocks: readonly Block[];
-}
+import type { Limit } from '../../config/values/limits.ts';
+import type { Block, Holder, LimitState, WindowLabel } from './limit-state.ts';
+import { addCalls } from './windows.ts';
 
 /** The unused calls of a block that its holder no longer uses. */
 export interface GiveBack {

@@ -1,7 +1,7 @@
 // Maps the issues of a schema to the issues of error -32602, as plain sentences. A message names the param and never
 // quotes its value, which may be a secret.
 import { type ZodObject, z } from 'zod';
-import type { Issue } from '../errors.ts';
+import type { Issue } from '../../errors.ts';
 import { nearest } from './nearest.ts';
 
 /** Most issues in one error. */

@@ -1,13 +1,13 @@
 // Which blocks a transaction takes: one for the current windows when those in memory will not last until the next
 // transaction, and one for the windows after the next edge shortly before it, so that not all instances refill at the
 // edge. No I/O and no clock.
-import type { Limit } from '../config/limits.ts';
-import { lifeMs, sizeBlock } from './block-policy.ts';
-import { addBlock, type Block } from './blocks.ts';
+import type { Limit } from '../../config/values/limits.ts';
+import { lifeMs, sizeBlock } from '../windows/block-policy.ts';
+import { addBlock } from '../windows/blocks.ts';
+import type { Block, LimitState } from '../windows/limit-state.ts';
 import type { Upkeep } from './entries.ts';
 import type { HeldBlock, HeldBlocks } from './held-blocks.ts';
 import type { Moment } from './outage.ts';
-import type { LimitState } from './windows.ts';
 
 /** A block is taken at most this long before its windows begin, and at most half of the shortest window. */
 const EARLY_MS_MAX = 3_000;

@@ -1,13 +1,14 @@
 // What a transaction of the limiter computes from the document: the decisions of the calls, the blocks that it takes
 // and gives back, and the state to store. No I/O and no clock.
-import type { Limit } from '../config/limits.ts';
-import { type GiveBack, updateHolder } from './blocks.ts';
+import type { Limit } from '../../config/values/limits.ts';
+import type { RateDecision } from '../limiter.ts';
+import { type GiveBack, updateHolder } from '../windows/blocks.ts';
+import type { LimitState } from '../windows/limit-state.ts';
+import { charge } from '../windows/windows.ts';
 import type { Entry, Waiting } from './entries.ts';
-import type { RateDecision } from './limiter.ts';
 import type { Moment } from './outage.ts';
 import { refusalOf, wouldFitWithout } from './refusals.ts';
 import { type Taken, type Taker, takeBlocks } from './take-blocks.ts';
-import { charge, type LimitState } from './windows.ts';
 
 /** What a transaction does besides counting its calls; undefined: the key is not counted in blocks. */
 export interface BlockPlan {

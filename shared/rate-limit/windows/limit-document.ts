@@ -1,10 +1,11 @@
 // The document that stores the windows of one key: its id, its schema and the revoke flag. The window arithmetic is
 // windows.ts.
 import { z } from 'zod';
-import { defineDocument, hashOwner } from '../store/define-document.ts';
-import type { Ref, Snapshot, Store, Write } from '../store/store.ts';
-import { transact } from '../store/transact.ts';
-import { EMPTY_STATE, type Erased, endOf, type LimitState } from './windows.ts';
+import { defineDocument, hashOwner } from '../../store/define-document.ts';
+import type { Ref, Snapshot, Store, Write } from '../../store/store.ts';
+import { transact } from '../../store/transact.ts';
+import { EMPTY_STATE, type Erased, type LimitState } from './limit-state.ts';
+import { endOf } from './windows.ts';
 
 /**
  * Retention after the end of the last window, milliseconds. For an instance whose clock is far ahead the document must

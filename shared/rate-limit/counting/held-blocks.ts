@@ -1,11 +1,11 @@
 // The blocks of one key in the memory of this instance: admits calls from them, and collects what must be given back.
 // No I/O and no clock. A call of a block was counted by the commit that stored the block, so an admission here needs no
 // store; it needs the same limits, a clock within the windows of the block, and a block that has not ended.
-import { areSameLimits, type Limit } from '../config/limits.ts';
-import type { GiveBack } from './blocks.ts';
-import type { TakeRequest } from './limiter.ts';
+import { areSameLimits, type Limit } from '../../config/values/limits.ts';
+import type { TakeRequest } from '../limiter.ts';
+import type { GiveBack } from '../windows/blocks.ts';
+import type { WindowLabel } from '../windows/limit-state.ts';
 import type { Moment } from './outage.ts';
-import type { WindowLabel } from './windows.ts';
 
 /** A block that this instance has taken. */
 export interface HeldBlock {

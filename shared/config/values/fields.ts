@@ -2,7 +2,7 @@
 
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { z } from 'zod';
-import { codeOf } from '../errors.ts';
+import { codeOf } from '../../errors.ts';
 import { isLoopback } from './loopback.ts';
 
 export const proxyUrl = z

@@ -1,13 +1,13 @@
 // The per-key cache of an instance, bounded: the least recently used idle key is evicted first.
-import type { Limit } from '../config/limits.ts';
-import type { Ref, Snapshot } from '../store/store.ts';
-import type { Demand } from './block-policy.ts';
+import type { Limit } from '../../config/values/limits.ts';
+import type { Ref, Snapshot } from '../../store/store.ts';
+import type { RateDecision, TakeRequest } from '../limiter.ts';
+import type { Demand } from '../windows/block-policy.ts';
+import { toLimitRef } from '../windows/limit-document.ts';
+import type { LimitState } from '../windows/limit-state.ts';
+import type { Traffic } from '../windows/traffic.ts';
 import { HeldBlocks } from './held-blocks.ts';
-import { toLimitRef } from './limit-document.ts';
-import type { RateDecision, TakeRequest } from './limiter.ts';
 import type { Bucket } from './outage.ts';
-import type { Traffic } from './traffic.ts';
-import type { LimitState } from './windows.ts';
 
 /** A call that waits for its decision. */
 export interface Waiting {

@@ -1,12 +1,13 @@
 // How long a refusal is valid, and when its caller should retry. No I/O and no clock. A give-back lowers the count of a
 // window, but the count without the calls in blocks only grows, whatever happens to a block. So a refusal that does not
 // depend on blocks is valid until its window ends, and any other one for a second.
-import type { Limit } from '../config/limits.ts';
-import { withoutBlocks } from './blocks.ts';
+import type { Limit } from '../../config/values/limits.ts';
+import type { RateDecision, TakeRequest } from '../limiter.ts';
+import { withoutBlocks } from '../windows/blocks.ts';
+import { EMPTY_STATE, type LimitState } from '../windows/limit-state.ts';
+import { refuse } from '../windows/windows.ts';
 import type { Entry } from './entries.ts';
-import type { RateDecision, TakeRequest } from './limiter.ts';
 import type { Moment } from './outage.ts';
-import { EMPTY_STATE, type LimitState, refuse } from './windows.ts';
 
 /**
  * A remembered refusal is used this long before the document is read again, so that a reset by an operator takes effect

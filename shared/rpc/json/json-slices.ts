@@ -1,6 +1,6 @@
 // JSON.stringify in slices of time, for large responses: a text of megabytes would block the event loop, and with it
 // all other requests, for a tenth of a second.
-import { createSlices, nextHeavyTurn } from '../async.ts';
+import { createSlices, nextHeavyTurn } from '../../async.ts';
 
 /** Escaped, a piece takes less than a slice. */
 const STRING_PIECE = 64 << 10;

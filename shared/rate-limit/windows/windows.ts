@@ -1,30 +1,10 @@
 // Window arithmetic without I/O and without a clock: counts calls in fixed windows aligned to UTC, and decides whether
 // a call fits. window-labels.ts chooses the stored window in which a call is counted.
 
-import type { Limit } from '../config/limits.ts';
-import type { Holder } from './blocks.ts';
-import type { RateDecision } from './limiter.ts';
+import type { Limit } from '../../config/values/limits.ts';
+import type { RateDecision } from '../limiter.ts';
+import type { LimitState, WindowLabel } from './limit-state.ts';
 import { insertWindow, type WindowCount, windowFor } from './window-labels.ts';
-
-/** The last erasure of all documents of a key, and the tokens that the key had used on that UTC day. */
-export interface Erased {
-  readonly at_ms: number;
-  readonly day: string;
-  readonly tokens: number;
-}
-
-/** The content of the document of a key. */
-export interface LimitState {
-  readonly windows: readonly WindowCount[];
-  /** True: every call of the key is refused. */
-  readonly revoked: boolean;
-  /** The instances that count calls of this key in blocks. Absent where none did. */
-  readonly holders?: readonly Holder[];
-  /** What is kept when all documents of the key are erased. */
-  readonly erased?: Erased;
-}
-
-export const EMPTY_STATE: LimitState = { windows: [], revoked: false };
 
 /**
  * Most window lengths in one document. Windows of limits that are no longer configured are kept until they end, within
@@ -52,9 +32,6 @@ export function charge(state: LimitState, limits: readonly Limit[], cost: number
   const { state: charged } = addCalls(state, limits, cost, nowMs, nowMs);
   return { decision: { outcome: 'admitted', degraded: false, ...tightest(charged, limits, nowMs) }, state: charged };
 }
-
-/** A label of a stored window. */
-export type WindowLabel = Pick<WindowCount, 'window_ms' | 'start_ms'>;
 
 /**
  * Counts `calls` in the windows that the clock of the instance, now at `nowMs`, will use at `atMs`: now, or when the

@@ -1,5 +1,5 @@
 // Waiting as a port, so that tests and the simulation of the limiter run in virtual time.
-import { pause } from '../async.ts';
+import { pause } from '../../async.ts';
 
 export interface Timers {
   /** Runs `work` after the requests that this iteration of the event loop has parsed. */

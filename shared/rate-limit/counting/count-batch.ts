@@ -1,22 +1,22 @@
 // The transaction of the limiter: counts the calls that wait on one key in one commit, takes and gives back blocks in
 // the same one, and keeps the document that it read or wrote for the next one. A call that is alone may have the first
 // commit of its method carried along (store/ride.ts).
-import type { Clock } from '../clock.ts';
-import { RpcError } from '../errors.ts';
-import type { Logger } from '../log.ts';
-import { NewerFormat } from '../store/define-document.ts';
-import type { Ride } from '../store/ride.ts';
-import type { Snapshot, Store } from '../store/store.ts';
-import { type Decision, transact } from '../store/transact.ts';
-import { addDemand, retryPauseMs } from './block-policy.ts';
-import { pruneHolders } from './blocks.ts';
+import type { Clock } from '../../clock.ts';
+import { RpcError } from '../../errors.ts';
+import type { Logger } from '../../log.ts';
+import { NewerFormat } from '../../store/define-document.ts';
+import type { Ride } from '../../store/ride.ts';
+import type { Snapshot, Store } from '../../store/store.ts';
+import { type Decision, transact } from '../../store/transact.ts';
+import { addDemand, retryPauseMs } from '../windows/block-policy.ts';
+import { pruneHolders } from '../windows/blocks.ts';
+import { toLimitState, toLimitWrite } from '../windows/limit-document.ts';
+import { EMPTY_STATE } from '../windows/limit-state.ts';
+import { isProbablyCurrent, observe } from '../windows/traffic.ts';
 import { type BatchDecision, type BlockIds, type BlockPlan, createComputeRound, type Round } from './compute-round.ts';
 import type { Entry, Waiting } from './entries.ts';
-import { toLimitState, toLimitWrite } from './limit-document.ts';
 import type { Outage } from './outage.ts';
 import type { Timers } from './timers.ts';
-import { isProbablyCurrent, observe } from './traffic.ts';
-import { EMPTY_STATE } from './windows.ts';
 
 /** Deadline of a probe during an outage, shorter than that of an ordinary call. */
 const PROBE_TIMEOUT_MS = 1_000;

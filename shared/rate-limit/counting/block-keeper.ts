@@ -1,15 +1,16 @@
 // Admits calls from the blocks of a key, and starts the transactions for them that no call waits for: refills,
 // give-backs after the last call, and reads that find a revocation. A timer ticks per key while this instance holds
 // blocks of it; nothing runs for other keys.
-import type { Clock } from '../clock.ts';
-import { addDemand, areBlocksAllowed, isBusy, rateOf } from './block-policy.ts';
+import type { Clock } from '../../clock.ts';
+import type { RateDecision, TakeRequest } from '../limiter.ts';
+import { addDemand, areBlocksAllowed, isBusy, rateOf } from '../windows/block-policy.ts';
+import { EMPTY_STATE } from '../windows/limit-state.ts';
+import { tightestLabel } from '../windows/windows.ts';
 import type { BlockPlan } from './compute-round.ts';
 import type { Entry } from './entries.ts';
-import type { RateDecision, TakeRequest } from './limiter.ts';
 import type { Moment, Outage } from './outage.ts';
 import { earlyMs, isRefillDue, leadMs, nextEdgeMs } from './take-blocks.ts';
 import type { Timers } from './timers.ts';
-import { EMPTY_STATE, tightestLabel } from './windows.ts';
 
 const TICK_MS = 100;
 /** Time after the last call at which blocks are given back: with few instances, and with more. */
