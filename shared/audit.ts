@@ -5,7 +5,7 @@ import type { RpcError } from './errors.ts';
 import { causeOf, errorFields, type Logger, severityOf } from './log.ts';
 import type { RateDecision } from './rate-limit/limiter.ts';
 import type { CallRecord } from './rpc/exchange.ts';
-import type { Timings } from './timings.ts';
+import type { Timings } from './telemetry/timings.ts';
 
 export interface AuditedRequest {
   readonly requestId: string;

@@ -140,7 +140,7 @@ async function createSandboxPorts(
 
 async function createTracer({ otlp }: Config): Promise<Services['tracer']> {
   if (otlp === undefined) return undefined;
-  const { createOtlpTracer } = await import('./otlp-tracer.ts');
+  const { createOtlpTracer } = await import('./telemetry/otlp-tracer.ts');
   return createOtlpTracer(otlp);
 }
 

@@ -4,6 +4,8 @@ import { nextHeavyTurn } from './async.ts';
 import { auditCall } from './audit.ts';
 import { type Admit, missingScope } from './auth/admission.ts';
 import type { Caller } from './auth/keys/keys.ts';
+import { createSlots, type SlotLimits } from './bounds/slots.ts';
+import { createTokenBuckets } from './bounds/token-buckets.ts';
 import type { RpcError } from './errors.ts';
 import type { Connection, MethodContext } from './methods/define-method.ts';
 import type { RateDecision } from './rate-limit/limiter.ts';
@@ -13,10 +15,8 @@ import type { Exchange, RequestHooks } from './rpc/exchange.ts';
 import type { Held } from './rpc/in-flight.ts';
 import { type AnyMethod, isReadOnly, type Registry } from './rpc/method.ts';
 import type { Services } from './services.ts';
-import { createSlots, type SlotLimits } from './slots.ts';
 import { createRide, type Ride } from './store/ride.ts';
-import { createTimings, type Timings } from './timings.ts';
-import { createTokenBuckets } from './token-buckets.ts';
+import { createTimings, type Timings } from './telemetry/timings.ts';
 
 export interface GatewayRequest {
   readonly caller: Caller;

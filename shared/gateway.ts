@@ -9,9 +9,9 @@ import {
   createRecognize,
 } from './auth/authenticate.ts';
 import type { Caller } from './auth/keys/keys.ts';
+import { shareOfHeap } from './bounds/heap-share.ts';
 import { RpcError } from './errors.ts';
 import { createExchanges, type GatewayRequest } from './exchange.ts';
-import { shareOfHeap } from './heap-share.ts';
 import type { MethodContext } from './methods/define-method.ts';
 import type { RateDecision } from './rate-limit/limiter.ts';
 import type { Answers } from './rpc/answers.ts';

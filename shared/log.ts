@@ -3,9 +3,9 @@
 // call.
 import { writeSync } from 'node:fs';
 import { codeOf, type Reason } from './errors.ts';
-import { escapeUnsafe, renderPretty } from './pretty-log.ts';
-import { shorten } from './text.ts';
-import { currentTrace } from './trace.ts';
+import { shorten } from './messages/text.ts';
+import { escapeUnsafe, renderPretty } from './telemetry/pretty-log.ts';
+import { currentTrace } from './telemetry/trace.ts';
 import { VERSION } from './version.ts';
 
 export type Severity = 'DEBUG' | 'INFO' | 'NOTICE' | 'WARNING' | 'ERROR' | 'CRITICAL';

@@ -13,8 +13,8 @@ import type { Limiter } from './rate-limit/limiter.ts';
 import type { Commands } from './sandbox/commands.ts';
 import type { Erasures } from './sandbox-records/erasures.ts';
 import type { Store } from './store/store.ts';
+import type { Tracer } from './telemetry/tracer.ts';
 import type { Terminals } from './terminals/terminals.ts';
-import type { Tracer } from './tracer.ts';
 import type { EventBus } from './webhooks/event.ts';
 
 export interface Services {

@@ -1,5 +1,5 @@
 // Token usage of a turn, a session, a day: sums and estimates.
-import { estimateTokens } from './estimate-tokens.ts';
+import { estimateTokens } from './messages/estimate-tokens.ts';
 import type { EventBody, Usage } from './turn-events.ts';
 
 export const NO_USAGE: Usage = { input_tokens: 0, output_tokens: 0, total_tokens: 0 };

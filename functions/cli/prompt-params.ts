@@ -1,6 +1,6 @@
 // The params of a prompt from the options of the command line.
 import path from 'node:path';
-import { isBlank } from '../../shared/text.ts';
+import { isBlank } from '../../shared/messages/text.ts';
 import { readFileInput } from './read-input.ts';
 import { UsageError } from './usage-error.ts';
 

@@ -10,7 +10,7 @@ import { CLOSE, PATHS } from '../../shared/protocol.ts';
 import type { Held } from '../../shared/rpc/in-flight.ts';
 import type { SharedParams } from '../../shared/rpc/notification.ts';
 import type { Services } from '../../shared/services.ts';
-import { inTrace } from '../../shared/trace.ts';
+import { inTrace } from '../../shared/telemetry/trace.ts';
 
 export interface CallsOwner {
   readonly caller: Caller;

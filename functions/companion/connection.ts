@@ -10,7 +10,7 @@ import { CLOSE, NOTIFICATIONS } from '../../shared/protocol.ts';
 import { MESSAGE_BYTES_MAX } from '../../shared/rpc/answers.ts';
 import { aroundShared, notificationText, type SharedParams } from '../../shared/rpc/notification.ts';
 import type { Services } from '../../shared/services.ts';
-import { bindTrace } from '../../shared/trace.ts';
+import { bindTrace } from '../../shared/telemetry/trace.ts';
 import { CALLS_MAX, CallQueue } from './call-queue.ts';
 import { Calls } from './calls.ts';
 import { SendBuffer } from './send-buffer.ts';

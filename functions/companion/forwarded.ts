@@ -10,7 +10,7 @@ import { encodeReport, REPORT_HEADER } from '../../shared/forward/exchange.ts';
 import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields, severityOf } from '../../shared/log.ts';
 import type { Services } from '../../shared/services.ts';
-import { createTimings } from '../../shared/timings.ts';
+import { createTimings } from '../../shared/telemetry/timings.ts';
 import { answerRequest } from '../server/answer-request.ts';
 import { onHalfClose } from '../server/half-close.ts';
 import { type HttpHandler, readBody, requestIdOf, sendError } from '../server/http.ts';

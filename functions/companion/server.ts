@@ -12,7 +12,7 @@ import { errorFields, severityOf } from '../../shared/log.ts';
 import { SUBPROTOCOL } from '../../shared/protocol.ts';
 import { BODY_BYTES_MAX } from '../../shared/rpc/parse.ts';
 import type { Services } from '../../shared/services.ts';
-import { inTrace, readTrace } from '../../shared/trace.ts';
+import { inTrace, readTrace } from '../../shared/telemetry/trace.ts';
 import { requestIdOf } from '../server/http.ts';
 import { createRequestGuard } from '../server/request-guard.ts';
 import { refuseUpgrade } from '../server/upgrade.ts';

@@ -13,7 +13,7 @@ import { isReason, RpcError, toRpcError } from '../../shared/errors.ts';
 import { errorFields, severityOf } from '../../shared/log.ts';
 import { parseJson } from '../../shared/rpc/parse.ts';
 import type { Services } from '../../shared/services.ts';
-import { inTrace } from '../../shared/trace.ts';
+import { inTrace } from '../../shared/telemetry/trace.ts';
 import { fromMessage, traceOf } from '../../shared/webhooks/bus/cloud-event.ts';
 import { applyDeploymentEvent } from '../../shared/webhooks/deployments.ts';
 import { type SweepResult, sweep } from '../../shared/webhooks/sweep.ts';

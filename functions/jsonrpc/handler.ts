@@ -8,7 +8,7 @@ import type { Gateway } from '../../shared/gateway.ts';
 import { errorFields, severityOf } from '../../shared/log.ts';
 import { HEADERS, PATHS } from '../../shared/protocol.ts';
 import type { Services } from '../../shared/services.ts';
-import { createTimings } from '../../shared/timings.ts';
+import { createTimings } from '../../shared/telemetry/timings.ts';
 import { type AnsweredRequest, answerRequest } from '../server/answer-request.ts';
 import { handleCors } from '../server/cors.ts';
 import { errorHeaders, type HttpHandler, pathOf, requestIdOf, sendJson, socketUrlOf } from '../server/http.ts';

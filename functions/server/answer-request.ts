@@ -9,7 +9,7 @@ import { HEADERS } from '../../shared/protocol.ts';
 import type { RateDecision } from '../../shared/rate-limit/limiter.ts';
 import type { Call } from '../../shared/rpc/envelope.ts';
 import type { Held } from '../../shared/rpc/in-flight.ts';
-import type { Timings } from '../../shared/timings.ts';
+import type { Timings } from '../../shared/telemetry/timings.ts';
 import { openEventStream } from './event-stream.ts';
 import { errorHeaders, rateHeaders, readBody, sendJsonText, sendNothing } from './http.ts';
 

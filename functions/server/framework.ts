@@ -8,7 +8,7 @@ import { settledWithin } from '../../shared/async.ts';
 import type { Origins } from '../../shared/auth/origins.ts';
 import { RpcError } from '../../shared/errors.ts';
 import { errorFields, type Logger } from '../../shared/log.ts';
-import type { Tracer } from '../../shared/tracer.ts';
+import type { Tracer } from '../../shared/telemetry/tracer.ts';
 import { type HttpHandler, requestIdOf, sendJson } from './http.ts';
 import { createHttpServer } from './node-server.ts';
 import { createRequestGuard } from './request-guard.ts';

@@ -13,7 +13,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { RpcError, toRpcError } from '../../shared/errors.ts';
 import { HEADERS } from '../../shared/protocol.ts';
-import type { Tracer } from '../../shared/tracer.ts';
+import type { Tracer } from '../../shared/telemetry/tracer.ts';
 import { requestIdOf, sendJson } from './http.ts';
 import type { RequestGuard } from './request-guard.ts';
 import { traceRequests } from './request-span.ts';

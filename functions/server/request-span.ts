@@ -1,8 +1,8 @@
 // Runs the handler of a request in the trace of the request, and in a new span if spans are sent to a collector.
 import type { RequestListener } from 'node:http';
 import { PATHS } from '../../shared/protocol.ts';
-import { inTrace, readTrace } from '../../shared/trace.ts';
-import type { Tracer } from '../../shared/tracer.ts';
+import { inTrace, readTrace } from '../../shared/telemetry/trace.ts';
+import type { Tracer } from '../../shared/telemetry/tracer.ts';
 import { pathOf } from './http.ts';
 
 /** Any other path is left out of the name of a span: callers choose it, and collectors keep a list of names. */

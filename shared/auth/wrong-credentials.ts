@@ -2,10 +2,10 @@
 // tokens. Above the limit they are answered 429 instead of 401; valid credentials are still accepted, because other
 // clients may share the address. Also logs refusals: at most one line per address and second, with their number.
 import ipaddr from 'ipaddr.js';
+import { createTokenBuckets } from '../bounds/token-buckets.ts';
 import type { Clock } from '../clock.ts';
 import { RpcError } from '../errors.ts';
 import type { Logger } from '../log.ts';
-import { createTokenBuckets } from '../token-buckets.ts';
 
 /** Wrong credentials that an address may send at once, and refill per second. */
 const BURST = 40;

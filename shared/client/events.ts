@@ -1,6 +1,6 @@
 // The notifications of a running turn (`conversation.event`). An event has exactly one member; names that a newer
 // gateway adds are ignored.
-import { isObject } from '../json-object.ts';
+import { isObject } from '../json/json-object.ts';
 import { NOTIFICATIONS } from '../protocol.ts';
 import type { EventBody } from '../turn-events.ts';
 

@@ -2,7 +2,7 @@
 // contains the key.
 
 import { ERRORS, type Reason } from '../errors.ts';
-import { isObject } from '../json-object.ts';
+import { isObject } from '../json/json-object.ts';
 import { HEADERS } from '../protocol.ts';
 import type { TurnEvent } from './events.ts';
 

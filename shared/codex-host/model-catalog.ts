@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { z } from 'zod';
-import { shorten } from '../text.ts';
+import { shorten } from '../messages/text.ts';
 
 /** As long as an app-server may take to start: the first read of a large program can be slow. */
 const PROGRAM_MS = 30_000;

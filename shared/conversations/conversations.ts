@@ -6,7 +6,7 @@ import type { Engines } from '../engines/engine.ts';
 import { createModelHealth, type ModelHealth } from '../engines/models/model-health.ts';
 import type { Logger } from '../log.ts';
 import type { Ref, Snapshot, Store } from '../store/store.ts';
-import type { Tracer } from '../tracer.ts';
+import type { Tracer } from '../telemetry/tracer.ts';
 import { clearCompanionState, markCompanionState, type SessionName } from './admission/companion-state.ts';
 import { type PreparedPrompt, preparePrompt } from './admission/prepare.ts';
 import type { TurnDeps } from './deps.ts';

@@ -4,7 +4,7 @@ import type { Config } from '../config/config.ts';
 import type { ModelHealth } from '../engines/models/model-health.ts';
 import type { Logger } from '../log.ts';
 import type { Store } from '../store/store.ts';
-import type { Tracer } from '../tracer.ts';
+import type { Tracer } from '../telemetry/tracer.ts';
 import type { OwnerWatch } from './owner-watch.ts';
 import type { ConversationCache } from './records/conversation-cache.ts';
 import type { History } from './records/messages/history.ts';

@@ -1,9 +1,10 @@
 // The Engine port: one turn of a conversation in, events with Codex's names out. Engines do not depend on sessions,
 // stores or limits.
-import type { MessagePart } from '../message-parts.ts';
-import type { OutputSchema } from '../output-schema.ts';
+
+import type { OutputSchema } from '../json/output-schema.ts';
+import type { MessagePart } from '../messages/message-parts.ts';
+import type { SettingWarning, TurnSettings } from '../messages/turn-settings.ts';
 import type { CutReason, EngineEvent, OmittedTool, Usage } from '../turn-events.ts';
-import type { SettingWarning, TurnSettings } from '../turn-settings.ts';
 
 export interface Message {
   readonly role: 'user' | 'assistant';

@@ -1,5 +1,5 @@
 // Whether a model takes images, and the messages of a conversation for one that does not.
-import { type MessagePart, replaceImages } from '../message-parts.ts';
+import { type MessagePart, replaceImages } from '../messages/message-parts.ts';
 import type { Message } from './engine.ts';
 import { modelFacts } from './models/model-facts.ts';
 

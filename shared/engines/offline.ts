@@ -1,10 +1,10 @@
 // Echoes the prompt when no provider is configured. Makes no network call and never fails.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { OFFLINE_MODEL, OFFLINE_SLOW_MODEL } from '../config/values/model-id.ts';
-import { estimateTokens } from '../estimate-tokens.ts';
-import { splitText, truncateText } from '../text.ts';
+import { estimateTokens } from '../messages/estimate-tokens.ts';
+import { splitText, truncateText } from '../messages/text.ts';
+import { ignoredSettings } from '../messages/turn-settings.ts';
 import type { Usage } from '../turn-events.ts';
-import { ignoredSettings } from '../turn-settings.ts';
 import type { Engine } from './engine.ts';
 
 const QUOTED_CHARS_MAX = 4_000;

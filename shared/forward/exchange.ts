@@ -4,7 +4,7 @@
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import type { RateDecision } from '../rate-limit/limiter.ts';
-import { traceHeaders } from '../trace.ts';
+import { traceHeaders } from '../telemetry/trace.ts';
 import { CALL_HEADER, encodeFacts, type ForwardedFacts } from './call.ts';
 import { type CompanionAccess, toUnreachable } from './http-companion.ts';
 

@@ -3,7 +3,7 @@
 import { deadline } from '../async.ts';
 import { RpcError } from '../errors.ts';
 import { PATHS } from '../protocol.ts';
-import { traceHeaders } from '../trace.ts';
+import { traceHeaders } from '../telemetry/trace.ts';
 import { CALL_CONTENT_TYPE, CALL_HEADER, encodeFacts } from './call.ts';
 import type { CompanionService } from './companion-service.ts';
 import type { Companion } from './forward.ts';

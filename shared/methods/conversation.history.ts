@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { createSlices } from '../async.ts';
 import type { MessageText } from '../conversations/records/messages/history.ts';
 import { RpcError } from '../errors.ts';
-import { type MessagePart, withoutMetadata } from '../message-parts.ts';
+import { type MessagePart, withoutMetadata } from '../messages/message-parts.ts';
 import { createPage } from '../rpc/page.ts';
 import { decodeCursor, encodeCursor } from '../store/cursor.ts';
 import { defineMethod } from './define-method.ts';

@@ -1,7 +1,7 @@
 // `conversation.update`: sets the title, the metadata and the retention of a session.
 import { z } from 'zod';
 import { RpcError } from '../errors.ts';
-import { isBlank } from '../text.ts';
+import { isBlank } from '../messages/text.ts';
 import { defineMethod } from './define-method.ts';
 import { SessionId } from './schemas/schemas.ts';
 import { Metadata, SESSION_EXAMPLE, SessionResult, toSession } from './schemas/session-schemas.ts';

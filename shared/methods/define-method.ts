@@ -9,7 +9,7 @@ import type { MethodDefinition, Registry } from '../rpc/method.ts';
 import type { SharedParams } from '../rpc/notification.ts';
 import type { Services } from '../services.ts';
 import type { Ride } from '../store/ride.ts';
-import type { Timings } from '../timings.ts';
+import type { Timings } from '../telemetry/timings.ts';
 
 /** A transport that stays open between calls (WebSocket), as methods use it. */
 export interface Connection {

@@ -3,11 +3,11 @@
 // line of a page, so that lines which are written after it are in a later page, and no line is in two pages.
 import { z } from 'zod';
 import { Conversations } from '../conversations/records/documents.ts';
+import { splitText } from '../messages/text.ts';
 import { Limits, toLimitRef } from '../rate-limit/windows/limit-document.ts';
 import type { Services } from '../services.ts';
 import { badCursor, DocumentId, decodeCursor } from '../store/cursor.ts';
 import type { Snapshot } from '../store/store.ts';
-import { splitText } from '../text.ts';
 import { exportSession, SessionPlace } from './export-session.ts';
 import { findOwned, OWNED_TYPES, type OwnedType } from './owned-types.ts';
 

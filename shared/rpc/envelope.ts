@@ -2,7 +2,7 @@
 // methods.
 
 import { RpcError } from '../errors.ts';
-import { isObject } from '../json-object.ts';
+import { isObject } from '../json/json-object.ts';
 
 export type Id = string | number | null;
 

@@ -2,8 +2,8 @@
 // sets the limits. Each command has a PID namespace, so its processes end with it. If the self-test fails, no command
 // runs.
 import { join } from 'node:path';
+import { createSlots, LONG_SLOTS, SHORT_SLOTS } from '../bounds/slots.ts';
 import { RpcError } from '../errors.ts';
-import { createSlots, LONG_SLOTS, SHORT_SLOTS } from '../slots.ts';
 import type { Toolbox } from './bubblewrap-command.ts';
 import { GRACE_MS, type SandboxProcess } from './process/sandbox-process.ts';
 import { type BubblewrapOptions, createStarter } from './process/starter.ts';

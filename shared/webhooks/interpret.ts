@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto';
 import { RpcError } from '../errors.ts';
-import { isObject } from '../json-object.ts';
+import { isObject } from '../json/json-object.ts';
 import { parseKeptJson } from '../rpc/parse.ts';
 import { EventTime } from './bus/cloud-event.ts';
 import type { GatewayEvent } from './event.ts';

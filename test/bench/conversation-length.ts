@@ -11,7 +11,7 @@ import { type Conversations, createConversations } from '../../shared/conversati
 import { CHUNKS_AT_ONCE as AT_ONCE } from '../../shared/conversations/records/messages/context.ts';
 import type { Engines } from '../../shared/engines/engine.ts';
 import { createLogger } from '../../shared/log.ts';
-import type { MessagePart } from '../../shared/message-parts.ts';
+import type { MessagePart } from '../../shared/messages/message-parts.ts';
 import { createEmbeddedStore } from '../../shared/store/embedded/embedded.ts';
 import type { Store } from '../../shared/store/store.ts';
 import { type BenchLine, median, printLines } from './bench.ts';

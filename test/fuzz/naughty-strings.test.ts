@@ -2,7 +2,7 @@
 // WebSocket.
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { isBlank } from '../../shared/text.ts';
+import { isBlank } from '../../shared/messages/text.ts';
 import { createFuzzFixture, type FuzzFixture } from '../support/fixtures/fuzz/gateway.ts';
 import { NAUGHTY_STRINGS } from '../support/fixtures/fuzz/naughty-strings.ts';
 import {

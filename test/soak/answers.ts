@@ -1,7 +1,7 @@
 // What holds for the answer of a prompt beside its text: the model that it names, its usage, its JSON, its warnings;
 // and for the error of a prompt with fallbacks.
 import { isDeepStrictEqual } from 'node:util';
-import { isObject } from '../../shared/json-object.ts';
+import { isObject } from '../../shared/json/json-object.ts';
 import { countTokens } from '../support/fakes/model-provider-wire.ts';
 import type { Journal } from './journal.ts';
 import type { Json } from './journal-records.ts';

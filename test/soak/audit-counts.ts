@@ -3,7 +3,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseLimits } from '../../shared/config/values/limits.ts';
-import { isObject } from '../../shared/json-object.ts';
+import { isObject } from '../../shared/json/json-object.ts';
 import { toLimitRef, toLimitState } from '../../shared/rate-limit/windows/limit-document.ts';
 import type { AuditDeps } from './audit-request.ts';
 import { call } from './call.ts';

@@ -3,7 +3,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toTurnEvent } from '../../shared/client/events.ts';
-import { isObject } from '../../shared/json-object.ts';
+import { isObject } from '../../shared/json/json-object.ts';
 import { type AuditDeps, createRequest, each, type Request } from './audit-request.ts';
 import { digestOf, statusOf } from './journal.ts';
 import type { AnsweredKey, Json, Session, Turn } from './journal-records.ts';

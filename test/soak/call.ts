@@ -1,6 +1,6 @@
 // One HTTP call of a client. Records the rate limit headers in the journal and checks what holds for every response.
 // Does not use the gateway's own client. Streams are in stream.ts.
-import { isObject } from '../../shared/json-object.ts';
+import { isObject } from '../../shared/json/json-object.ts';
 import type { Instance } from './fleet.ts';
 import type { Journal } from './journal.ts';
 import type { Json } from './journal-records.ts';

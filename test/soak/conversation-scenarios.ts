@@ -1,7 +1,7 @@
 // The scenarios of a client that holds conversations, chosen at random and checked while they run.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isObject } from '../../shared/json-object.ts';
+import { isObject } from '../../shared/json/json-object.ts';
 import { call } from './call.ts';
 import {
   type ConversationClient,

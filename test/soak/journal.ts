@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto';
 import type { TurnEvent } from '../../shared/client/events.ts';
-import { isObject } from '../../shared/json-object.ts';
+import { isObject } from '../../shared/json/json-object.ts';
 import { isTerminal } from '../../shared/turn-events.ts';
 import type { Checks } from './guarantees.ts';
 import type { Admission, AnsweredKey, Delivery, Json, SentPrompt, Session, Turn } from './journal-records.ts';

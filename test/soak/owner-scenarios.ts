@@ -1,7 +1,7 @@
 // An owner that uses sessions, exports all of it and erases it while turns run, again and again, with the same session
 // ids. What is left in the store is found by the scan after the run.
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isObject } from '../../shared/json-object.ts';
+import { isObject } from '../../shared/json/json-object.ts';
 import { call } from './call.ts';
 import {
   type ConversationClient,

@@ -2,7 +2,7 @@
 
 import { Conversations, conversationRef } from '../../shared/conversations/records/documents.ts';
 import { toRpcError } from '../../shared/errors.ts';
-import { isObject } from '../../shared/json-object.ts';
+import { isObject } from '../../shared/json/json-object.ts';
 import type { Store } from '../../shared/store/store.ts';
 import { transact } from '../../shared/store/transact.ts';
 import { call } from './call.ts';

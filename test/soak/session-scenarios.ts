@@ -1,7 +1,7 @@
 // Scenarios with what a session offers beside prompts: edits (after_seq), forks, titles and metadata, and several
 // readers of one turn.
 import { isDeepStrictEqual } from 'node:util';
-import { isObject } from '../../shared/json-object.ts';
+import { isObject } from '../../shared/json/json-object.ts';
 import { call } from './call.ts';
 import {
   type ConversationClient,

@@ -3,7 +3,7 @@
 
 import { WebSocket } from 'ws';
 import { toTurnEvent } from '../../shared/client/events.ts';
-import { isObject } from '../../shared/json-object.ts';
+import { isObject } from '../../shared/json/json-object.ts';
 import { CALL_TIMEOUT_MS, type Client, type RpcResponse, recordAdmission, toRpcResponse } from './call.ts';
 import type { Instance } from './fleet.ts';
 import type { Json, Session } from './journal-records.ts';

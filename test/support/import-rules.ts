@@ -71,29 +71,14 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
 ];
 
 /** The ground floor: any file may import these files and folders, and they import each other only. */
-const GROUND_FLOOR_FILES = [
-  ...['async', 'clock', 'errors', 'estimate-tokens', 'grpc-channel', 'grpc-client', 'grpc-replacement'],
-  ...['grpc-status', 'heap-share', 'json-object', 'log', 'make-directory', 'message-parts', 'otlp-tracer'],
-  ...[
-    'output-check',
-    'output-checker',
-    'output-schema',
-    'pretty-log',
-    'protocol',
-    ...['schema-form', 'schema-pattern', 'schema-plain', 'schema-references'],
-    'slots',
-    'text',
-    'timings',
-    'token-buckets',
-  ],
-  ...['trace', 'tracer', 'turn-events', 'turn-settings', 'usage', 'version'],
-];
-const GROUND_FLOOR = new RegExp(`^shared/((${GROUND_FLOOR_FILES.join('|')})\\.ts$|config/)`);
+const GROUND_FLOOR_FILES = 'async|clock|errors|log|make-directory|protocol|turn-events|usage|version';
+const GROUND_FLOOR_FOLDERS = 'bounds|config|grpc|json|messages|telemetry';
+const GROUND_FLOOR = new RegExp(`^shared/((${GROUND_FLOOR_FILES})\\.ts$|(${GROUND_FLOOR_FOLDERS})/)`);
 
 /** The adapters: the only files that import a Google SDK. */
 const SDK = /^(@google-cloud\/|@grpc\/|google-auth-library$|google-gax$)/;
 const SDK_ADAPTERS: readonly RegExp[] = [
-  /^shared\/(grpc-channel\.ts$|store\/firestore\/|webhooks\/bus\/pubsub|engines\/direct\/providers\/providers\.ts$)/,
+  /^shared\/(grpc\/grpc-channel\.ts$|store\/firestore\/|webhooks\/bus\/pubsub|engines\/direct\/providers\/providers\.ts$)/,
   /^shared\/auth\/(keys\/secret-versions|logins\/kms|oidc|id-token)\.ts$/,
 ];
 

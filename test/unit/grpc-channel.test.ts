@@ -3,7 +3,7 @@ import { EventEmitter, once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { type handleServerStreamingCall, Server, ServerCredentials, status } from '@grpc/grpc-js';
 import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { type GrpcMethod, openGrpcChannel } from '../../shared/grpc-channel.ts';
+import { type GrpcMethod, openGrpcChannel } from '../../shared/grpc/grpc-channel.ts';
 
 afterEach(() => void vi.unstubAllEnvs());
 

@@ -2,7 +2,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { causeOf, createLogger, errorFields, type Logger, type LoggerOptions } from '../../shared/log.ts';
-import { inTrace } from '../../shared/trace.ts';
+import { inTrace } from '../../shared/telemetry/trace.ts';
 
 function capture(format: 'json' | 'pretty', options: Partial<LoggerOptions> = {}) {
   const writes: string[] = [];

@@ -1,7 +1,12 @@
 // Messages that are more than text: their calls of the model, and the form in which they are stored.
 import { describe, expect, it } from 'vitest';
 import { decodeDetail, encodeDetail } from '../../shared/conversations/records/messages/message-detail.ts';
-import { type MessagePart, type OutputPart, type ToolResultPart, toRounds } from '../../shared/message-parts.ts';
+import {
+  type MessagePart,
+  type OutputPart,
+  type ToolResultPart,
+  toRounds,
+} from '../../shared/messages/message-parts.ts';
 
 const text = (content: string): MessagePart => ({ type: 'text', text: content });
 const call = (call_id: string): MessagePart => ({ type: 'tool_call', call_id, name: 'add', arguments: '{"a":1}' });

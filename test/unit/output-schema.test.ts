@@ -1,7 +1,7 @@
 // The JSON Schema of an answer: which are accepted, and which answers match.
 import { describe, expect, it } from 'vitest';
-import { type CheckOptions, checkOutput } from '../../shared/output-checker.ts';
-import { findJson, type OutputSchema, schemaProblem, toSentSchema } from '../../shared/output-schema.ts';
+import { type CheckOptions, checkOutput } from '../../shared/json/output-checker.ts';
+import { findJson, type OutputSchema, schemaProblem, toSentSchema } from '../../shared/json/output-schema.ts';
 
 const NEVER = new AbortController().signal;
 

@@ -1,6 +1,6 @@
 // Texts are cut between characters, never inside a surrogate pair.
 import { expect, it } from 'vitest';
-import { splitText, truncateText } from '../../shared/text.ts';
+import { splitText, truncateText } from '../../shared/messages/text.ts';
 
 const TEXT = 'a𝒳b𝒳𝒳c';
 

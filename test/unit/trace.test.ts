@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { afterEach, describe, expect, it } from 'vitest';
 import WebSocket from 'ws';
-import { currentTrace, inTrace, readTrace, traceHeaders } from '../../shared/trace.ts';
+import { currentTrace, inTrace, readTrace, traceHeaders } from '../../shared/telemetry/trace.ts';
 import { toMessage } from '../../shared/webhooks/bus/cloud-event.ts';
 import { toEvent } from '../../shared/webhooks/interpret.ts';
 import { startModelProvider } from '../support/fakes/model-provider.ts';

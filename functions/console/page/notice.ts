@@ -2,7 +2,7 @@
 
 import type { VNode } from 'preact';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';
-import { isObject } from '../../../shared/json-object.ts';
+import { isObject } from '../../../shared/json/json-object.ts';
 import type { Client } from '../gateway/client.ts';
 import { el, toSpan, useNow, useValue } from './view.ts';
 

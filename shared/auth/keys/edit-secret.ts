@@ -5,7 +5,7 @@
 // once, the second one's version is disabled again and its change is made anew. So no change is lost.
 import { createHash } from 'node:crypto';
 import { type ApiKey, KeyDocumentError, parseKeyDocument } from '../../config/values/key-document.ts';
-import { GRPC, statusOf } from '../../grpc-status.ts';
+import { GRPC, statusOf } from '../../grpc/grpc-status.ts';
 import { createApiKey } from './create-api-key.ts';
 import { type SecretVersion, type SecretVersions, VERSIONS_MAX, versionNumber } from './secret-versions.ts';
 

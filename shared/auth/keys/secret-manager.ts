@@ -3,8 +3,8 @@
 import type { Clock } from '../../clock.ts';
 import type { ApiKey } from '../../config/values/key-document.ts';
 import { type KeyDefaults, KeyDocumentError, parseKeyDocument } from '../../config/values/key-document.ts';
-import { createGrpcClient } from '../../grpc-client.ts';
-import { GRPC, statusOf } from '../../grpc-status.ts';
+import { createGrpcClient } from '../../grpc/grpc-client.ts';
+import { GRPC, statusOf } from '../../grpc/grpc-status.ts';
 import { errorFields, type Logger } from '../../log.ts';
 import { createCachedKeys, type KeyReading } from './cached-keys.ts';
 import type { Keys } from './keys.ts';

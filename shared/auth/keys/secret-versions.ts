@@ -2,7 +2,7 @@
 // the SDK. Each call has a deadline and is not retried by the SDK.
 import type { SecretManagerServiceClient } from '@google-cloud/secret-manager';
 import { deadline, orAbort } from '../../async.ts';
-import { CHANNEL_OPTIONS } from '../../grpc-client.ts';
+import { CHANNEL_OPTIONS } from '../../grpc/grpc-client.ts';
 
 export type SecretClientOptions = NonNullable<ConstructorParameters<typeof SecretManagerServiceClient>[0]>;
 

@@ -4,8 +4,8 @@
 import type { KeyManagementServiceClient } from '@google-cloud/kms';
 import { deadline, orAbort } from '../../async.ts';
 import { RpcError } from '../../errors.ts';
-import { CHANNEL_OPTIONS, createGrpcClient } from '../../grpc-client.ts';
-import { GRPC, statusOf } from '../../grpc-status.ts';
+import { CHANNEL_OPTIONS, createGrpcClient } from '../../grpc/grpc-client.ts';
+import { GRPC, statusOf } from '../../grpc/grpc-status.ts';
 import type { KeyWrapper } from './envelope.ts';
 
 type ClientOptions = NonNullable<ConstructorParameters<typeof KeyManagementServiceClient>[0]>;

@@ -1,6 +1,6 @@
 // One open WebSocket: sends calls, receives responses and notifications. When it ends, every call in flight rejects
 // with the reason.
-import { isObject } from '../../json-object.ts';
+import { isObject } from '../../json/json-object.ts';
 import { CLOSE } from '../../protocol.ts';
 import type { Notification } from '../events.ts';
 import { networkError } from '../gateway-error.ts';

@@ -1,5 +1,5 @@
 // One JSON-RPC call over fetch: as JSON, or as a stream of Server-Sent Events. One attempt; the caller retries.
-import { isObject } from '../../json-object.ts';
+import { isObject } from '../../json/json-object.ts';
 import { EVENT_STREAM_TYPE, HEADERS, PATHS } from '../../protocol.ts';
 import type { Notification } from '../events.ts';
 import { fromStatus, fromWire, GatewayError, networkError, unreachable } from '../gateway-error.ts';

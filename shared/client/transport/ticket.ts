@@ -1,5 +1,5 @@
 // The ticket with which a WebSocket is opened where its request cannot carry the key.
-import { isObject } from '../../json-object.ts';
+import { isObject } from '../../json/json-object.ts';
 import { METHODS } from '../../protocol.ts';
 import { callOnce, type Endpoint } from './http.ts';
 

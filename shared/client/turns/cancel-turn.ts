@@ -1,5 +1,5 @@
 // Cancels the turn when the caller aborts. Otherwise the turn continues, because it does not depend on its reader.
-import { isObject } from '../../json-object.ts';
+import { isObject } from '../../json/json-object.ts';
 import { METHODS } from '../../protocol.ts';
 import { isTerminal } from '../../turn-events.ts';
 import type { TurnEvent } from '../events.ts';

@@ -1,6 +1,6 @@
 // The stream of a turn: each event exactly once and in order, over several connections if needed, then the answer. A
 // lost connection ends neither the stream nor the turn.
-import { isObject } from '../../json-object.ts';
+import { isObject } from '../../json/json-object.ts';
 import { METHODS } from '../../protocol.ts';
 import { isTerminal } from '../../turn-events.ts';
 import { type TurnEvent, toTurnEvent } from '../events.ts';

@@ -2,7 +2,7 @@
 import type { Ids } from '../../clock.ts';
 import type { Toolset } from '../../engines/engine.ts';
 import type { RpcError } from '../../errors.ts';
-import type { MessagePart } from '../../message-parts.ts';
+import type { MessagePart } from '../../messages/message-parts.ts';
 import type { Counting } from '../../store/ride.ts';
 import type { Ref } from '../../store/store.ts';
 import type { TurnDeps } from '../deps.ts';

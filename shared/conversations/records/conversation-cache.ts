@@ -1,7 +1,7 @@
 // The conversations that this instance has read or committed last, so that an active session needs no read. The cache
 // may be stale: every write requires the cached version, and conflicts if it is stale.
 import { LRUCache } from 'lru-cache';
-import { shareOfHeap } from '../../heap-share.ts';
+import { shareOfHeap } from '../../bounds/heap-share.ts';
 import type { Ref, Snapshot } from '../../store/store.ts';
 import { type ConversationDocument, Conversations } from './documents.ts';
 import { charsOf } from './messages/texts.ts';

@@ -2,8 +2,8 @@
 // text, since a document restricts the names of its fields, and as `labels`: one hash for each key and value, by which
 // one index finds the sessions of any key.
 import { z } from 'zod';
-import { IMAGE_TOKENS } from '../../estimate-tokens.ts';
-import { truncateText } from '../../text.ts';
+import { IMAGE_TOKENS } from '../../messages/estimate-tokens.ts';
+import { truncateText } from '../../messages/text.ts';
 import { type ConversationDocument, HEAD_CHARS, hashId, type StoredMessage } from './documents.ts';
 
 /** UTF-16 units. */

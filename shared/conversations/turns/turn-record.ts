@@ -1,10 +1,10 @@
 // A turn in the store: its document and its chunks of events, written while it runs (event-flusher.ts) and once when it
 // ends.
 
+import type { SettingWarning } from '../../messages/turn-settings.ts';
 import type { DocumentWrite } from '../../store/define-document.ts';
 import type { Precondition, Ref, Store, Version, Write } from '../../store/store.ts';
 import type { AbortReason, CutReason, TurnEvent, Usage } from '../../turn-events.ts';
-import type { SettingWarning } from '../../turn-settings.ts';
 import { NO_USAGE } from '../../usage.ts';
 import type { ConversationDocument, Lease, TurnStatus } from '../records/documents.ts';
 import { createEventDecoder, encodeEvents, type NumberedEvent } from '../records/event-log.ts';

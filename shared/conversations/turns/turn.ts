@@ -1,10 +1,10 @@
 // A turn in its three states: admitted, running on this instance, ended.
 import type { Credential, Engine, Toolset } from '../../engines/engine.ts';
-import type { OutputSchema } from '../../output-schema.ts';
+import type { OutputSchema } from '../../json/output-schema.ts';
+import type { TurnSettings } from '../../messages/turn-settings.ts';
 import type { Ref } from '../../store/store.ts';
-import type { Span } from '../../timings.ts';
+import type { Span } from '../../telemetry/timings.ts';
 import type { AbortReason } from '../../turn-events.ts';
-import type { TurnSettings } from '../../turn-settings.ts';
 import type { ConversationDocument, Lease } from '../records/documents.ts';
 import type { EventLog, NumberedEvent } from '../records/event-log.ts';
 import type { TurnDocument } from '../records/turn-documents.ts';

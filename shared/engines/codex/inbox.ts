@@ -1,5 +1,5 @@
 // The queue that one turn reads: notifications of Codex and events of the gateway's own, in order. Bounded.
-import type { MessagePart } from '../../message-parts.ts';
+import type { MessagePart } from '../../messages/message-parts.ts';
 import type { EngineEvent } from '../../turn-events.ts';
 import type { Notification } from './protocol/protocol.ts';
 

@@ -1,8 +1,8 @@
 // One turn of Codex in an open thread: starts it, translates its notifications, interrupts it when the reader stops,
 // and saves the thread.
 import { deadline } from '../../async.ts';
+import { ignoredSettings, type SettingWarning, type TurnSettings } from '../../messages/turn-settings.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
-import { ignoredSettings, type SettingWarning, type TurnSettings } from '../../turn-settings.ts';
 import { isStrict, toSchemaInstruction } from '../answer-schema.ts';
 import type { Message, Outcome, RunOptions, TurnInput } from '../engine.ts';
 import { createTranslation, type TurnTranslation } from './events/translate.ts';

@@ -6,9 +6,9 @@ import type {
   SharedV4ProviderMetadata,
   SharedV4Warning,
 } from '@ai-sdk/provider';
-import { isObject } from '../../json-object.ts';
-import type { ReasoningPart, TextPart, ToolCallPart } from '../../message-parts.ts';
-import { createPairJoiner } from '../../text.ts';
+import { isObject } from '../../json/json-object.ts';
+import type { ReasoningPart, TextPart, ToolCallPart } from '../../messages/message-parts.ts';
+import { createPairJoiner } from '../../messages/text.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
 import { toTokenCount, toUsageDetails } from '../../usage.ts';
 import { toTooLarge } from '../failures/failures.ts';

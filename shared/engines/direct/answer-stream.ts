@@ -1,7 +1,7 @@
 // Converts a provider's stream to events and one answer. An answer is complete only with the provider's end marker.
 import type { LanguageModelV4StreamPart, SharedV4Warning } from '@ai-sdk/provider';
 import { RpcError } from '../../errors.ts';
-import type { ToolCallPart } from '../../message-parts.ts';
+import type { ToolCallPart } from '../../messages/message-parts.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
 import type { Outcome } from '../engine.ts';
 import { ContextOverflow } from '../failures/context-overflow.ts';

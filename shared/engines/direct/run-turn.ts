@@ -3,7 +3,7 @@
 import type { LanguageModelV4Prompt } from '@ai-sdk/provider';
 import type { Clock } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
-import { type MessagePart, withoutMetadata } from '../../message-parts.ts';
+import { type MessagePart, withoutMetadata } from '../../messages/message-parts.ts';
 import type { EngineEvent, Usage } from '../../turn-events.ts';
 import { addUsage, NO_USAGE } from '../../usage.ts';
 import type { Outcome, RunOptions, TurnInput } from '../engine.ts';

@@ -1,8 +1,8 @@
 // The rounds of a turn in which the model uses tools: call the model, run its tool calls, send the results, call it
 // again. Rounds and calls are bounded. Above a bound the result of a call is a refusal, and the model must answer.
 import { RpcError } from '../../errors.ts';
-import type { MessagePart, ToolCallPart } from '../../message-parts.ts';
-import { isBlank } from '../../text.ts';
+import type { MessagePart, ToolCallPart } from '../../messages/message-parts.ts';
+import { isBlank } from '../../messages/text.ts';
 import type { EngineEvent } from '../../turn-events.ts';
 import type { EngineTool, Outcome, RunOptions, Toolset } from '../engine.ts';
 import { labelOf } from '../provider-names.ts';

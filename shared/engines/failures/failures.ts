@@ -2,7 +2,7 @@
 // Messages contain the provider's message, but never its headers or the request.
 
 import { RpcError } from '../../errors.ts';
-import type { JsonObject } from '../../json-object.ts';
+import type { JsonObject } from '../../json/json-object.ts';
 import type { Credential } from '../engine.ts';
 import { addressSettingOf, labelOf } from '../provider-names.ts';
 import { ContextOverflow } from './context-overflow.ts';

@@ -1,6 +1,6 @@
 // Reads the errors of the AI SDK. This is the only file that does; their bodies, headers and requests are never passed
 // on, except the provider's message without secrets.
-import { isObject, type JsonObject } from '../../json-object.ts';
+import { isObject, type JsonObject } from '../../json/json-object.ts';
 import { NotAStream } from './not-a-stream.ts';
 import { clean, readProviderMessage } from './provider-message.ts';
 

@@ -1,8 +1,8 @@
 // The message of a provider's failure, read from JSON in the forms of providers and compatible servers, from a web page
 // or from plain text: one bounded line, without anything that looks like a key.
 
-import { isObject } from '../../json-object.ts';
-import { shorten } from '../../text.ts';
+import { isObject } from '../../json/json-object.ts';
+import { shorten } from '../../messages/text.ts';
 
 const CHARS_MAX = 300;
 /** A shorter value is a word, such as the `x` of servers that ignore keys, and is part of other words. */

@@ -1,6 +1,6 @@
 // Parses the arguments that a model wrote for a tool call, without rounding numbers. Invalid arguments are refused with
 // a message for the model.
-import { isObject } from '../../json-object.ts';
+import { isObject } from '../../json/json-object.ts';
 import { digitsOf, isMarked, parseMarked, toExactText } from '../../rpc/json/exact-json.ts';
 import { findUnsafeNumbers, inspectJson } from '../../rpc/json/json-numbers.ts';
 

@@ -1,7 +1,7 @@
 // Merges composed JSON Schemas. `allOf` becomes one schema. Providers accept no alternatives (`anyOf`, `oneOf`) at the
 // root of a tool's parameters; there, alternatives become one set of properties, with a note that says which properties
 // belong together.
-import { isObject } from '../../json-object.ts';
+import { isObject } from '../../json/json-object.ts';
 
 export type Schema = Readonly<Record<string, unknown>>;
 /** Returns the schema at a local reference; undefined if there is none. */

@@ -1,5 +1,5 @@
 // Cleans the schemas within the schema of a tool: each keyword that contains schemas, and references.
-import { isObject } from '../../json-object.ts';
+import { isObject } from '../../json/json-object.ts';
 import { combine, type Resolve, type Schema, UnusableSchema } from './tool-schema-form.ts';
 import { followReferences, resolvePointer } from './tool-schema-references.ts';
 import { type Dialect, isPattern, RARE, toScalars, toTypes, withLoneAnyOf, withTypes } from './tool-schema-values.ts';

@@ -1,5 +1,5 @@
 // Resolves the references within a schema: JSON pointers into its root.
-import { isObject } from '../../json-object.ts';
+import { isObject } from '../../json/json-object.ts';
 import type { Schema } from './tool-schema-form.ts';
 
 /** The JSON pointer at the end of a chain of references; undefined for a missing target or a loop. */

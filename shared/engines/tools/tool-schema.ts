@@ -3,7 +3,7 @@
 // server checks the arguments.
 
 import { createHash } from 'node:crypto';
-import { isObject } from '../../json-object.ts';
+import { isObject } from '../../json/json-object.ts';
 import { type Resolve, type Schema, toForm, UnusableSchema } from './tool-schema-form.ts';
 import { createNodeCleaner } from './tool-schema-nodes.ts';
 import { resolvePointer } from './tool-schema-references.ts';

@@ -1,13 +1,14 @@
 // Connects to a server by its configuration, over the streams of a process or over HTTP. Callers set commands and
 // public URLs; only the administrator sets internal addresses. What a process may read and reach is decided where it
 // starts (local-stdio-servers.ts).
+
+import { createTokenBuckets } from '../../bounds/token-buckets.ts';
 import type { Config } from '../../config/config.ts';
 import { type Issue, RpcError } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
 import type { SafeFetch } from '../../net/safe-fetch.ts';
 import { auditCommand } from '../../sandbox/audit.ts';
 import { checkEnvironment } from '../../sandbox/environment.ts';
-import { createTokenBuckets } from '../../token-buckets.ts';
 import type { McpHandle } from '../registry.ts';
 import type { ServerProcess, StdioServer, StdioServers } from '../stdio-servers.ts';
 import type { McpClient } from './client.ts';

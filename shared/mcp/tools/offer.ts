@@ -1,6 +1,6 @@
 // Selects the tools of a server that the caller allows, within bounds of number and size. An invalid tool is omitted
 // and reported, and does not affect the others.
-import { isObject } from '../../json-object.ts';
+import { isObject } from '../../json/json-object.ts';
 import { hasMarks, isMarked } from '../../rpc/json/exact-json.ts';
 import { isDeep } from '../failures.ts';
 

@@ -1,7 +1,7 @@
 // What the events.* methods share: a recorded event in wire names, ids of subscriptions.
 
 import { z } from 'zod';
-import { isObject } from '../../json-object.ts';
+import { isObject } from '../../json/json-object.ts';
 import { hasMarks, parseMarked, toExactText } from '../../rpc/json/exact-json.ts';
 import type { EventDocument } from '../../webhooks/documents.ts';
 

@@ -1,7 +1,7 @@
 // The prompt of a turn: a text, or a list of texts and images.
 import { z } from 'zod';
-import type { ImagePart, TextPart } from '../../message-parts.ts';
-import { isBlank } from '../../text.ts';
+import type { ImagePart, TextPart } from '../../messages/message-parts.ts';
+import { isBlank } from '../../messages/text.ts';
 
 /** Base64 characters; a body has at most 1 MiB. */
 const IMAGE_CHARS_MAX = 900 << 10;

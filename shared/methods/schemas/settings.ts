@@ -1,7 +1,7 @@
 // The settings of a prompt, in wire names (turn-settings.ts).
 import { z } from 'zod';
-import { type OutputSchema, schemaProblem } from '../../output-schema.ts';
-import { REASONING } from '../../turn-settings.ts';
+import { type OutputSchema, schemaProblem } from '../../json/output-schema.ts';
+import { REASONING } from '../../messages/turn-settings.ts';
 
 const INT32_MAX = 2 ** 31 - 1;
 

@@ -2,7 +2,7 @@
 // pending requests, and the size of responses.
 
 import { isReason, RpcError, toRpcError } from '../../errors.ts';
-import { isObject, type JsonObject } from '../../json-object.ts';
+import { isObject, type JsonObject } from '../../json/json-object.ts';
 import { errorFields, type Logger } from '../../log.ts';
 import type { Channel } from './channel.ts';
 import { type Handlers, type Link, REQUESTS_MAX } from './link.ts';

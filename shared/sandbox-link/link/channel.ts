@@ -4,7 +4,7 @@
 
 import type { WebSocket } from 'ws';
 import { RpcError } from '../../errors.ts';
-import { isObject, type JsonObject } from '../../json-object.ts';
+import { isObject, type JsonObject } from '../../json/json-object.ts';
 import { CLOSE } from '../../protocol.ts';
 import { KeptMessages, type Message } from './kept-messages.ts';
 import type { LinkTimes } from './link.ts';

@@ -2,7 +2,7 @@
 // and when received bytes are credited. A stream that is not read can send no more than its credit.
 
 import { RpcError } from '../../errors.ts';
-import { isObject, type JsonObject } from '../../json-object.ts';
+import { isObject, type JsonObject } from '../../json/json-object.ts';
 import type { Channel } from './channel.ts';
 import { Credit } from './credit.ts';
 import { type LinkStream, STREAMS_MAX } from './link.ts';

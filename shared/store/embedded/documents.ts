@@ -2,8 +2,8 @@
 // waiting, deadlines and watchers.
 import type { DatabaseSync, SQLOutputValue, StatementSync } from 'node:sqlite';
 import { LRUCache } from 'lru-cache';
+import { shareOfHeap } from '../../bounds/heap-share.ts';
 import type { WallClock } from '../../clock.ts';
-import { shareOfHeap } from '../../heap-share.ts';
 import type { Data, Query, Ref, Snapshot, Version } from '../store.ts';
 import { parametersOf, planQuery, shapeOf } from './query.ts';
 import { createTransactions, type Transactions } from './transactions.ts';

@@ -1,7 +1,7 @@
 // The five Firestore calls of the store, each with a deadline and a signal and without retries: if a commit were
 // repeated after a lost response, its own success would look like a conflict.
 import type { Bounds } from '../../async.ts';
-import { type GrpcMethod, openGrpcChannel } from '../../grpc-channel.ts';
+import { type GrpcMethod, openGrpcChannel } from '../../grpc/grpc-channel.ts';
 import { decodeBegin, decodeCommit, decodeDocument, decodeEmpty } from './decode.ts';
 import { encodeBegin, encodeCommit, encodeGet, encodeQuery, encodeRollback } from './encode.ts';
 import type { Transaction, WireDocument, WireQuery, WireTimestamp, WireWrite } from './wire.ts';

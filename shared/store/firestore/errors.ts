@@ -1,7 +1,7 @@
 // Converts gRPC statuses of Firestore to errors of the port: a failed precondition, an outage, or a defect of the
 // gateway. A commit with an unknown outcome is an outage, never a success or a Conflict.
 import { RpcError } from '../../errors.ts';
-import { GRPC, statusOf } from '../../grpc-status.ts';
+import { GRPC, statusOf } from '../../grpc/grpc-status.ts';
 import { Conflict } from '../store.ts';
 
 /** Nothing was written because of a concurrent write; the request itself is valid. */

@@ -3,7 +3,7 @@
 
 import type { Bounds } from '../../async.ts';
 import type { WallClock } from '../../clock.ts';
-import { createGrpcClient } from '../../grpc-client.ts';
+import { createGrpcClient } from '../../grpc/grpc-client.ts';
 import { checkQuery, checkRef, checkWrites } from '../document.ts';
 import type { CallOptions, Query, Ref, Snapshot, Store } from '../store.ts';
 import { type FirestoreClient, openFirestoreClient } from './client.ts';

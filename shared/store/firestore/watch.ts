@@ -1,8 +1,8 @@
 // Watches a document or a query by the SDK's listeners, which reconnect and resume. Imports the SDK's own client at the
 // first watch.
 import type { DocumentSnapshot, Firestore } from '@google-cloud/firestore';
-import { CHANNEL_OPTIONS, EMULATOR_CHANNEL_OPTIONS } from '../../grpc-client.ts';
-import { createClients, type Opened } from '../../grpc-replacement.ts';
+import { CHANNEL_OPTIONS, EMULATOR_CHANNEL_OPTIONS } from '../../grpc/grpc-client.ts';
+import { createClients, type Opened } from '../../grpc/grpc-replacement.ts';
 import type { Query, Ref, Snapshot } from '../store.ts';
 import type { FirestoreAddress } from './client.ts';
 import { fromDocumentId, toDocumentId } from './query.ts';

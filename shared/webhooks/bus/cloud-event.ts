@@ -4,7 +4,7 @@
 // (extensions/distributed-tracing.md there), and `event` for subscription filters.
 import { z } from 'zod';
 import { RpcError } from '../../errors.ts';
-import { fromTraceparent, type Trace, traceHeaders } from '../../trace.ts';
+import { fromTraceparent, type Trace, traceHeaders } from '../../telemetry/trace.ts';
 import type { GatewayEvent } from '../event.ts';
 
 /** A message in the form of the client library. */

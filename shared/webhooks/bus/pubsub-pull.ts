@@ -2,9 +2,9 @@
 // In the cloud Pub/Sub pushes to the deployments function (functions/deployments).
 import type { Message, PubSub } from '@google-cloud/pubsub';
 import { deadline } from '../../async.ts';
-import { GRPC, statusOf } from '../../grpc-status.ts';
+import { GRPC, statusOf } from '../../grpc/grpc-status.ts';
 import { errorFields, type Logger } from '../../log.ts';
-import { inTrace } from '../../trace.ts';
+import { inTrace } from '../../telemetry/trace.ts';
 import { fromMessage, traceOf } from './cloud-event.ts';
 import type { Subscriber } from './local-bus.ts';
 import { openPubsub, type PubsubOptions } from './pubsub.ts';

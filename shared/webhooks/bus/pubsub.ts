@@ -2,8 +2,8 @@
 // service, with a deadline of seconds instead of the SDK's ten minutes.
 import type { PubSub, Topic } from '@google-cloud/pubsub';
 import { RpcError } from '../../errors.ts';
-import { CHANNEL_OPTIONS, createGrpcClient, EMULATOR_CHANNEL_OPTIONS } from '../../grpc-client.ts';
-import { GRPC, statusOf } from '../../grpc-status.ts';
+import { CHANNEL_OPTIONS, createGrpcClient, EMULATOR_CHANNEL_OPTIONS } from '../../grpc/grpc-client.ts';
+import { GRPC, statusOf } from '../../grpc/grpc-status.ts';
 import type { EventBus } from '../event.ts';
 import { toMessage } from './cloud-event.ts';
 

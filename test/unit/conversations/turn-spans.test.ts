@@ -2,8 +2,8 @@
 import { afterEach, expect, it } from 'vitest';
 import { traceTurn } from '../../../shared/conversations/turns/run/turn-spans.ts';
 import type { Toolset } from '../../../shared/engines/engine.ts';
-import { createOtlpTracer } from '../../../shared/otlp-tracer.ts';
-import { inTrace } from '../../../shared/trace.ts';
+import { createOtlpTracer } from '../../../shared/telemetry/otlp-tracer.ts';
+import { inTrace } from '../../../shared/telemetry/trace.ts';
 import type { EngineEvent } from '../../../shared/turn-events.ts';
 import { startModelProvider } from '../../support/fakes/model-provider.ts';
 import { createTestEngine } from '../../support/fixtures/engines.ts';

@@ -2,7 +2,7 @@
 // refuses it as Anthropic does, in every role), and half of a surrogate pair.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Message, Toolset } from '../../../shared/engines/engine.ts';
-import { isBlank } from '../../../shared/text.ts';
+import { isBlank } from '../../../shared/messages/text.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
 import { CASES, createTestEngine, runTurn } from '../../support/fixtures/engines.ts';
 

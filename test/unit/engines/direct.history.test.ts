@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { decodeDetail, encodeDetail } from '../../../shared/conversations/records/messages/message-detail.ts';
 import type { Credential, Message, Toolset } from '../../../shared/engines/engine.ts';
-import type { MessagePart } from '../../../shared/message-parts.ts';
+import type { MessagePart } from '../../../shared/messages/message-parts.ts';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
 import { CASES, createTestEngine, runTurn, type TurnRequest } from '../../support/fixtures/engines.ts';
 

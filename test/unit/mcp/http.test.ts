@@ -9,7 +9,7 @@ import { assert, expect, it } from 'vitest';
 import { auditCall } from '../../../shared/audit.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { createLogger } from '../../../shared/log.ts';
-import { createTimings } from '../../../shared/timings.ts';
+import { createTimings } from '../../../shared/telemetry/timings.ts';
 import { createMcpFixture, endAfterwards, TEST_MODULES } from '../../support/fixtures/mcp.ts';
 import { createMcpListener } from '../../support/fixtures/mcp-listener.ts';
 

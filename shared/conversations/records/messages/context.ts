@@ -1,6 +1,6 @@
 // Selects the messages of a conversation that are sent to the model: the newest ones that fit into its budget.
 import type { Message } from '../../../engines/engine.ts';
-import { estimateTokens } from '../../../estimate-tokens.ts';
+import { estimateTokens } from '../../../messages/estimate-tokens.ts';
 import type { ConversationDocument, StoredMessage } from '../documents.ts';
 import { liveChunks, type MessageChunks } from './message-chunks.ts';
 import { decodeDetail } from './message-detail.ts';

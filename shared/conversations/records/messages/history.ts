@@ -1,6 +1,6 @@
 // The history of a conversation: the newest messages are in its document, older ones in chunk documents
 // (message-chunks.ts), long texts in parts (texts.ts).
-import type { MessagePart } from '../../../message-parts.ts';
+import type { MessagePart } from '../../../messages/message-parts.ts';
 import type { Store, Write } from '../../../store/store.ts';
 import type { ConversationDocument, StoredMessage } from '../documents.ts';
 import { CHUNKS_AT_ONCE, type Context, readContext } from './context.ts';

@@ -1,7 +1,7 @@
 // Older messages. They move from the conversation document to chunk documents of some KiB, so that the cost of a prompt
 // does not grow with the length of the conversation.
 import { LRUCache } from 'lru-cache';
-import { shareOfHeap } from '../../../heap-share.ts';
+import { shareOfHeap } from '../../../bounds/heap-share.ts';
 import type { Store } from '../../../store/store.ts';
 import {
   type ConversationDocument,

@@ -1,7 +1,7 @@
 // The detail of a stored message: JSON text of its parts. A text part contains only its length, because the message has
 // the text. Older versions ignore the detail and read the text.
 import { z } from 'zod';
-import { hasMoreThanText, type JsonValue, type MessagePart } from '../../../message-parts.ts';
+import { hasMoreThanText, type JsonValue, type MessagePart } from '../../../messages/message-parts.ts';
 
 /** Most characters of a detail. A longer one is stored with shorter results of tools. */
 const CHARS_MAX = 512 << 10;

@@ -1,8 +1,8 @@
 // The messages in a conversation document: how one is added, and how a repeated prompt takes over the stored one.
-import { boundTokens, estimateTextTokens, IMAGE_TOKENS } from '../../../estimate-tokens.ts';
-import type { MessagePart } from '../../../message-parts.ts';
+import { boundTokens, estimateTextTokens, IMAGE_TOKENS } from '../../../messages/estimate-tokens.ts';
+import type { MessagePart } from '../../../messages/message-parts.ts';
+import { truncateText } from '../../../messages/text.ts';
 import type { Write } from '../../../store/store.ts';
-import { truncateText } from '../../../text.ts';
 import { type ConversationDocument, HEAD_CHARS, type StoredMessage } from '../documents.ts';
 import { messageBytes, storedBytes } from '../storage.ts';
 import { encodeDetail } from './message-detail.ts';

@@ -1,10 +1,10 @@
 // Long texts. A Firestore document holds 1 MiB, a prompt may fill the whole body and an answer may be longer: a text
 // that is too long for its message is stored in part documents, written with the message and never changed.
 import { LRUCache } from 'lru-cache';
-import { shareOfHeap } from '../../../heap-share.ts';
+import { shareOfHeap } from '../../../bounds/heap-share.ts';
+import { splitText } from '../../../messages/text.ts';
 import type { DocumentOf } from '../../../store/define-document.ts';
 import type { Store, Write } from '../../../store/store.ts';
-import { splitText } from '../../../text.ts';
 import { type StoredMessage, Texts, textRef } from '../documents.ts';
 
 /** Longer texts are stored in part documents, so that the conversation document stays small. */

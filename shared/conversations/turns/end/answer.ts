@@ -3,9 +3,9 @@
 
 import { z } from 'zod';
 import { isReason, RpcError } from '../../../errors.ts';
-import { findJson } from '../../../output-schema.ts';
+import { findJson } from '../../../json/output-schema.ts';
+import type { SettingWarning } from '../../../messages/turn-settings.ts';
 import { answerText, type CutReason, type TurnEvent, type Usage } from '../../../turn-events.ts';
-import type { SettingWarning } from '../../../turn-settings.ts';
 import type { EndedTurn } from '../turn.ts';
 
 /** `failure.data` of a turn's document, JSON text. */

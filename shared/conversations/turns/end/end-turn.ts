@@ -1,9 +1,9 @@
 // The one way a turn ends: for its owner (settle-turn.ts), for another instance when the owner's lease has expired
 // (abandoned.ts), for a prompt that leaves the queue without having run (queue.ts) and for a session that is deleted
 // (erase.ts). Pure functions over the conversation document; the caller commits what they return in one transaction.
-import { hasMoreThanText, type MessagePart } from '../../../message-parts.ts';
+import { hasMoreThanText, type MessagePart } from '../../../messages/message-parts.ts';
+import { truncateText } from '../../../messages/text.ts';
 import type { Ref, Snapshot, Write } from '../../../store/store.ts';
-import { truncateText } from '../../../text.ts';
 import type { CutReason, TurnEvent } from '../../../turn-events.ts';
 import type { ContextBudget, ConversationDocument, Lease, QueuedPrompt, TurnError } from '../../records/documents.ts';
 import type { History } from '../../records/messages/history.ts';

@@ -1,6 +1,6 @@
 // The parts of an answer from the stored events of its turn, for a turn whose owner has ended: arguments and results of
 // tools are as the events contain them, at most 4 KiB each.
-import type { MessagePart } from '../../../message-parts.ts';
+import type { MessagePart } from '../../../messages/message-parts.ts';
 import type { NumberedEvent } from '../../records/event-log.ts';
 
 export function partsOfEvents(events: readonly NumberedEvent[]): readonly MessagePart[] {

@@ -1,7 +1,7 @@
 // The readers on this instance of turns that run elsewhere. All readers of one turn share its watch, its reads and its
 // log in memory; they end with the last reader.
 import type { Ref } from '../../../store/store.ts';
-import type { Span } from '../../../timings.ts';
+import type { Span } from '../../../telemetry/timings.ts';
 import type { TurnDeps } from '../../deps.ts';
 import type { EventLog } from '../../records/event-log.ts';
 import type { EndedTurn } from '../turn.ts';

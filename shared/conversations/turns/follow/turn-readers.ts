@@ -1,5 +1,5 @@
 // How callers read a turn: they follow it, on this instance or on another one, or read its state at one moment.
-import type { Span } from '../../../timings.ts';
+import type { Span } from '../../../telemetry/timings.ts';
 import type { TurnDeps } from '../../deps.ts';
 import type { NumberedEvent } from '../../records/event-log.ts';
 import type { RunningTurns } from '../running-turns.ts';

@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RpcError, toRpcError } from '../../../errors.ts';
 import { errorFields } from '../../../log.ts';
-import type { MessagePart } from '../../../message-parts.ts';
+import type { MessagePart } from '../../../messages/message-parts.ts';
 import { NewerFormat } from '../../../store/define-document.ts';
 import { transact } from '../../../store/transact.ts';
 import type { TurnEvent } from '../../../turn-events.ts';

@@ -1,7 +1,7 @@
 // Builds the input of an engine for an admitted turn, and the first event of the turn, which describes it.
 import type { TurnInput } from '../../../engines/engine.ts';
-import { toSentSchema } from '../../../output-schema.ts';
-import { splitText } from '../../../text.ts';
+import { toSentSchema } from '../../../json/output-schema.ts';
+import { splitText } from '../../../messages/text.ts';
 import type { FailedModel, OmittedTool, TurnEvent } from '../../../turn-events.ts';
 import type { Context } from '../../records/messages/context.ts';
 import type { AdmittedTurn } from '../turn.ts';

@@ -2,7 +2,7 @@
 // (https://opentelemetry.io/docs/specs/semconv/gen-ai/): `chat` for each call of a model, or `invoke_agent` for a turn
 // of Codex, and `execute_tool` for each tool, all made of the events of the turn.
 import type { Outcome } from '../../../engines/engine.ts';
-import type { Span, Tracer } from '../../../tracer.ts';
+import type { Span, Tracer } from '../../../telemetry/tracer.ts';
 import type { EngineEvent, Usage } from '../../../turn-events.ts';
 import { NO_USAGE } from '../../../usage.ts';
 

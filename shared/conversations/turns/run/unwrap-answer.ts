@@ -1,6 +1,6 @@
 // Providers require a schema with an object at its root. The answer to another schema is a member of an object
 // (output-schema.ts): its text is taken out of the object while it arrives, so that readers receive the answer itself.
-import { WRAPPED } from '../../../output-schema.ts';
+import { WRAPPED } from '../../../json/output-schema.ts';
 
 const BEGINNING = new RegExp(`\\{\\s*"${WRAPPED}"\\s*:\\s*`);
 /** What may follow the answer: the end of the object, and of a code block around it. */

@@ -1,5 +1,5 @@
 // The output of a turn's commands as events, within the bounds of one event, of one command and of the turn.
-import { splitText, truncateText } from '../../../text.ts';
+import { splitText, truncateText } from '../../../messages/text.ts';
 import type { EngineEvent } from '../../../turn-events.ts';
 
 /** Maximum characters of output in one event, of one command, and of a whole turn. */

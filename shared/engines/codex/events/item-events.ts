@@ -1,6 +1,6 @@
 // The events of the commands, changes of files and MCP calls of a Codex turn.
 import { WORKSPACE } from '../../../codex-host/codex-host.ts';
-import { shorten } from '../../../text.ts';
+import { shorten } from '../../../messages/text.ts';
 import type { EngineEvent } from '../../../turn-events.ts';
 import type { Item } from '../protocol/protocol.ts';
 

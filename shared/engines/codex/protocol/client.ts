@@ -6,7 +6,7 @@ import type { ZodType } from 'zod';
 import { settledWithin } from '../../../async.ts';
 import type { CodexSession } from '../../../codex-host/codex-host.ts';
 import { RpcError } from '../../../errors.ts';
-import { memberOf } from '../../../json-object.ts';
+import { memberOf } from '../../../json/json-object.ts';
 import { parseMarked } from '../../../rpc/json/exact-json.ts';
 import { isRead, toNotification } from './notifications.ts';
 import { createPendingRequests } from './pending-requests.ts';

@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto';
 import { RpcError } from '../../../errors.ts';
-import { memberOf } from '../../../json-object.ts';
+import { memberOf } from '../../../json/json-object.ts';
 import type { TurnInput } from '../../engine.ts';
 
 /** `gateway`: the API for API keys. `chatgpt`: the backend for access tokens of ChatGPT. */

@@ -4,7 +4,7 @@
 // there is such a command.
 import { Transform } from 'node:stream';
 import { orAbort } from '../../../async.ts';
-import { memberOf } from '../../../json-object.ts';
+import { memberOf } from '../../../json/json-object.ts';
 import type { Notification } from '../protocol/protocol.ts';
 
 /**

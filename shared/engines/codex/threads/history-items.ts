@@ -1,6 +1,6 @@
 // Converts messages of a conversation to items of a Codex thread.
-import { type ImagePart, type MessagePart, toRounds } from '../../../message-parts.ts';
-import { isBlank } from '../../../text.ts';
+import { type ImagePart, type MessagePart, toRounds } from '../../../messages/message-parts.ts';
+import { isBlank } from '../../../messages/text.ts';
 import type { Message } from '../../engine.ts';
 import { createCallIds } from '../../tools/call-ids.ts';
 import { EMPTY_RESULT } from '../../tools/empty-result.ts';

@@ -4,7 +4,7 @@
 import { deadline } from '../../../async.ts';
 import { PROVIDER, WORKSPACE } from '../../../codex-host/codex-host.ts';
 import { RpcError } from '../../../errors.ts';
-import { isBlank } from '../../../text.ts';
+import { isBlank } from '../../../messages/text.ts';
 import type { EngineState, Message, TurnInput } from '../../engine.ts';
 import { CodexRefusal } from '../protocol/client.ts';
 import type { ClientRequests } from '../protocol/protocol.ts';

@@ -1,8 +1,8 @@
 // The tools of a session, which the gateway runs on request of Codex, with the same connections, bounds and events as
 // for other engines. So Codex needs no client of the MCP servers.
 import { createHash } from 'node:crypto';
-import type { MessagePart } from '../../../message-parts.ts';
-import { isBlank } from '../../../text.ts';
+import type { MessagePart } from '../../../messages/message-parts.ts';
+import { isBlank } from '../../../messages/text.ts';
 import type { EngineEvent } from '../../../turn-events.ts';
 import type { Toolset } from '../../engine.ts';
 import { EMPTY_RESULT } from '../../tools/empty-result.ts';

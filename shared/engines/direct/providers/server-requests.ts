@@ -1,7 +1,7 @@
 // Fits the requests of the SDK to servers with the wire of OpenAI that support less of it than OpenAI's own.
 
 import type { RpcError } from '../../../errors.ts';
-import { isObject, type JsonObject } from '../../../json-object.ts';
+import { isObject, type JsonObject } from '../../../json/json-object.ts';
 import type { Fetch } from './provider-fetch.ts';
 
 /** Members of a chat request that some servers refuse, and without which an answer is nearly the same. */

@@ -1,6 +1,6 @@
 // Anthropic's Messages stream, of its own API and of compatible servers. The provider may add kinds of events, blocks
 // and deltas at any time; only those that are part of an answer are passed on.
-import { isObject, type JsonObject } from '../../../json-object.ts';
+import { isObject, type JsonObject } from '../../../json/json-object.ts';
 import { type EventRepair, startsWith } from './stream-repair.ts';
 
 const BLOCKS: ReadonlySet<unknown> = new Set(['text', 'thinking', 'redacted_thinking', 'tool_use']);

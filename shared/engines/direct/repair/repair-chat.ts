@@ -2,7 +2,7 @@
 // Together, Mistral, OpenRouter, Azure). The SDK refuses a chunk with a member of another type or without choices, so
 // every chunk is reduced to the members that the gateway uses.
 
-import { isObject, type JsonObject } from '../../../json-object.ts';
+import { isObject, type JsonObject } from '../../../json/json-object.ts';
 import { NotAStream } from '../../failures/not-a-stream.ts';
 import type { EventRepair } from './stream-repair.ts';
 

@@ -1,6 +1,6 @@
 // Gemini's stream. The SDK validates every member of a chunk. Members that the gateway does not use are removed, so
 // that a new form of them does not fail the answer.
-import { isObject, type JsonObject } from '../../../json-object.ts';
+import { isObject, type JsonObject } from '../../../json/json-object.ts';
 import type { EventRepair } from './stream-repair.ts';
 
 export function createGoogleRepair(): EventRepair {

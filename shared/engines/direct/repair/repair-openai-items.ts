@@ -1,6 +1,6 @@
 // Completes the items of a Responses stream (messages, reasoning, function calls). Some servers omit ids, output
 // indexes and deltas of text; this module remembers what the SDK has received, and supplies what is missing.
-import { isObject, type JsonObject } from '../../../json-object.ts';
+import { isObject, type JsonObject } from '../../../json/json-object.ts';
 
 const TYPES: ReadonlySet<unknown> = new Set(['message', 'reasoning', 'function_call']);
 

@@ -1,5 +1,5 @@
 // Completes the members of a Responses stream that concern the whole response: its beginning, its end, and errors.
-import { isObject, type JsonObject } from '../../../json-object.ts';
+import { isObject, type JsonObject } from '../../../json/json-object.ts';
 
 /** The response in the first events of a stream. */
 export function toBeginning(response: unknown): JsonObject {

@@ -2,7 +2,7 @@
 // that the SDK requires: `created_at`, `model`, `output_index`, ids, deltas. Missing members are filled in; text that
 // arrives only at the end of a part, an item or the response becomes the missing delta.
 
-import { isObject, type JsonObject } from '../../../json-object.ts';
+import { isObject, type JsonObject } from '../../../json/json-object.ts';
 import { NotAStream } from '../../failures/not-a-stream.ts';
 import { createItemPlaces, createItemTexts, isItem } from './repair-openai-items.ts';
 import { hasError, toBeginning, toEnd, toErrorEvent } from './repair-openai-response.ts';

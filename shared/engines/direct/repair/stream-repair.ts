@@ -1,7 +1,7 @@
 // Repairs a provider's event stream before the SDK reads it, because the SDK fails an answer when an event is unknown
 // or lacks a required member: such events are removed or completed. A body that is no stream of events becomes an error
 // that names its form.
-import { isObject, type JsonObject } from '../../../json-object.ts';
+import { isObject, type JsonObject } from '../../../json/json-object.ts';
 import { NotAStream } from '../../failures/not-a-stream.ts';
 
 /** The repair of one stream. */

@@ -2,8 +2,8 @@
 // contains the rules of its providers' models; a setting that the provider itself refuses is left out of the next call.
 import type { LanguageModelV4CallOptions, SharedV4Warning } from '@ai-sdk/provider';
 import type { RpcError } from '../../../errors.ts';
-import type { OutputSchema } from '../../../output-schema.ts';
-import { namesOf, type SettingName, type SettingWarning, type TurnSettings } from '../../../turn-settings.ts';
+import type { OutputSchema } from '../../../json/output-schema.ts';
+import { namesOf, type SettingName, type SettingWarning, type TurnSettings } from '../../../messages/turn-settings.ts';
 import { toSchemaInstruction } from '../../answer-schema.ts';
 import type { TurnInput } from '../../engine.ts';
 import { clean } from '../../failures/provider-message.ts';

@@ -2,7 +2,7 @@
 // out, so that a conversation that used tools can go on with such a model.
 import type { JSONSchema7, LanguageModelV4CallOptions } from '@ai-sdk/provider';
 import type { RpcError } from '../../../errors.ts';
-import type { SettingWarning } from '../../../turn-settings.ts';
+import type { SettingWarning } from '../../../messages/turn-settings.ts';
 import type { EngineTool, TurnInput } from '../../engine.ts';
 import { toDeclaredTools } from '../../tools/earlier-tools.ts';
 

@@ -2,8 +2,8 @@
 // way whether it was in an earlier turn or in an earlier call of this one, so that each request begins with the request
 // before it: the providers' prompt caches need this.
 import type { LanguageModelV4Message, LanguageModelV4Prompt, LanguageModelV4ToolResultPart } from '@ai-sdk/provider';
-import { type MessagePart, type Round, toRounds, withoutMetadata } from '../../../message-parts.ts';
-import { isBlank } from '../../../text.ts';
+import { type MessagePart, type Round, toRounds, withoutMetadata } from '../../../messages/message-parts.ts';
+import { isBlank } from '../../../messages/text.ts';
 import type { Message, TurnInput } from '../../engine.ts';
 import { createCallIds, type ToCallId } from '../../tools/call-ids.ts';
 import { EMPTY_RESULT } from '../../tools/empty-result.ts';

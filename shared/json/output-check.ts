@@ -3,7 +3,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { CfWorkerJsonSchemaValidator } from '@modelcontextprotocol/client/validators/cf-worker';
 import { z } from 'zod';
-import type { Issue } from './errors.ts';
+import type { Issue } from '../errors.ts';
 import { findJson, type OutputSchema, toCheckedSchema } from './output-schema.ts';
 
 const ISSUES_MAX = 20;

@@ -1,7 +1,7 @@
 // Replaces a client of a gRPC service when its connection is dead. If a network device drops the packets of a
 // connection (without FIN or RST), the SDK regards the connection as open, and every call on it would miss its
 // deadline.
-import { RpcError } from './errors.ts';
+import { RpcError } from '../errors.ts';
 import { GRPC, statusOf } from './grpc-status.ts';
 
 /** Consecutive calls without an answer of the service after which a client is replaced. */

@@ -1,6 +1,6 @@
 // The gRPC statuses that the gateway distinguishes (https://grpc.io/docs/guides/status-codes/), and the status of an
 // error. Not from the SDKs, which are imported at the first call.
-import { RpcError } from './errors.ts';
+import { RpcError } from '../errors.ts';
 
 export const GRPC = {
   cancelled: 1,

@@ -1,6 +1,6 @@
 // Token buckets by key, in the memory of one instance, for limits that need not be exact across instances.
 import { LRUCache } from 'lru-cache';
-import type { Clock } from './clock.ts';
+import type { Clock } from '../clock.ts';
 
 export interface TokenBuckets {
   /** Takes `count` tokens, all or none. */

@@ -1,7 +1,7 @@
 // A client of one of Google's gRPC services (Firestore, Pub/Sub, KMS, Secret Manager). It is created at the first call,
 // and replaced when its connection is dead (grpc-replacement.ts).
-import { type BoundedOptions, type Bounds, bounded, settledWithin } from './async.ts';
-import { RpcError } from './errors.ts';
+import { type BoundedOptions, type Bounds, bounded, settledWithin } from '../async.ts';
+import { RpcError } from '../errors.ts';
 import { type ClientsOptions, createAnswerCount, createClients, type Opened } from './grpc-replacement.ts';
 
 /** Options of every channel; the SDKs pass them to gRPC. */

@@ -4,10 +4,10 @@ import { type Context, ROOT_CONTEXT, SpanKind, SpanStatusCode, trace as spans, T
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BatchSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace';
-import { settledWithin } from './async.ts';
+import { settledWithin } from '../async.ts';
+import { VERSION } from '../version.ts';
 import { currentTrace, type Trace } from './trace.ts';
 import type { Span, Tracer } from './tracer.ts';
-import { VERSION } from './version.ts';
 
 export interface OtlpOptions {
   /** Base URL of the collector; spans are sent to `/v1/traces` below it. */

@@ -1,7 +1,7 @@
 // Limits how many calls run at a time, per key and in total: one key has at most half of the slots and of the queue, so
 // that it cannot block the others. A short command waits some seconds for a slot; a long-running process is refused at
 // once.
-import { RpcError } from './errors.ts';
+import { RpcError } from '../errors.ts';
 
 export interface SlotLimits {
   readonly perKey: number;

@@ -1,7 +1,7 @@
 // A gRPC channel to one of Google's APIs without the API's SDK. Every SDK imports google-gax, which takes longer to
 // load than everything else that an instance needs for its first answer. Messages are encoded by the methods. Every
 // call has a deadline and a signal, and no retries.
-import type { Bounds } from './async.ts';
+import type { Bounds } from '../async.ts';
 import { CHANNEL_OPTIONS } from './grpc-client.ts';
 
 /** A unary or server-streaming method. */

@@ -4,11 +4,11 @@
 import { once } from 'node:events';
 import { createContext, runInContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
-import { type Bounds, bounded, nextHeavyTurn, orAbort } from './async.ts';
-import type { Issue } from './errors.ts';
+import { type Bounds, bounded, nextHeavyTurn, orAbort } from '../async.ts';
+import { createSlots } from '../bounds/slots.ts';
+import type { Issue } from '../errors.ts';
 import type { CheckJob } from './output-check.ts';
 import type { OutputSchema } from './output-schema.ts';
-import { createSlots } from './slots.ts';
 
 const MAIN_MS_MAX = 25;
 /** A longer answer is checked by the worker at once: parsing it cannot be interrupted. */
