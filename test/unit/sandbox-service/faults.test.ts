@@ -183,7 +183,11 @@ describeWith('bubblewrap', 'faults of the sandbox service', () => {
   });
 
   it('a gateway that is killed leaves no process behind', async () => {
-    const other = await startGateway(proxy.url);
+    // A service of its own, whose unwatched terminals end soon.
+    const own = mkdtempSync(join(tmpdir(), 'sandbox-faults-'));
+    const terminals = { unwatchedMs: 500 };
+    const watchful = await startSandboxService({ dataDir: own, settings: { times, terminals } });
+    const other = await startGateway(watchful.url);
     const [command, tool, terminal] = [freshMark(), freshMark(), freshMark()];
     const client = await openSocket(other);
     await client.call('interactive.start', { session_id: 'left' });
@@ -195,6 +199,10 @@ describeWith('bubblewrap', 'faults of the sandbox service', () => {
     await Promise.all([call, answer.catch(() => undefined), client.closed]);
     await expect.poll(() => Promise.all([command, tool, terminal].map(isRunning))).toEqual([false, false, false]);
     await other.stop();
-    await expectUsable(gateway);
+    const next = await startGateway(watchful.url);
+    await expectUsable(next);
+    await next.stop();
+    await watchful.end();
+    rmSync(own, { recursive: true });
   });
 });
