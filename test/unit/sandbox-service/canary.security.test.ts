@@ -79,8 +79,11 @@ describeWith('codex', 'the sandbox service with a turn, a command, a terminal an
       open();
       expect((await answered).result).toMatchObject({ content: 'answer' });
       await call('interactive.close', { session_id });
-      await service.end();
+      // The service waits for the command, which sleeps for years.
+      const sleeps = descendants(([, argument]) => argument === command, service.pid);
+      for (const pid of sleeps) process.kill(pid, 'SIGKILL');
       await ran;
+      await service.end();
     } finally {
       open();
       await gateway.stop();
