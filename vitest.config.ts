@@ -19,8 +19,8 @@ export default defineConfig({
     pool: 'forks',
     // One module graph per worker for all files of a project: suites keep no state in modules.
     isolate: false,
-    // A third of the time of the suites is waiting (leases, outages, restarts), so that four use two cores.
-    maxWorkers: 4,
+    // Two thirds of the time of the suites is waiting (leases, outages, restarts), so that six use two cores.
+    maxWorkers: 6,
     // Bounds against hanging, not expectations: a busy machine may take several times what an idle one does.
     testTimeout: 60_000,
     hookTimeout: 60_000,
