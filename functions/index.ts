@@ -15,11 +15,11 @@ import type { MethodContext } from '../shared/methods/define-method.ts';
 import type { AnyMethod } from '../shared/rpc/method.ts';
 import type { Services } from '../shared/services.ts';
 import { createHealthHandler } from './health/handler.ts';
-import { surviveClosedOutput } from './server/closed-output.ts';
 import { type HardenOptions, hardenFramework } from './server/framework.ts';
 import { sendError } from './server/http.ts';
+import { surviveClosedOutput } from './server/lifecycle/closed-output.ts';
+import { connectStore, warm } from './server/lifecycle/warm.ts';
 import type { Relay } from './server/relay.ts';
-import { connectStore, warm } from './server/warm.ts';
 
 interface FunctionDeps {
   readonly services: Services;
@@ -71,7 +71,7 @@ const FUNCTIONS: Readonly<Record<string, () => Promise<HardenOptions>>> = {
     if (relay !== undefined) void warmCompanion();
     const [{ createJsonRpcHandler }, { tuneRuntime }] = await Promise.all([
       import('./jsonrpc/handler.ts'),
-      import('./server/runtime.ts'),
+      import('./server/lifecycle/runtime.ts'),
     ]);
     await warm(services, ['keys'], connected);
     tuneRuntime();

@@ -168,8 +168,8 @@ resource "google_cloudfunctions2_function" "function" {
     }
 
     environment_variables = merge(
-      # What the build has written there (functions/server/fill-compile-cache.ts), relative to the directory of the
-      # source.
+      # What the build has written there (functions/server/lifecycle/fill-compile-cache.ts), relative to the directory
+      # of the source.
       { NODE_COMPILE_CACHE = "compile-cache" },
       local.common_env,
       contains(each.value.uses, "models") ? local.model_env : {},

@@ -37,7 +37,10 @@ const require = gatewayCreateRequire(import.meta.url), __filename = import.meta.
  * bundled.
  */
 export async function buildFunctions(outdir = path.join(ROOT, 'dist/functions')): Promise<Metafile> {
-  const entries = { index: 'functions/index.ts', 'fill-compile-cache': 'functions/server/fill-compile-cache.ts' };
+  const entries = {
+    index: 'functions/index.ts',
+    'fill-compile-cache': 'functions/server/lifecycle/fill-compile-cache.ts',
+  };
   const metafile = await bundle(outdir, entries, ['@google-cloud/functions-framework']);
   throwIfBundled(metafile, FORBIDDEN, 'a function');
   const pinned = await pinnedDependencies(['@google-cloud/functions-framework']);

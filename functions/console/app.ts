@@ -11,8 +11,8 @@ import { Gauges } from './page/gauges.ts';
 import { Banners } from './page/notice.ts';
 import { type Route, watchRoute } from './page/route.ts';
 import { KeptKey, SignIn } from './page/sign-in.ts';
-import { el, useValue } from './page/view.ts';
 import { TerminalPage } from './terminal/terminal.ts';
+import { el, useValue } from './view.ts';
 
 const KEY = 'gateway-key';
 const PAGES = [

@@ -7,12 +7,12 @@ import { OFFLINE_MODEL } from '../../shared/config/values/model-id.ts';
 import type { Engines } from '../../shared/engines/engine.ts';
 import { errorFields } from '../../shared/log.ts';
 import { LOCAL_KEY } from '../../shared/protocol.ts';
-import { refuseMetadataServer } from '../../shared/sandbox/metadata-server.ts';
+import { refuseMetadataServer } from '../../shared/sandbox/network/metadata-server.ts';
 import type { Services } from '../../shared/services.ts';
 import { applyDeploymentEvent } from '../../shared/webhooks/deployments.ts';
 import { startSweeper } from '../../shared/webhooks/sweep.ts';
-import { toUrl } from '../server/process.ts';
-import { runProcess } from '../server/serve.ts';
+import { toUrl } from '../server/lifecycle/process.ts';
+import { runProcess } from '../server/lifecycle/serve.ts';
 import { createLocalServer } from './server.ts';
 
 const SWEEP_MS = 5_000;

@@ -3,8 +3,8 @@
 import { trimEnvironment } from '../../shared/config/environment.ts';
 import { loadSandboxConfig } from '../../shared/config/sandbox-service.ts';
 import { createLogger } from '../../shared/log.ts';
-import { blockMetadataServer } from '../../shared/sandbox/metadata-server.ts';
-import { runProgram, toUrl } from '../server/process.ts';
+import { blockMetadataServer } from '../../shared/sandbox/network/metadata-server.ts';
+import { runProgram, toUrl } from '../server/lifecycle/process.ts';
 import { createSandboxServer } from './server.ts';
 
 /** Cloud Run kills the process 10 s after SIGTERM. Ending the remaining processes takes up to 2 s of that. */

@@ -1,12 +1,13 @@
 // The CodexHost port on the sandbox of this machine, for any number of gateway processes.
 import { RpcError } from '../errors.ts';
-import { removeLeftovers } from '../sandbox/process/run-mark.ts';
+import { removeLeftovers } from '../sandbox/workspace/run-mark.ts';
+import { PREFIXES } from './app-server/directories.ts';
+import { makeTemplate, type Template } from './app-server/template.ts';
 import { CODEX_VERSION, findCodex, INSTALL_HINT } from './binary.ts';
 import type { CodexHost, CodexSession } from './codex-host.ts';
 import type { Launcher } from './launcher.ts';
-import { type CodexPool, createPool, type PoolLimits } from './pool.ts';
+import { type CodexPool, createPool, type PoolLimits } from './pool/pool.ts';
 import { readRolloutFile, writeRolloutFile } from './rollout-files.ts';
-import { makeTemplate, PREFIXES, type Template } from './template.ts';
 
 export interface LocalCodexOptions {
   readonly launcher: Launcher;
@@ -37,7 +38,7 @@ export function createLocalCodex(options: LocalCodexOptions): LocalCodex {
   let warming: Promise<void> | undefined;
   let models: Promise<string> | undefined;
   const pool = createPool(async (owner) => {
-    const { startAppServer } = await import('./app-server.ts');
+    const { startAppServer } = await import('./app-server/app-server.ts');
     return startAppServer({ launcher, binary: binary(), directory, catalog, owner, fill: template?.copyTo });
   }, options.limits);
   // A process that was killed has left the files of its owners' sessions.
@@ -69,7 +70,7 @@ export function createLocalCodex(options: LocalCodexOptions): LocalCodex {
 
   /** Made once. */
   async function catalog(home: string): Promise<string> {
-    const { makeModelCatalog } = await import('./model-catalog.ts');
+    const { makeModelCatalog } = await import('./app-server/model-catalog.ts');
     models ??= makeModelCatalog(binary().file, home);
     try {
       return await models;
@@ -82,7 +83,7 @@ export function createLocalCodex(options: LocalCodexOptions): LocalCodex {
   async function warm(): Promise<void> {
     if (findCodex(options.program) === undefined) return;
     try {
-      const { startAppServer } = await import('./app-server.ts');
+      const { startAppServer } = await import('./app-server/app-server.ts');
       template = await makeTemplate(startAppServer, { launcher, binary: binary(), directory, catalog });
     } catch (error) {
       options.warn('codex could not be warmed up', error);

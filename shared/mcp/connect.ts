@@ -2,14 +2,14 @@
 import { randomUUID } from 'node:crypto';
 import type { KeyWrapper } from '../auth/logins/envelope.ts';
 import { RpcError } from '../errors.ts';
-import { isOf } from './find-connected.ts';
 import type { Opener } from './opener.ts';
-import type { McpConnection } from './protocol/client-session.ts';
-import type { ServerConfig } from './protocol/connector.ts';
+import type { ServerConfig } from './records/configuration.ts';
 import { type Configuration, isEqual, sealConfiguration } from './records/configuration.ts';
 import type { Connected } from './records/documents.ts';
+import type { McpHandle } from './records/find-connected.ts';
+import { isOf } from './records/find-connected.ts';
 import { type McpRecords, PER_KEY_MAX, taken, tooMany } from './records/records.ts';
-import type { McpHandle } from './registry.ts';
+import type { McpConnection } from './tools/mcp-connection.ts';
 
 export interface ConnectRequest {
   readonly config: ServerConfig;

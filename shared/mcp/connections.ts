@@ -9,14 +9,14 @@ import type { Config } from '../config/config.ts';
 import type { Logger } from '../log.ts';
 import type { Store } from '../store/store.ts';
 import { type ConnectRequest, createConnect } from './connect.ts';
-import { findConnected, isOf, notFound } from './find-connected.ts';
 import { createOpener } from './opener.ts';
-import type { McpCall, McpConnection } from './protocol/client-session.ts';
 import type { Connected } from './records/documents.ts';
+import type { McpHandle } from './records/find-connected.ts';
+import { findConnected, isOf, notFound } from './records/find-connected.ts';
 import { createMcpRecords } from './records/records.ts';
-import type { McpHandle } from './registry.ts';
 import { openSession } from './session-servers.ts';
 import type { StdioServers } from './stdio-servers.ts';
+import type { McpCall, McpConnection } from './tools/mcp-connection.ts';
 import type { McpResult } from './tools/result.ts';
 import { type McpToolset, toToolset } from './tools/tools.ts';
 

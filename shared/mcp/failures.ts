@@ -8,7 +8,7 @@ import {
   UnsupportedProtocolVersionError,
 } from '@modelcontextprotocol/client';
 import { ERRORS, RpcError, type RpcErrorOptions } from '../errors.ts';
-import { SessionGone } from './protocol/session-gone.ts';
+import { SessionGone } from './session-gone.ts';
 
 const MESSAGE_CHARS_MAX = 500;
 const DEPTH_MAX = 64;

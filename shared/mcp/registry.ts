@@ -5,13 +5,6 @@ import type { LiveConnection } from './protocol/live-connection.ts';
 import type { Configuration } from './records/configuration.ts';
 import { tooMany } from './records/records.ts';
 
-/** Identifies a connection of a key, in a session or in none. */
-export interface McpHandle {
-  readonly owner: string;
-  readonly sessionId: string | undefined;
-  readonly name: string;
-}
-
 const TOTAL_MAX = 48;
 const CALLS_MAX = 16;
 

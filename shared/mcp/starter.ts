@@ -3,13 +3,14 @@
 import { randomUUID } from 'node:crypto';
 import type { KeyWrapper } from '../auth/logins/envelope.ts';
 import type { Clock } from '../clock.ts';
-import { notFound } from './find-connected.ts';
 import type { Connector } from './protocol/connector.ts';
 import { openLiveConnection } from './protocol/live-connection.ts';
 import { type Configuration, openConfiguration, type SealedConfiguration } from './records/configuration.ts';
 import type { Connected } from './records/documents.ts';
+import type { McpHandle } from './records/find-connected.ts';
+import { notFound } from './records/find-connected.ts';
 import type { McpRecords } from './records/records.ts';
-import type { McpHandle, Opened } from './registry.ts';
+import type { Opened } from './registry.ts';
 
 export interface NewConnection {
   readonly id: string;

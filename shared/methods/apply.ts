@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { toCancelled } from '../errors.ts';
 import { applyPatch } from '../patch/patch.ts';
 import { PATCH_BYTES_MAX } from '../patch/patch-text.ts';
-import { auditCommand } from '../sandbox/audit.ts';
+import { auditCommand } from '../sandbox/commands/audit.ts';
 import { defineMethod } from './define-method.ts';
 import { Directory } from './schemas/schemas.ts';
 

@@ -3,11 +3,11 @@ import { isUtf8 } from 'node:buffer';
 import { z } from 'zod';
 import { toCancelled } from '../errors.ts';
 import { placeAnswer } from '../rpc/answers.ts';
-import { auditCommand } from '../sandbox/audit.ts';
-import { createEventSink } from '../sandbox/command-events.ts';
+import { auditCommand } from '../sandbox/commands/audit.ts';
+import { createEventSink } from '../sandbox/commands/command-events.ts';
+import { checkEnvironment } from '../sandbox/commands/environment.ts';
+import { fitOutput } from '../sandbox/commands/output-text.ts';
 import { HOME, type RunResult } from '../sandbox/commands.ts';
-import { checkEnvironment } from '../sandbox/environment.ts';
-import { fitOutput } from '../sandbox/output-text.ts';
 import { defineMethod } from './define-method.ts';
 import { Directory, SessionId } from './schemas/schemas.ts';
 

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { issueTicket } from '../auth/tickets.ts';
 import { ticketProtocols } from '../protocol.ts';
-import { checkEnvironment } from '../sandbox/environment.ts';
+import { checkEnvironment } from '../sandbox/commands/environment.ts';
 import { defineMethod, type MethodContext } from './define-method.ts';
 import { Columns, Rows } from './schemas/interactive-schemas.ts';
 import { Directory, SessionId } from './schemas/schemas.ts';

@@ -1,7 +1,7 @@
 // `mcp.list`: lists the MCP servers that this key has connected.
 import { hash } from 'node:crypto';
 import { z } from 'zod';
-import type { McpConnection } from '../mcp/protocol/client-session.ts';
+import type { McpConnection } from '../mcp/tools/mcp-connection.ts';
 import { createPage } from '../rpc/page.ts';
 import { decodeCursor, encodeCursor } from '../store/cursor.ts';
 import { defineMethod } from './define-method.ts';

@@ -4,10 +4,10 @@
 import { join } from 'node:path';
 import { createSlots, LONG_SLOTS, SHORT_SLOTS } from '../bounds/slots.ts';
 import { RpcError } from '../errors.ts';
-import type { Toolbox } from './bubblewrap-command.ts';
+import type { Toolbox } from './bwrap/bubblewrap-command.ts';
+import { runToEnd } from './commands/run.ts';
 import { GRACE_MS, type SandboxProcess } from './process/sandbox-process.ts';
 import { type BubblewrapOptions, createStarter } from './process/starter.ts';
-import { runToEnd } from './run.ts';
 import type { Sandbox, SandboxAttached, SandboxChild } from './sandbox.ts';
 
 /** Nice values: a command may use all idle processor time, and the gateway still answers its clients. */

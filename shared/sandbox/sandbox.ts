@@ -4,7 +4,7 @@
 import type { Server } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
 import type { Availability, Command, RunOptions, RunResult } from './commands.ts';
-import type { SandboxLimits } from './quota/limits.ts';
+import type { SandboxLimits } from './limits.ts';
 
 /**
  * Path inside the sandbox: the system call filter that a program run with `nested` must apply to its own sandboxes

@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { findCodex, INSTALL_HINT } from '../../shared/codex-host/binary.ts';
 import type { CodexHost } from '../../shared/codex-host/codex-host.ts';
 import { createLocalCodex } from '../../shared/codex-host/local-codex.ts';
-import { residentBytes } from '../../shared/codex-host/resident-bytes.ts';
+import { residentBytes } from '../../shared/codex-host/pool/resident-bytes.ts';
 import { type CodexEngine, createCodexEngine } from '../../shared/engines/codex/engine.ts';
 import type { Engine, EngineState, Message } from '../../shared/engines/engine.ts';
 import { createLogger } from '../../shared/log.ts';

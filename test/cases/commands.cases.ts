@@ -2,7 +2,7 @@
 import { text } from 'node:stream/consumers';
 import { describe, expect, it } from 'vitest';
 import type { Command, RunOptions } from '../../shared/sandbox/commands.ts';
-import { DISK_LIMITS } from '../../shared/sandbox/quota/limits.ts';
+import { DISK_LIMITS } from '../../shared/sandbox/limits.ts';
 import { processesWith } from '../support/fixtures/sandbox.ts';
 import { type CreatePortsFixture, freshMark } from '../support/fixtures/sandbox-ports.ts';
 import { describeWith } from '../support/requirements.ts';

@@ -93,7 +93,7 @@ it('holds nothing of the Codex package, and loads nothing that drives it but on 
   expect(Object.keys(metafile.inputs).filter((file) => file.includes('@openai/codex'))).toEqual([]);
   const imports = Object.values(metafile.outputs).flatMap((output) => output.imports);
   expect(imports.filter(({ path }) => path.includes('@openai/'))).toEqual([]);
-  for (const module of ['shared/codex-host/app-server.ts', 'shared/engines/codex/engine.ts']) {
+  for (const module of ['shared/codex-host/app-server/app-server.ts', 'shared/engines/codex/engine.ts']) {
     const [output, ...others] = Object.entries(metafile.outputs).filter(([, { inputs }]) =>
       Object.keys(inputs).some((file) => file.endsWith(module)),
     );

@@ -1,5 +1,5 @@
 // The import rules, written once: which room may import which, which files may import a Google SDK, and where fixtures
-// of tests are.
+// of tests are. No files and no folders import each other in a circle.
 // `node test/support/import-rules.ts` (part of `npm run check`) prints every import that breaks them.
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, resolve } from 'node:path';
@@ -60,7 +60,7 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
   [
     'functions/sandbox',
     ['sandbox-link', 'sandbox-ports', 'sandbox', 'terminals', 'mcp', 'codex-host', 'auth/oidc.ts'].concat(
-      ['http.ts', 'node-server.ts', 'process.ts', 'upgrade.ts'].map((file) => `functions/server/${file}`),
+      ['http.ts', 'node-server.ts', 'lifecycle/process.ts', 'upgrade.ts'].map((file) => `functions/server/${file}`),
     ),
   ],
   ['functions/index.ts', ['*', 'functions/*']],
@@ -155,13 +155,63 @@ export function importsOf(source: string): string[] {
   return [...found].map(([, , specifier]) => specifier ?? '');
 }
 
+/**
+ * One sentence for a circle of files, and for one of folders, if there are any; type imports count. The files beside
+ * sub-folders (the face of a room, what all of it uses) count one by one.
+ */
+export function findCircles(files: ReadonlyMap<string, readonly string[]>): string[] {
+  const parents = new Set([...files.keys()].map((file) => dirname(dirname(file))));
+  const unitOf = (file: string): string => (parents.has(dirname(file)) ? file : dirname(file));
+  return [(file: string) => file, unitOf].flatMap((toNode) => {
+    const edges = new Map<string, Set<string>>();
+    for (const [file, specifiers] of files) {
+      const from = toNode(file);
+      const found = edges.get(from) ?? new Set();
+      edges.set(from, found);
+      for (const specifier of specifiers) {
+        const target = specifier.startsWith('.') ? normalize(join(dirname(file), specifier)) : '';
+        if (files.has(target) && toNode(target) !== from) found.add(toNode(target));
+      }
+    }
+    const circle = findCircle(edges);
+    return circle === undefined ? [] : [`${circle.join(' imports ')}: a circle`];
+  });
+}
+
+/** The first circle of a graph, with its first node again at its end. */
+function findCircle(edges: ReadonlyMap<string, ReadonlySet<string>>): string[] | undefined {
+  const done = new Set<string>();
+  const visit = (node: string, path: readonly string[]): string[] | undefined => {
+    if (path.includes(node)) return [...path.slice(path.indexOf(node)), node];
+    if (done.has(node)) return undefined;
+    for (const next of edges.get(node) ?? []) {
+      const circle = visit(next, [...path, node]);
+      if (circle !== undefined) return circle;
+    }
+    done.add(node);
+    return undefined;
+  };
+  for (const node of edges.keys()) {
+    const circle = visit(node, []);
+    if (circle !== undefined) return circle;
+  }
+  return undefined;
+}
+
 /** Every breach in the tree below `root`. */
 export function checkTree(root: string): string[] {
-  const breaches = (pattern: string, find: typeof findForbidden): string[] =>
-    globSync(pattern, { cwd: root, exclude: ['**/node_modules/**'] })
-      .toSorted()
-      .flatMap((file) => find(file, importsOf(readFileSync(join(root, file), 'utf8'))));
-  return [...breaches('{shared,functions}/**/*.ts', findForbidden), ...breaches('test/**/*.ts', findForeignFixtures)];
+  const read = (pattern: string): Map<string, string[]> =>
+    new Map(
+      globSync(pattern, { cwd: root, exclude: ['**/node_modules/**'] })
+        .toSorted()
+        .map((file) => [file, importsOf(readFileSync(join(root, file), 'utf8'))]),
+    );
+  const program = read('{shared,functions}/**/*.ts');
+  return [
+    ...[...program].flatMap(([file, specifiers]) => findForbidden(file, specifiers)),
+    ...findCircles(program),
+    ...[...read('test/**/*.ts')].flatMap(([file, specifiers]) => findForeignFixtures(file, specifiers)),
+  ];
 }
 
 if (process.argv[1] === import.meta.filename) {

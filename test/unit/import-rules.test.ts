@@ -1,6 +1,13 @@
 import { resolve } from 'node:path';
 import { expect, it } from 'vitest';
-import { checkTree, findForbidden, findForeignFixtures, importsOf, ROOMS } from '../support/import-rules.ts';
+import {
+  checkTree,
+  findCircles,
+  findForbidden,
+  findForeignFixtures,
+  importsOf,
+  ROOMS,
+} from '../support/import-rules.ts';
 
 it.each([
   ['shared/rpc/a.ts', '../methods/index.ts'],
@@ -40,7 +47,7 @@ it.each([
   ['shared/sandbox-link/a.ts', '../auth/keys/keys.ts'],
   ['functions/sandbox/a.ts', '../../shared/store/store.ts'],
   ['functions/sandbox/a.ts', '../../shared/engines/engine.ts'],
-  ['functions/sandbox/a.ts', '../server/serve.ts'],
+  ['functions/sandbox/a.ts', '../server/lifecycle/serve.ts'],
 ])('%s may not import %s', (file, specifier) => {
   expect(findForbidden(file, [specifier])).toHaveLength(1);
 });
@@ -100,6 +107,15 @@ it('has no circle: a row of the table names only rows above it', () => {
     const rooms = paths.map((path) => path.split('/').slice(0, 2).join('/'));
     expect(rows.slice(0, index)).toEqual(expect.arrayContaining(rooms));
   }
+});
+
+it.each([
+  ['files', { 'shared/a/b.ts': ['./c.ts'], 'shared/a/c.ts': ['./b.ts'] }, 1],
+  ['folders', { 'shared/a/b.ts': ['../c/d.ts'], 'shared/a/e.ts': [], 'shared/c/d.ts': ['../a/e.ts'] }, 1],
+  ['the face of a room and its folder', { 'shared/a/b.ts': ['./c/d.ts'], 'shared/a/c/d.ts': ['../e.ts'] }, 0],
+  ['a file of a room and its folder', { 'shared/a/b.ts': ['./c/d.ts'], 'shared/a/c/d.ts': ['../b.ts'] }, 2],
+])('finds circles of imports: %s', (_name, files, circles) => {
+  expect(findCircles(new Map(Object.entries(files)))).toHaveLength(circles);
 });
 
 it('no file of the project breaks the import rules', () => {

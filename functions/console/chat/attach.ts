@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef } from 'preact/hooks';
 import { METHODS } from '../../../shared/protocol.ts';
 import type { Client } from '../gateway/client.ts';
 import { Models } from '../gateway/results.ts';
-import { createValue, type Value } from '../page/view.ts';
+import { createValue, type Value } from '../view.ts';
 import type { Draft, Image } from './messages.ts';
 
 export const IMAGE_TYPES = ['image/png', 'image/jpeg', 'image/gif', 'image/webp'];

@@ -3,7 +3,7 @@ import { h, type VNode } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { Client } from '../gateway/client.ts';
 import { Empty, FailureNotice, Loading } from '../page/notice.ts';
-import { createValue, el, useValue } from '../page/view.ts';
+import { createValue, el, useValue } from '../view.ts';
 import { Composer } from './composer.ts';
 import { Conversation, type PromptOptions } from './conversation.ts';
 import { MessageView } from './message-view.ts';

@@ -5,7 +5,7 @@ import { METHODS } from '../../../shared/protocol.ts';
 import type { Client } from '../gateway/client.ts';
 import { Models } from '../gateway/results.ts';
 import { useBlockedMs } from '../page/notice.ts';
-import { createValue, el, toSpan, useValue, type Value } from '../page/view.ts';
+import { createValue, el, toSpan, useValue, type Value } from '../view.ts';
 import { type Attaching, addFiles, useAttaching } from './attach.ts';
 import type { Conversation, PromptOptions } from './conversation.ts';
 import { AttachButton, Images } from './images.ts';

@@ -7,7 +7,7 @@ import { METHODS } from '../../../shared/protocol.ts';
 import { type Client, check } from '../gateway/client.ts';
 import { stopped, toFailure } from '../gateway/failure.ts';
 import { Answered, Anything, History, Resumed, Status } from '../gateway/results.ts';
-import { createValue, type Value } from '../page/view.ts';
+import { createValue, type Value } from '../view.ts';
 import {
   type Draft,
   imagesOf,

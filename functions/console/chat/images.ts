@@ -1,7 +1,7 @@
 // How the page shows the images of a prompt, and the button that attaches them.
 import type { VNode } from 'preact';
 import { useRef } from 'preact/hooks';
-import { el } from '../page/view.ts';
+import { el } from '../view.ts';
 import { IMAGE_TYPES } from './attach.ts';
 import type { Image } from './messages.ts';
 

@@ -1,7 +1,7 @@
 // One message. Its content is shown as text; only code fences are formatted.
 import { h, type VNode } from 'preact';
 import { FailureNotice } from '../page/notice.ts';
-import { el } from '../page/view.ts';
+import { el } from '../view.ts';
 import { Images } from './images.ts';
 import type { Message } from './messages.ts';
 

@@ -8,7 +8,7 @@ import { toFailure } from '../gateway/failure.ts';
 import { Anything, type ConversationRow, Conversations } from '../gateway/results.ts';
 import { FailureNotice, Loading } from '../page/notice.ts';
 import { newSessionId } from '../page/route.ts';
-import { el, toSpan, useValue, type Value } from '../page/view.ts';
+import { el, toSpan, useValue, type Value } from '../view.ts';
 
 const PAGE = 30;
 

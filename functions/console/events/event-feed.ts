@@ -14,7 +14,7 @@ import {
   LiveEvent,
   Subscribed,
 } from '../gateway/results.ts';
-import { createValue, type Value } from '../page/view.ts';
+import { createValue, type Value } from '../view.ts';
 
 export interface FeedState {
   readonly phase: 'loading' | 'live' | 'polling';

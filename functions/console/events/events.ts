@@ -7,7 +7,7 @@ import type { Client } from '../gateway/client.ts';
 import { toFailure } from '../gateway/failure.ts';
 import type { DeploymentRow, EventRow } from '../gateway/results.ts';
 import { Empty, FailureNotice, Loading } from '../page/notice.ts';
-import { el, useValue } from '../page/view.ts';
+import { el, useValue } from '../view.ts';
 import { EventFeed } from './event-feed.ts';
 
 export function EventsPage({ client }: { client: Client }): VNode {

@@ -15,7 +15,7 @@ import type { SocketState } from '../../../shared/client/transport/kept-socket.t
 import { startDeadline } from '../../../shared/client/transport/timer.ts';
 import { followTurn, type TurnRequest } from '../../../shared/client/turns/turn-stream.ts';
 import { METHODS } from '../../../shared/protocol.ts';
-import type { Value } from '../page/view.ts';
+import type { Value } from '../view.ts';
 import { toFailure, unexpected } from './failure.ts';
 import { createLimits, type Limits, limitedFetch } from './limits.ts';
 import { connectSocket } from './link.ts';

@@ -1,7 +1,7 @@
 // The key's rate windows: read from auth.limits, corrected by the headers of responses, and counted down at each call.
 import type { Fetch } from '../../../shared/client/transport/http.ts';
 import { HEADERS } from '../../../shared/protocol.ts';
-import { createValue, type Value } from '../page/view.ts';
+import { createValue, type Value } from '../view.ts';
 
 export interface RateWindow {
   readonly seconds: number;

@@ -3,7 +3,7 @@ import type { GatewayError } from '../../../shared/client/gateway-error.ts';
 import type { Endpoint } from '../../../shared/client/transport/http.ts';
 import { KeptSocket, type SocketState } from '../../../shared/client/transport/kept-socket.ts';
 import { PATHS } from '../../../shared/protocol.ts';
-import { createValue } from '../page/view.ts';
+import { createValue } from '../view.ts';
 
 /** `observe` receives the error of every attempt to connect. */
 export function connectSocket(endpoint: Endpoint, observe: (error: unknown) => GatewayError) {

@@ -3,7 +3,7 @@ import { h, type VNode } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';
 import { FailureNotice } from '../page/notice.ts';
-import { el } from '../page/view.ts';
+import { el } from '../view.ts';
 
 export interface Answer {
   readonly ms: number;

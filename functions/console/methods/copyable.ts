@@ -1,7 +1,7 @@
 // A text with a button that copies it.
 import type { VNode } from 'preact';
 import { useRef, useState } from 'preact/hooks';
-import { el } from '../page/view.ts';
+import { el } from '../view.ts';
 
 export function Copyable({ text }: { text: string }): VNode {
   const [copied, setCopied] = useState(false);

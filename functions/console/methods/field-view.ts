@@ -1,6 +1,6 @@
 // One field of a method's form, by its schema.
 import type { VNode } from 'preact';
-import { el } from '../page/view.ts';
+import { el } from '../view.ts';
 import type { Field } from './fields.ts';
 
 const NOTES: Readonly<Partial<Record<Field['kind'], string>>> = {

@@ -5,7 +5,7 @@ import { METHODS } from '../../../shared/protocol.ts';
 import type { Client } from '../gateway/client.ts';
 import type { MethodDescription } from '../gateway/results.ts';
 import { useBlockedMs } from '../page/notice.ts';
-import { el, toSpan } from '../page/view.ts';
+import { el, toSpan } from '../view.ts';
 import { AnswerView } from './answer-view.ts';
 import { Copyable } from './copyable.ts';
 import { FieldView } from './field-view.ts';

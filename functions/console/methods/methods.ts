@@ -7,7 +7,7 @@ import type { Client } from '../gateway/client.ts';
 import { toFailure } from '../gateway/failure.ts';
 import { Discovery, type MethodDescription } from '../gateway/results.ts';
 import { Empty, FailureNotice, Loading } from '../page/notice.ts';
-import { el } from '../page/view.ts';
+import { el } from '../view.ts';
 import { MethodForm } from './method-form.ts';
 
 export function Methods({ client, selected }: { client: Client; selected: string | undefined }): ComponentChild {

@@ -2,7 +2,7 @@
 import type { VNode } from 'preact';
 import type { Client } from '../gateway/client.ts';
 import { nameOf, roll } from '../gateway/limits.ts';
-import { el, toSpan, useNow, useValue } from './view.ts';
+import { el, toSpan, useNow, useValue } from '../view.ts';
 
 export function Gauges({ client }: { client: Client }): VNode {
   const windows = useValue(client.limits.windows);

@@ -4,7 +4,7 @@ import type { VNode } from 'preact';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';
 import { isObject } from '../../../shared/json/json-object.ts';
 import type { Client } from '../gateway/client.ts';
-import { el, toSpan, useNow, useValue } from './view.ts';
+import { el, toSpan, useNow, useValue } from '../view.ts';
 
 export function FailureNotice(props: { failure: GatewayError; onRetry?: (() => void) | undefined }): VNode {
   const { failure, onRetry } = props;

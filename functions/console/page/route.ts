@@ -1,6 +1,6 @@
 // The route of the page is its URL hash, so that a reload and the browser's history keep it.
 import { randomId } from '../../../shared/client/random-id.ts';
-import { createValue, type Value } from './view.ts';
+import { createValue, type Value } from '../view.ts';
 
 export type Route =
   | { readonly page: 'chat'; readonly sessionId: string }

@@ -4,8 +4,8 @@ import { h, type VNode } from 'preact';
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';
 import { LOCAL_KEY } from '../../../shared/protocol.ts';
+import { el, toSpan, useNow } from '../view.ts';
 import { FailureNotice, Loading } from './notice.ts';
-import { el, toSpan, useNow } from './view.ts';
 
 /** Delay of a retry where the gateway sent none. */
 const RETRY_MS = 5_000;

@@ -8,7 +8,7 @@ import type { Client } from '../gateway/client.ts';
 import { toFailure } from '../gateway/failure.ts';
 import { roll } from '../gateway/limits.ts';
 import { Anything, Terminal, TerminalExit, TerminalOutput } from '../gateway/results.ts';
-import { createValue, type Value } from '../page/view.ts';
+import { createValue, type Value } from '../view.ts';
 
 /** What shows the output. */
 export interface Screen {

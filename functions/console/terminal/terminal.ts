@@ -6,7 +6,7 @@ import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { Client } from '../gateway/client.ts';
 import { toFailure } from '../gateway/failure.ts';
 import { Empty, FailureNotice, Loading } from '../page/notice.ts';
-import { el, useValue } from '../page/view.ts';
+import { el, useValue } from '../view.ts';
 import { TerminalSession } from './terminal-session.ts';
 
 export function TerminalPage({ client }: { client: Client }): ComponentChild {

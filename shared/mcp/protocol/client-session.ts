@@ -1,29 +1,10 @@
 // One session of the client with an MCP server: its tools, and the calls in flight on it. A reconnect replaces it.
 import { RpcError } from '../../errors.ts';
-import type { McpTool, Offer, OmittedTool } from '../tools/offer.ts';
+import type { McpCall, McpConnection } from '../tools/mcp-connection.ts';
+import type { Offer } from '../tools/offer.ts';
 import type { McpResult } from '../tools/result.ts';
 import type { McpClient } from './client.ts';
 import type { Plan } from './connector.ts';
-
-export interface McpConnection {
-  readonly name: string;
-  readonly sessionId: string | undefined;
-  readonly transport: 'stdio' | 'http';
-  readonly server: McpClient['server'];
-  readonly protocolVersion: string;
-  /** The tools of the server that are on the allow-list. */
-  readonly tools: readonly McpTool[];
-  /** Tools of the server that cannot be used, with the reason. */
-  readonly omitted: readonly OmittedTool[];
-  readonly connectedAtMs: number;
-}
-
-export interface McpCall {
-  readonly tool: string;
-  readonly arguments: Readonly<Record<string, unknown>>;
-  readonly timeoutMs: number;
-  readonly signal: AbortSignal;
-}
 
 export interface ClientSession {
   /** The current state. It is a new object after the tools were listed again. */

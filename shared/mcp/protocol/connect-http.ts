@@ -3,7 +3,7 @@ import { deadline } from '../../async.ts';
 import type { SafeFetch } from '../../net/safe-fetch.ts';
 import { type FailureFacts, toMcpError } from '../failures.ts';
 import { CONNECT_MS, connect, type McpClient, PROBE_MS, throwIfAborted } from './client.ts';
-import { createHttpTransport } from './http.ts';
+import { createHttpTransport } from './transports/http.ts';
 
 export interface HttpOptions {
   readonly name: string;

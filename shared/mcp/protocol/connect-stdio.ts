@@ -5,8 +5,8 @@ import { deadline } from '../../async.ts';
 import { type FailureFacts, toMcpError } from '../failures.ts';
 import type { ServerProcess } from '../stdio-servers.ts';
 import { type Attempt, CONNECT_MS, connect, type McpClient, PROBE_MS, throwIfAborted } from './client.ts';
-import type { TimeShare } from './paced-lines.ts';
-import { createStdioTransport } from './stdio.ts';
+import type { TimeShare } from './transports/paced-lines.ts';
+import { createStdioTransport } from './transports/stdio.ts';
 
 export interface StdioOptions {
   readonly name: string;

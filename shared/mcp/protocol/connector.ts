@@ -7,19 +7,12 @@ import type { Config } from '../../config/config.ts';
 import { type Issue, RpcError } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
 import type { SafeFetch } from '../../net/safe-fetch.ts';
-import { auditCommand } from '../../sandbox/audit.ts';
-import { checkEnvironment } from '../../sandbox/environment.ts';
-import type { McpHandle } from '../registry.ts';
+import { auditCommand } from '../../sandbox/commands/audit.ts';
+import { checkEnvironment } from '../../sandbox/commands/environment.ts';
+import type { ServerConfig } from '../records/configuration.ts';
+import type { McpHandle } from '../records/find-connected.ts';
 import type { ServerProcess, StdioServer, StdioServers } from '../stdio-servers.ts';
 import type { McpClient } from './client.ts';
-
-/** What a caller may configure. A name alone refers to a server that the administrator registered. */
-export type ServerConfig =
-  | { readonly name: string; readonly command: string; readonly args: readonly string[]; readonly env: Environment }
-  | { readonly name: string; readonly url: string; readonly headers: Environment }
-  | { readonly name: string };
-
-type Environment = Readonly<Record<string, string>>;
 
 export interface Plan {
   readonly transport: 'stdio' | 'http';
@@ -105,7 +98,7 @@ export function createConnector(deps: {
     };
   };
 
-  const http = (name: string, url: string, headers: Environment, isRegistered: boolean): Plan => ({
+  const http = (name: string, url: string, headers: Readonly<Record<string, string>>, isRegistered: boolean): Plan => ({
     transport: 'http',
     bootId: () => undefined,
     async open(signal, onToolsChanged) {
@@ -143,7 +136,7 @@ async function loadSafeFetch(policy: { readonly internalOrigins?: ReadonlySet<st
   return createSafeFetch({ ...policy, headersTimeoutMs: HEADERS_MS });
 }
 
-function checkHeaders(headers: Environment): Issue[] {
+function checkHeaders(headers: Readonly<Record<string, string>>): Issue[] {
   const entries = Object.entries(headers);
   if (entries.length > HEADERS_MAX) return [{ path: 'headers', message: `must not be more than ${HEADERS_MAX}` }];
   return entries.flatMap(([name, value]) => {

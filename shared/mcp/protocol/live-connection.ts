@@ -3,11 +3,12 @@
 import { orAbort } from '../../async.ts';
 import type { Clock } from '../../clock.ts';
 import { RpcError, toCancelled } from '../../errors.ts';
+import { SessionGone } from '../session-gone.ts';
+import type { McpCall, McpConnection } from '../tools/mcp-connection.ts';
 import type { McpResult } from '../tools/result.ts';
-import { type ClientSession, type McpCall, type McpConnection, openClientSession } from './client-session.ts';
+import { type ClientSession, openClientSession } from './client-session.ts';
 import type { Plan } from './connector.ts';
 import { createRefresher } from './refresh.ts';
-import { SessionGone } from './session-gone.ts';
 
 export interface LiveConnection {
   /** The current state. It is a new object after the tools were listed again. */

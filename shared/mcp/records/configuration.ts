@@ -2,8 +2,15 @@
 // contain secrets.
 import { type KeyWrapper, open, seal } from '../../auth/logins/envelope.ts';
 import { RpcError } from '../../errors.ts';
-import type { ServerConfig } from '../protocol/connector.ts';
 import type { McpConnectionDocument } from './documents.ts';
+
+/** What a caller may configure. A name alone refers to a server that the administrator registered. */
+export type ServerConfig =
+  | { readonly name: string; readonly command: string; readonly args: readonly string[]; readonly env: Environment }
+  | { readonly name: string; readonly url: string; readonly headers: Environment }
+  | { readonly name: string };
+
+type Environment = Readonly<Record<string, string>>;
 
 export interface Configuration {
   readonly config: ServerConfig;

@@ -3,14 +3,14 @@
 import type { Clock } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
 import type { Store } from '../../store/store.ts';
-import { notFound } from '../find-connected.ts';
-import type { McpConnection } from '../protocol/client-session.ts';
-import type { McpHandle } from '../registry.ts';
 import { fitOffer } from '../tools/fit-offer.ts';
+import type { McpConnection } from '../tools/mcp-connection.ts';
 import type { Offer } from '../tools/offer.ts';
 import type { SealedConfiguration } from './configuration.ts';
 import { createConnectionList } from './connection-list.ts';
 import { type Connected, type McpConnectionDocument, McpConnections } from './documents.ts';
+import type { McpHandle } from './find-connected.ts';
+import { notFound } from './find-connected.ts';
 
 export const PER_KEY_MAX = 8;
 const STORE_TIMEOUT_MS = 5_000;

@@ -2,7 +2,7 @@
 // bounded size. The gateway never interprets the result of a tool.
 import { RpcError } from '../../errors.ts';
 import type { OmittedTool } from '../../turn-events.ts';
-import type { McpCall, McpConnection } from '../protocol/client-session.ts';
+import type { McpCall, McpConnection } from './mcp-connection.ts';
 import type { McpResult } from './result.ts';
 
 /** The toolset in the structure that engines/engine.ts defines. */

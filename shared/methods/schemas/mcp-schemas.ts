@@ -1,6 +1,6 @@
 // Schemas and wire forms that the mcp.* methods share.
 import { z } from 'zod';
-import type { McpConnection } from '../../mcp/protocol/client-session.ts';
+import type { McpConnection } from '../../mcp/tools/mcp-connection.ts';
 import type { McpTool } from '../../mcp/tools/offer.ts';
 
 /** The caller's name of a connection, or the operator's name of a registered server. */

@@ -5,10 +5,10 @@
 import { pause } from '../../async.ts';
 import type { WallClock } from '../../clock.ts';
 import { errorFields, type Logger } from '../../log.ts';
-import type { GatewayLink } from '../link/connect-link.ts';
-import { commonVersion } from '../link/hello.ts';
+import type { GatewayLink } from '../link/connect/connect-link.ts';
+import { commonVersion } from '../link/connect/hello.ts';
+import type { LinkKeeper } from '../link/connect/link-keeper.ts';
 import type { ReachedSandbox } from '../link/link.ts';
-import type { LinkKeeper } from '../link/link-keeper.ts';
 
 /** Where gateway processes record the newest boot of the sandbox service that any of them has reached. */
 export interface BootRecords {

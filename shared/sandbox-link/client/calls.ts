@@ -2,9 +2,9 @@
 // callers receive.
 import type { z } from 'zod';
 import { bounded, orAbort, pause } from '../../async.ts';
-import type { GatewayLink } from '../link/connect-link.ts';
+import type { GatewayLink } from '../link/connect/connect-link.ts';
+import type { LinkKeeper } from '../link/connect/link-keeper.ts';
 import type { Link } from '../link/link.ts';
-import type { LinkKeeper } from '../link/link-keeper.ts';
 import { broken, notReached, silent, toFailure } from './failures.ts';
 
 /** How long a call waits for a lost connection to be resumed before it fails as not started. */

@@ -1,7 +1,7 @@
 // The end of a session, or of an owner, in the sandbox service: on the newest boot, and on older ones to which this
 // process still has a link.
 import type { Erased } from '../../sandbox-ports/ports.ts';
-import type { LinkKeeper } from '../link/link-keeper.ts';
+import type { LinkKeeper } from '../link/connect/link-keeper.ts';
 import { Nothing } from '../messages.ts';
 import { call, openLink } from './calls.ts';
 

@@ -3,8 +3,8 @@
 import { randomUUID } from 'node:crypto';
 import { settledWithin } from '../../async.ts';
 import type { ServerProcess, StdioServer, StdioServers } from '../../mcp/stdio-servers.ts';
-import type { GatewayLink } from '../link/connect-link.ts';
-import type { LinkKeeper } from '../link/link-keeper.ts';
+import type { GatewayLink } from '../link/connect/connect-link.ts';
+import type { LinkKeeper } from '../link/connect/link-keeper.ts';
 import { Exit, Nothing, ServerStartAnswer } from '../messages.ts';
 import { closed } from '../streams.ts';
 import { call, openLink } from './calls.ts';

@@ -3,7 +3,7 @@ import { CLOSE } from '../../protocol.ts';
 import { Calls } from './calls.ts';
 import { Channel } from './channel.ts';
 import type { Link, LinkDeps, LinkTimes } from './link.ts';
-import { Streams } from './streams.ts';
+import { Streams } from './streams/streams.ts';
 
 export const LINK_TIMES: LinkTimes = {
   pingMs: 5_000,

@@ -1,7 +1,7 @@
 // Serves the Commands port to a link.
 import { RpcError } from '../../errors.ts';
+import { checkEnvironment } from '../../sandbox/commands/environment.ts';
 import type { Commands } from '../../sandbox/commands.ts';
-import { checkEnvironment } from '../../sandbox/environment.ts';
 import type { HandlerContext, Handlers, Link, LinkStream } from '../link/link.ts';
 import { CancelParams, CommandSpec, RunParams, readParams, STDIN_BYTES_MAX } from '../messages.ts';
 import { endOf, writeTo } from '../streams.ts';

@@ -3,7 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { RpcError } from '../../errors.ts';
 import type { ServerProcess, StdioServers } from '../../mcp/stdio-servers.ts';
-import { checkEnvironment } from '../../sandbox/environment.ts';
+import { checkEnvironment } from '../../sandbox/commands/environment.ts';
 import type { HandlerContext, Handlers, Link, LinkStream } from '../link/link.ts';
 import { readParams, ServerKillParams, ServerParams, ServerSpec, ServerStartParams } from '../messages.ts';
 import { joinStreams } from './join-streams.ts';

@@ -1,7 +1,7 @@
 // Serves the Terminals port to a link. A terminal belongs to an owner and a session, not to a link: it continues
 // without a link, and every gateway process can use it.
 import { RpcError } from '../../errors.ts';
-import { checkEnvironment } from '../../sandbox/environment.ts';
+import { checkEnvironment } from '../../sandbox/commands/environment.ts';
 import type { TerminalHandle, Terminals } from '../../terminals/terminals.ts';
 import type { HandlerContext, Handlers, Link, LinkStream } from '../link/link.ts';
 import {

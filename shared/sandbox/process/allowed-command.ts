@@ -1,6 +1,7 @@
 // Adapts a command and its limits to what its workspace allows, and refuses one that cannot be started.
+
+import { DEFAULT_LIMITS, LONG_RUNNING_LIMITS } from '../limits.ts';
 import { diskFull, toDeleter, withNotice } from '../quota/disk-notice.ts';
-import { DEFAULT_LIMITS, LONG_RUNNING_LIMITS } from '../quota/limits.ts';
 import type { DiskAccess } from '../quota/measured-workspace.ts';
 import type { SandboxSpec } from '../sandbox.ts';
 import { tooLong } from './sandbox-process.ts';

@@ -3,7 +3,7 @@ import type { DiskGuard } from '../quota/disk-guard.ts';
 import { diskNotice } from '../quota/disk-notice.ts';
 import type { DiskAccess } from '../quota/measured-workspace.ts';
 import type { OwnerGroup } from '../quota/memory-groups.ts';
-import type { Workspace } from '../workspaces.ts';
+import type { Workspace } from '../workspace/workspaces.ts';
 import type { SandboxProcess } from './sandbox-process.ts';
 
 export interface LimitWatch {

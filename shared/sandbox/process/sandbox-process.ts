@@ -4,9 +4,9 @@ import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
 import { setImmediate as immediately, setTimeout as pause } from 'node:timers/promises';
 import { codeOf, RpcError } from '../../errors.ts';
+import type { SpawnedProcess } from '../spawner/spawned-process.ts';
+import type { Spawner, SpawnOptions } from '../spawner/spawner.ts';
 import { lowerSession } from './priority.ts';
-import type { SpawnedProcess } from './spawned-process.ts';
-import type { Spawner, SpawnOptions } from './spawner.ts';
 
 /** Time between TERM and KILL. */
 export const GRACE_MS = 2_000;

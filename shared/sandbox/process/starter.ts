@@ -1,25 +1,25 @@
 // Starts bwrap for a key: opens its workspace, checks its disk usage, assigns its memory group, and sets the limits.
 import { resolve } from 'node:path';
 import { RpcError } from '../../errors.ts';
-import type { Toolbox } from '../bubblewrap-command.ts';
+import type { Toolbox } from '../bwrap/bubblewrap-command.ts';
+import { toLaunch } from '../bwrap/launch.ts';
+import { mountWorkspaces } from '../bwrap/own-uid.ts';
 import { sandboxUnavailable } from '../commands.ts';
+import type { DiskLimits } from '../limits.ts';
+import { withListener } from '../network/listener.ts';
 import { createDiskGuard } from '../quota/disk-guard.ts';
-import type { DiskLimits } from '../quota/limits.ts';
 import type { DiskAccess } from '../quota/measured-workspace.ts';
 import { diskLimitsOf } from '../quota/memory-disk.ts';
 import { createMemoryGroups } from '../quota/memory-groups.ts';
-import { removeTree } from '../remove-tree.ts';
 import type { SandboxSpec } from '../sandbox.ts';
-import { type SelfTest, selfTest } from '../self-test.ts';
-import { createWorkspaces } from '../workspaces.ts';
+import { createSpawner } from '../spawner/spawner.ts';
+import { removeTree } from '../workspace/remove-tree.ts';
+import { createWorkspaces } from '../workspace/workspaces.ts';
 import { checkLength, toAllowed } from './allowed-command.ts';
 import { createKeyProcesses } from './key-processes.ts';
-import { toLaunch } from './launch.ts';
 import { type LimitWatch, watchLimits } from './limit-watch.ts';
-import { withListener } from './listener.ts';
-import { mountWorkspaces } from './own-uid.ts';
 import { type SandboxProcess, startProcess } from './sandbox-process.ts';
-import { createSpawner } from './spawner.ts';
+import { type SelfTest, selfTest } from './self-test.ts';
 
 export interface BubblewrapOptions {
   /** Directory of all workspaces on this machine; created if it does not exist. */

@@ -3,11 +3,12 @@
 // measured after a process in it has ended and before the next command starts, and also while commands run if free
 // space shrinks. Processes in a workspace over its limit are killed. The caller can still clean it up: commands may
 // delete files, but not write.
-import type { Workspace } from '../workspaces.ts';
+
+import type { DiskLimits } from '../limits.ts';
+import type { Workspace } from '../workspace/workspaces.ts';
 import { createDiskSpace } from './disk-space.ts';
 import { createUsageMeter } from './disk-usage.ts';
 import type { Free } from './free-space.ts';
-import type { DiskLimits } from './limits.ts';
 import {
   type DiskAccess,
   type MeasuredWorkspace,

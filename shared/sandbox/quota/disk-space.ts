@@ -2,9 +2,9 @@
 // memory and all workspaces share a limit (memory-disk.ts).
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { DiskLimits } from '../limits.ts';
 import type { UsageMeter } from './disk-usage.ts';
 import { type Free, freeSpace } from './free-space.ts';
-import type { DiskLimits } from './limits.ts';
 
 export interface DiskSpace {
   read(): Promise<Free>;

@@ -2,15 +2,7 @@
 // neither the event loop nor other measurements.
 import { Worker } from 'node:worker_threads';
 import { createHeldFileMeter } from './held-files.ts';
-import { measureSmall } from './small-usage.ts';
-
-export interface Usage {
-  /** Size of the blocks on the disk. A file with several names (hard links) counts once. */
-  readonly bytes: number;
-  readonly entries: number;
-  /** False: there are more entries than `entriesMax`, or an entry cannot be read. */
-  readonly isComplete: boolean;
-}
+import { measureSmall, type Usage } from './small-usage.ts';
 
 export interface UsageMeter {
   /**

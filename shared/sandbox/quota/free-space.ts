@@ -1,6 +1,6 @@
 // Reads the free space of the disk with the workspaces, and derives which share of its limit a workspace may use.
 import { statfs } from 'node:fs/promises';
-import type { DiskLimits } from './limits.ts';
+import type { DiskLimits } from '../limits.ts';
 
 export interface Free {
   /** Free bytes of the disk, and free entries (inodes). */

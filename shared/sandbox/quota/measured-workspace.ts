@@ -1,8 +1,10 @@
 // The last measurement of one workspace. Decides when it must be measured again, and what processes in it may do.
-import type { Workspace } from '../workspaces.ts';
-import type { Usage, UsageMeter } from './disk-usage.ts';
+
+import type { DiskLimits } from '../limits.ts';
+import type { Workspace } from '../workspace/workspaces.ts';
+import type { UsageMeter } from './disk-usage.ts';
 import { type Free, hasLost } from './free-space.ts';
-import type { DiskLimits } from './limits.ts';
+import type { Usage } from './small-usage.ts';
 
 /**
  * What a process may do. `write`: everything. `delete`: it can delete, and create only empty files (file size limit 0).

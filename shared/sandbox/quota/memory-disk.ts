@@ -3,7 +3,7 @@
 import { statfsSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { dirname } from 'node:path';
-import { DISK_LIMITS, type DiskLimits } from './limits.ts';
+import { DISK_LIMITS, type DiskLimits } from '../limits.ts';
 
 /** The share of the memory that all workspaces together may use, and the share of that for one of them. */
 const TOTAL_SHARE = 1 / 4;

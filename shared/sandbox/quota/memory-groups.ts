@@ -4,7 +4,7 @@
 import { mkdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { Cgroup } from '../process/spawn-messages.ts';
+import type { Cgroup } from '../spawner/spawn-messages.ts';
 import {
   type MemoryTree,
   OWNER_BYTES_MAX,

@@ -3,7 +3,7 @@
 // cgroups version 1 and 2 (cgroups(7)).
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { isLeftOver, runPrefix } from '../process/run-mark.ts';
+import { isLeftOver, runPrefix } from '../workspace/run-mark.ts';
 import { memoryBytes } from './memory-disk.ts';
 
 /** Maximum memory of the processes of one owner together. */

@@ -1,8 +1,9 @@
 // Checks the free space while commands run, and calls `enforce` for each of their workspaces when the space has shrunk,
 // and at every 20th check: what others delete meanwhile hides what a command writes.
+
+import type { DiskLimits } from '../limits.ts';
 import type { DiskSpace } from './disk-space.ts';
 import { type Free, hasLost } from './free-space.ts';
-import type { DiskLimits } from './limits.ts';
 import type { MeasuredWorkspace } from './measured-workspace.ts';
 
 export interface RunningChecks {

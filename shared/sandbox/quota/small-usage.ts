@@ -1,7 +1,14 @@
 // Measures directories with few entries in this thread, which takes less time than a message to the worker thread.
 // After most commands, there is little to measure.
 import { type Dirent, lstatSync, readdirSync } from 'node:fs';
-import type { Usage } from './disk-usage.ts';
+
+export interface Usage {
+  /** Size of the blocks on the disk. A file with several names (hard links) counts once. */
+  readonly bytes: number;
+  readonly entries: number;
+  /** False: there are more entries than `entriesMax`, or an entry cannot be read. */
+  readonly isComplete: boolean;
+}
 
 const ENTRIES_MAX = 32;
 /** A directory that had many entries may be slow to read even when it is empty. */

@@ -4,7 +4,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { makeModelCatalog } from '../../../shared/codex-host/model-catalog.ts';
+import { makeModelCatalog } from '../../../shared/codex-host/app-server/model-catalog.ts';
 import { codexProgram } from '../../support/fixtures/codex.ts';
 import { describeWith } from '../../support/requirements.ts';
 

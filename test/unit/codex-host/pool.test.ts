@@ -1,9 +1,9 @@
 // How many app-servers there are, and when one is replaced: rules of the pool, on processes that are only counted.
 import { PassThrough } from 'node:stream';
 import { expect, it } from 'vitest';
-import type { AppServer } from '../../../shared/codex-host/app-server.ts';
-import { createPool, POOL_LIMITS } from '../../../shared/codex-host/pool.ts';
-import { residentBytes } from '../../../shared/codex-host/resident-bytes.ts';
+import type { AppServer } from '../../../shared/codex-host/app-server/app-server.ts';
+import { createPool, POOL_LIMITS } from '../../../shared/codex-host/pool/pool.ts';
+import { residentBytes } from '../../../shared/codex-host/pool/resident-bytes.ts';
 
 const NEVER = new AbortController().signal;
 const of = (owner: string, link = 'one') => ({ owner, link });

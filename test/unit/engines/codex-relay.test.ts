@@ -5,7 +5,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { type AddressInfo, createServer as createListener } from 'node:net';
 import { PassThrough, Readable } from 'node:stream';
 import { afterEach, expect, it } from 'vitest';
-import { openExit } from '../../../shared/codex-host/exit.ts';
+import { openExit } from '../../../shared/codex-host/app-server/exit.ts';
 import { createTranslation } from '../../../shared/engines/codex/events/translate.ts';
 import { toError } from '../../../shared/engines/codex/failures.ts';
 import { toNotification } from '../../../shared/engines/codex/protocol/notifications.ts';

@@ -2,7 +2,7 @@
 // arguments or files of any process there.
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { EXIT_PORT } from '../../../shared/codex-host/exit.ts';
+import { EXIT_PORT } from '../../../shared/codex-host/app-server/exit.ts';
 import {
   API_KEY,
   appServers,

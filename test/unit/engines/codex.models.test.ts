@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { z } from 'zod';
-import { makeModelCatalog } from '../../../shared/codex-host/model-catalog.ts';
+import { makeModelCatalog } from '../../../shared/codex-host/app-server/model-catalog.ts';
 import { codexProgram, setUpFixture, startConversation } from '../../support/fixtures/codex.ts';
 import { describeWith } from '../../support/requirements.ts';
 

@@ -2,8 +2,8 @@
 // itself sees where its own sandbox does not hold.
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { EXIT_PORT } from '../../../shared/codex-host/app-server/exit.ts';
 import { CODEX_HOME } from '../../../shared/codex-host/codex-host.ts';
-import { EXIT_PORT } from '../../../shared/codex-host/exit.ts';
 import type { Launcher, LaunchSpec } from '../../../shared/codex-host/launcher.ts';
 import {
   byPrompt,

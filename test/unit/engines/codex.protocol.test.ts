@@ -17,7 +17,7 @@ const exec = promisify(execFile);
 /** What must hold between our types (`ours`) and the generated ones, checked by the compiler. */
 const CHECK = `
 import type * as ours from '${ROOT}/shared/engines/codex/protocol/protocol.ts';
-import type * as host from '${ROOT}/shared/codex-host/handshake.ts';
+import type * as host from '${ROOT}/shared/codex-host/app-server/handshake.ts';
 import type { input } from '${ROOT}/node_modules/zod';
 import type { ClientRequest } from './generated/ClientRequest';
 import type { InitializeResponse } from './generated/InitializeResponse';

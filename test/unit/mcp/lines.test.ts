@@ -1,7 +1,7 @@
 // The same lines for every split of the bytes, and never more than the bound.
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { createLineReader } from '../../../shared/mcp/protocol/lines.ts';
+import { createLineReader } from '../../../shared/mcp/protocol/transports/lines.ts';
 
 function read(chunks: readonly Buffer[], bytesMax: number): string[] {
   const lines: string[] = [];

@@ -2,7 +2,7 @@
 import { PassThrough } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { createStdioTransport } from '../../../shared/mcp/protocol/stdio.ts';
+import { createStdioTransport } from '../../../shared/mcp/protocol/transports/stdio.ts';
 
 const COUNT = 60;
 const MESSAGE_MS = 3;

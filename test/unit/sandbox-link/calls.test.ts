@@ -1,7 +1,7 @@
 // Requests and notifications over a sandbox link, in both directions.
 import { afterEach, expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
-import { PROTOCOL } from '../../../shared/sandbox-link/link/hello.ts';
+import { PROTOCOL } from '../../../shared/sandbox-link/link/connect/hello.ts';
 import { CONTROL_BYTES_MAX, type Handlers, REQUESTS_MAX } from '../../../shared/sandbox-link/link/link.ts';
 import { createLinkFixture, FACTS, type LinkFixture } from '../../support/fixtures/sandbox-link.ts';
 

@@ -11,8 +11,8 @@ import { createRunningTurns } from '../../../shared/engines/codex/relay/running-
 import type { Toolset, TurnInput } from '../../../shared/engines/engine.ts';
 import { createLogger } from '../../../shared/log.ts';
 import { createRemoteCodex } from '../../../shared/sandbox-link/client/codex.ts';
+import { createLinkKeeper, type LinkKeeper } from '../../../shared/sandbox-link/link/connect/link-keeper.ts';
 import type { Handlers, Link, LinkStream } from '../../../shared/sandbox-link/link/link.ts';
-import { createLinkKeeper, type LinkKeeper } from '../../../shared/sandbox-link/link/link-keeper.ts';
 import { CodexOpenParams, CodexRolloutParams, ProviderHead } from '../../../shared/sandbox-link/messages.ts';
 import { type ResponsesApi, startResponsesApi } from '../../support/fakes/responses-api.ts';
 import { startLinkServer, TOKEN } from '../../support/fixtures/sandbox-link.ts';

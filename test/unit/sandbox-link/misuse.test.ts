@@ -1,7 +1,7 @@
 // What a peer that breaks the protocol of a sandbox link gets: a refusal, or the end of its link; other links go on.
 import { request } from 'node:http';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { serverHello } from '../../../shared/sandbox-link/link/hello.ts';
+import { serverHello } from '../../../shared/sandbox-link/link/connect/hello.ts';
 import { CONTROL_BYTES_MAX, type Handlers, REQUESTS_MAX } from '../../../shared/sandbox-link/link/link.ts';
 import { violations } from '../../support/fixtures/link-violations.ts';
 import { openRaw, type ServerFixture, startLinkServer, TOKEN } from '../../support/fixtures/sandbox-link.ts';

@@ -1,8 +1,8 @@
 // What a sandbox link survives, and when it is over: cuts, silence, the move to a new WebSocket.
 import { once } from 'node:events';
 import { afterEach, expect, it } from 'vitest';
+import { createLinkKeeper } from '../../../shared/sandbox-link/link/connect/link-keeper.ts';
 import type { Handlers, Link, LinkStream } from '../../../shared/sandbox-link/link/link.ts';
-import { createLinkKeeper } from '../../../shared/sandbox-link/link/link-keeper.ts';
 import {
   createLinkFixture,
   FAST,

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { WebSocket } from 'ws';
 import { createLogger } from '../../../shared/log.ts';
-import { connectLink, type GatewayLink } from '../../../shared/sandbox-link/link/connect-link.ts';
+import { connectLink, type GatewayLink } from '../../../shared/sandbox-link/link/connect/connect-link.ts';
 import { LINK_PATH } from '../../../shared/sandbox-link/link/link.ts';
 import { openRaw, TOKEN } from '../../support/fixtures/sandbox-link.ts';
 import { freePort, type SandboxService, startSandboxService } from '../../support/fixtures/sandbox-service.ts';

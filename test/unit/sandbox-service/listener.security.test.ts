@@ -11,7 +11,7 @@ import { text } from 'node:stream/consumers';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createLogger } from '../../../shared/log.ts';
-import { connectLink } from '../../../shared/sandbox-link/link/connect-link.ts';
+import { connectLink } from '../../../shared/sandbox-link/link/connect/connect-link.ts';
 import { TOKEN } from '../../support/fixtures/sandbox-ports.ts';
 import { freePort, startSandboxService } from '../../support/fixtures/sandbox-service.ts';
 import { describeWith } from '../../support/requirements.ts';

@@ -11,7 +11,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createSandboxServer, type SandboxServer } from '../../../functions/sandbox/server.ts';
 import { loadSandboxConfig } from '../../../shared/config/sandbox-service.ts';
 import { createLogger } from '../../../shared/log.ts';
-import { connectLink, type GatewayLink } from '../../../shared/sandbox-link/link/connect-link.ts';
+import { connectLink, type GatewayLink } from '../../../shared/sandbox-link/link/connect/connect-link.ts';
 import { LINK_PATH } from '../../../shared/sandbox-link/link/link.ts';
 import { SPEC_BYTES_MAX } from '../../../shared/sandbox-link/messages.ts';
 import { processesWith } from '../../support/fixtures/sandbox.ts';

@@ -1,6 +1,6 @@
 // Which part of a command's output its response contains: measured as JSON, all of it where it fits.
 import { expect, it } from 'vitest';
-import { fitOutput } from '../../../shared/sandbox/output-text.ts';
+import { fitOutput } from '../../../shared/sandbox/commands/output-text.ts';
 
 const jsonBytes = (bytes: Buffer): number => Buffer.byteLength(JSON.stringify(bytes.toString('utf8'))) - 2;
 const base64Bytes = (bytes: Buffer): number => bytes.toString('base64').length;

@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
-import { collect } from '../../../shared/sandbox/output.ts';
+import { collect } from '../../../shared/sandbox/commands/output.ts';
 import { readAll } from '../../../shared/sandbox-link/streams.ts';
 
 /** A stream whose last bytes are read together with its end. */

@@ -1,7 +1,7 @@
 // The checks of the disk while commands run.
 import { describe, expect, it } from 'vitest';
+import { DISK_LIMITS } from '../../../shared/sandbox/limits.ts';
 import type { Free } from '../../../shared/sandbox/quota/free-space.ts';
-import { DISK_LIMITS } from '../../../shared/sandbox/quota/limits.ts';
 import type { MeasuredWorkspace } from '../../../shared/sandbox/quota/measured-workspace.ts';
 import { createRunningChecks } from '../../../shared/sandbox/quota/running-checks.ts';
 

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { PassThrough } from 'node:stream';
 import { expect, it } from 'vitest';
 import { startProcess } from '../../../shared/sandbox/process/sandbox-process.ts';
-import type { Spawner } from '../../../shared/sandbox/process/spawner.ts';
+import type { Spawner } from '../../../shared/sandbox/spawner/spawner.ts';
 
 it('a sandbox that is ended during its setup counts as started, and not as a failure of bwrap', async () => {
   const init = spawn('sleep', ['60'], { detached: true, stdio: 'ignore' });

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { createBubblewrapSandbox } from '../../../shared/sandbox/bubblewrap.ts';
-import { DISK_LIMITS } from '../../../shared/sandbox/quota/limits.ts';
+import { DISK_LIMITS } from '../../../shared/sandbox/limits.ts';
 import { createSandboxFixture, ownersOf, processesWith } from '../../support/fixtures/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setImmediate as immediately } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { createSlots, LONG_SLOTS, SHORT_SLOTS } from '../../../shared/bounds/slots.ts';
-import { checkEnvironment } from '../../../shared/sandbox/environment.ts';
+import { checkEnvironment } from '../../../shared/sandbox/commands/environment.ts';
 import { createSandboxFixture, processesWith } from '../../support/fixtures/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 

@@ -1,6 +1,6 @@
 // The system call filter, executed instruction by instruction as the kernel does, for both processors.
 import { expect, it } from 'vitest';
-import { type FilterKind, toSeccompFilter } from '../../../shared/sandbox/process/seccomp.ts';
+import { type FilterKind, toSeccompFilter } from '../../../shared/sandbox/seccomp.ts';
 
 const AUDIT = { x64: 0xc000_003e, arm64: 0xc000_00b7 } as const;
 type Arch = keyof typeof AUDIT;

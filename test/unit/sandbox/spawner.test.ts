@@ -9,7 +9,7 @@ import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
-import { createSpawner } from '../../../shared/sandbox/process/spawner.ts';
+import { createSpawner } from '../../../shared/sandbox/spawner/spawner.ts';
 import { ROOT } from '../../support/fixtures/local-gateway.ts';
 import { processesWith } from '../../support/fixtures/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
@@ -109,7 +109,7 @@ describeWith('bubblewrap', 'a gateway that is killed', () => {
     const started = { file: '/bin/sh', args: ['-c', `read line # ${mark}`], hasStdin: true };
     const request = { id: 1, ...started, input: '', files: [], hasListener: false };
     const program = `
-      import { startHelper } from '${ROOT}/shared/sandbox/process/helper.ts';
+      import { startHelper } from '${ROOT}/shared/sandbox/spawner/helper.ts';
       const helper = startHelper([]);
       helper.send(${JSON.stringify(request)}, () => {
         process.stdout.write(String(helper.pid));

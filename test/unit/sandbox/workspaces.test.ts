@@ -3,8 +3,8 @@ import { chownSync, lstatSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writ
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { createUids } from '../../../shared/sandbox/uids.ts';
-import { createWorkspaces } from '../../../shared/sandbox/workspaces.ts';
+import { createUids } from '../../../shared/sandbox/workspace/uids.ts';
+import { createWorkspaces } from '../../../shared/sandbox/workspace/workspaces.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 let root: string;
