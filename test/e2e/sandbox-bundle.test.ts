@@ -22,8 +22,9 @@ describe('the bundle of the sandbox service', () => {
     const own = inputs.filter((file) => /^(shared|functions)\//.test(file));
     const rooms = [...new Set(own.map((file) => file.split('/').slice(0, 2).join('/')))];
     expect(rooms.filter((room) => !room.endsWith('.ts')).toSorted()).toEqual([
-      ...['functions/sandbox', 'functions/server', 'shared/auth', 'shared/codex-host', 'shared/config', 'shared/mcp'],
-      ...['shared/rpc', 'shared/sandbox', 'shared/sandbox-link', 'shared/sandbox-ports', 'shared/terminals'],
+      ...['functions/sandbox', 'functions/server', 'shared/auth', 'shared/bounds', 'shared/codex-host'],
+      ...['shared/config', 'shared/json', 'shared/mcp', 'shared/messages', 'shared/rpc', 'shared/sandbox'],
+      ...['shared/sandbox-link', 'shared/sandbox-ports', 'shared/telemetry', 'shared/terminals'],
     ]);
     expect(own.filter((file) => file.startsWith('shared/auth/'))).toEqual(['shared/auth/oidc.ts']);
     const packages = new Set(inputs.flatMap((file) => /^node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(file)?.[1] ?? []));
