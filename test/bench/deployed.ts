@@ -1,7 +1,7 @@
 // Function and companion of the built bundles for a bench, and the prompt that is sent to them.
 import { createDeployed, type Deployed } from '../support/fixtures/deployed.ts';
 
-const KEY = 'bench-key';
+export const KEY = 'bench-key';
 export const HEADERS = { 'x-api-key': KEY };
 export const PROMPT = JSON.stringify({
   jsonrpc: '2.0',

@@ -10,6 +10,7 @@ import { encodeReport, REPORT_HEADER } from '../../shared/forward/exchange.ts';
 import type { Deployed } from '../support/fixtures/deployed.ts';
 import { type BenchLine, median, printLines } from './bench.ts';
 import { deployForBench, HEADERS, PROMPT } from './deployed.ts';
+import { MEASURED, processorUs } from './processor-time.ts';
 import { load, post } from './prompt-client.ts';
 
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 5);
@@ -25,12 +26,6 @@ const EVENT = {
   conversation_id: 'conv_0123456789abcdef',
   turn_id: 'turn_01234567',
 };
-/** Writes its processor time, in microseconds, at each SIGUSR2. */
-const PRELOAD = `process.on('SIGUSR2', () => {
-  const { user, system } = process.cpuUsage();
-  process.stdout.write('cpu ' + (user + system) + '\\n');
-})`;
-const MEASURED = { NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(PRELOAD)}` };
 
 export async function run(): Promise<BenchLine[]> {
   const deployed = await deployForBench();
@@ -100,22 +95,9 @@ function sendPieces(res: ServerResponse): void {
 }
 
 async function microsecondsPerPiece(child: ChildProcess, url: string): Promise<number> {
-  const before = await cpuOf(child);
+  const before = await processorUs(child);
   await Promise.all(Array.from({ length: STREAMS }, () => post(`${url}/jsonrpc`, PROMPT, STREAM_HEADERS)));
-  return ((await cpuOf(child)) - before) / (STREAMS * PIECES);
-}
-
-function cpuOf(child: ChildProcess): Promise<number> {
-  return new Promise((resolve) => {
-    const onData = (text: Buffer): void => {
-      const found = /^cpu (\d+)$/m.exec(text.toString());
-      if (found === null) return;
-      child.stdout?.off('data', onData);
-      resolve(Number(found[1]));
-    };
-    child.stdout?.on('data', onData);
-    child.kill('SIGUSR2');
-  });
+  return ((await processorUs(child)) - before) / (STREAMS * PIECES);
 }
 
 async function startBare(target: string): Promise<{ readonly child: ChildProcess; readonly url: string }> {
