@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { ERRORS } from '../../shared/errors.ts';
 import * as methods from '../../shared/methods/index.ts';
+import { costTable } from './cost-table.ts';
 import { DOCUMENT_TYPES } from './fixtures/document-types.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
@@ -31,6 +32,7 @@ const GENERATED = {
   methods: { document: 'README.md', make: methodTable },
   errors: { document: 'shared/README.md', make: errorTable },
   documents: { document: 'shared/README.md', make: documentTable },
+  costs: { document: 'terraform/COST.md', make: costTable },
 } as const;
 
 export function readDocument(path: DocumentPath): string {

@@ -10,7 +10,7 @@ import { createLogger } from '../../../shared/log.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import type { Store } from '../../../shared/store/store.ts';
 import { NO_USAGE } from '../../../shared/usage.ts';
-import { costOf } from '../../support/cost-table.ts';
+import { COSTS } from '../../support/cost-table.ts';
 import { type Counted, countOperations } from '../../support/fixtures/rate-limit.ts';
 
 /** The model yields a piece this often. */
@@ -57,13 +57,13 @@ function start(): { readonly conversations: Conversations; readonly counted: Cou
   return { conversations, counted };
 }
 
-async function prompt(conversations: Conversations, seconds: number) {
+async function prompt(conversations: Conversations, seconds: number, sessionId: string | undefined = 's') {
   pieces = (seconds * 1_000) / PIECE_MS;
   return conversations.prompt(
     {
       owner: 'alice',
       prompt: 'hello',
-      sessionId: 's',
+      sessionId,
       model,
       instructions: undefined,
       onBusy: 'reject',
@@ -74,8 +74,8 @@ async function prompt(conversations: Conversations, seconds: number) {
 }
 
 /** Runs a turn to its end. */
-async function answer(conversations: Conversations, seconds: number): Promise<void> {
-  const { done } = await prompt(conversations, seconds);
+async function answer(conversations: Conversations, seconds: number, sessionId?: string): Promise<void> {
+  const { done } = await prompt(conversations, seconds, sessionId);
   await vi.advanceTimersByTimeAsync(seconds * 1_000);
   await done;
   await conversations.ledger.flush();
@@ -104,9 +104,9 @@ function countWatched(counted: Counted): { documents: number } {
 }
 
 it.each([
-  [5, 6, '`conversation.prompt`, warm session'],
-  [60, 20, 'the same for a minute'],
-])('most turns of %i seconds in a session of some length cost at most %i writes', async (seconds, writesMax, row) => {
+  [5, 6, COSTS.prompt],
+  [60, 20, COSTS.minute],
+])('most turns of %i seconds in a session of some length cost at most %i writes', async (seconds, writesMax, cost) => {
   const { conversations, counted } = start();
   const watched = countWatched(counted);
   for (let turn = 0; turn < 20; turn++) await answer(conversations, 1);
@@ -122,7 +122,16 @@ it.each([
   expect(costs[4]).toBeLessThanOrEqual(writesMax);
   expect(costs[8]).toBeLessThanOrEqual(writesMax + 2);
   // The table names the turns that neither move messages nor add to the total.
-  expect(costOf(row)).toMatchObject({ writes: costs[0], reads: watched.documents / costs.length });
+  expect(cost).toMatchObject({ writes: { count: costs[0] }, reads: { count: watched.documents / costs.length } });
+});
+
+it('a turn of 5 seconds in a new session costs one write more, which the table of prices has', async () => {
+  const { conversations, counted } = start();
+  await answer(conversations, 1);
+  counted.reset();
+  await answer(conversations, 5, 'new');
+  expect(1 + counted.operations.commits).toBe(COSTS.newSession.writes.count);
+  expect(COSTS.newSession.writes.count).toBe(COSTS.prompt.writes.count + 1);
 });
 
 it('a reader on another instance costs as much as the table of prices says', async () => {
@@ -133,22 +142,39 @@ it('a reader on another instance costs as much as the table of prices says', asy
   const together = await countTurn(a, b);
   const reads = together.reads + watched.reduce((sum, { documents }) => sum + documents, 0);
   // The watch for a cancel belongs to the prompt; the limiter counts the call of the reader in one write.
-  const { writes } = costOf('`conversation.resume`');
-  expect(writes).toBe(1 + together.writes - alone.writes);
-  expect(costOf('`conversation.resume`').reads).toBe(reads - costOf('`conversation.prompt`').reads);
+  expect(COSTS.resume.writes.count).toBe(1 + together.writes - alone.writes);
+  expect(COSTS.resume.reads.count).toBe(reads - COSTS.prompt.reads.count);
+});
+
+it('200 readers on another instance share one watch and one set of reads', async () => {
+  const count = async (readers: number) => {
+    const [a, b] = [start(), start()];
+    for (let turn = 0; turn < 20; turn++) await answer(a.conversations, 1);
+    const watched = countWatched(b.counted);
+    return { ...(await countTurn(a, b, readers)), watched: watched.documents };
+  };
+  const [one, many] = [await count(1), await count(200)];
+  expect(many.watched).toBe(one.watched);
+  // Each reads the session; the limiter counts its call in one write.
+  expect(many.reads - one.reads).toBe(199 * COSTS.follower.reads.count);
+  expect(many.writes - one.writes + 199).toBe(199 * COSTS.follower.writes.count);
 });
 
 type Instance = ReturnType<typeof start>;
 
-/** Operations of both instances for a turn of 5 seconds, which `reader` follows from its start. */
-async function countTurn(owner: Instance, reader?: Instance) {
+/** Operations of both instances for a turn of 5 seconds, which clients of `reader` follow from its start. */
+async function countTurn(owner: Instance, reader?: Instance, readers = 1) {
   const counts = [owner, ...(reader === undefined ? [] : [reader])].map(({ counted }) => counted);
   for (const counted of counts) counted.reset();
   const { done } = await prompt(owner.conversations, 5);
   await vi.advanceTimersByTimeAsync(100);
-  const followed = await reader?.conversations.resume('alice', 's', undefined, new AbortController().signal);
+  const followed = await Promise.all(
+    Array.from({ length: reader === undefined ? 0 : readers }, () =>
+      reader?.conversations.resume('alice', 's', undefined, new AbortController().signal),
+    ),
+  );
   await vi.advanceTimersByTimeAsync(5_000);
-  await Promise.all([done, followed?.done]);
+  await Promise.all([done, ...followed.map((each) => each?.done)]);
   await owner.conversations.ledger.flush();
   const all = counts.flatMap(({ byCollection }) =>
     [...byCollection].filter(([name]) => !/storage|messages/.test(name)),

@@ -6,7 +6,7 @@ import type { GatewayEvent } from '../../../shared/webhooks/event.ts';
 import { eventId, toEvent } from '../../../shared/webhooks/interpret.ts';
 import { CLAIM_MS } from '../../../shared/webhooks/outbox.ts';
 import { startSweeper, sweep } from '../../../shared/webhooks/sweep.ts';
-import { costOf } from '../../support/cost-table.ts';
+import { COSTS } from '../../support/cost-table.ts';
 import { createFixture, deliveryOf, type Fixture, REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
 
 let fixture: Fixture;
@@ -75,7 +75,7 @@ describe('a delivery', () => {
     await accept();
     expect(fixture.counted.operations).toEqual({ reads: 0, commits: 4, lost: 0, locks: 0 });
     // In the table of prices also the limiter, the subscriber, and the deletion of the expired event.
-    expect(costOf('`/webhook`')).toMatchObject({ writes: 3 + 2, deletes: 1 + 1 });
+    expect(COSTS.webhook).toMatchObject({ writes: { count: 3 + 2 }, deletes: { count: 1 + 1 } });
   });
 
   test('a delivery that is repeated gets the first answer again and is not published again', async () => {
