@@ -4,7 +4,8 @@ import { defineConfig } from 'vitest/config';
 /** Suites below test/unit that start processes, sandboxes or servers: seconds each, where the others take none. */
 const PROCESSES = [
   'test/unit/{codex-host,companion,deploy,forward,mcp,patch,sandbox,sandbox-service,terminals,store}/**/*.test.ts',
-  'test/unit/{engines/codex,conversations/lease,auth/secret-manager}*.test.ts',
+  'test/unit/engines/codex/**/*.test.ts',
+  'test/unit/{conversations/turns/lease,auth/keys/secret-manager}*.test.ts',
 ];
 
 /** Starts 900 short processes, and a worker that has run other files takes twice the CPU time to fork them. */

@@ -81,7 +81,7 @@ it.each([
   ['test/bench/a.ts', '../soak/faults.ts', 1],
   ['test/bench/a.ts', './bench.ts', 0],
   ['test/unit/a.ts', '../support/fixtures/emulators.ts', 0],
-  ['test/unit/a.ts', '../cases/store.cases.ts', 0],
+  ['test/unit/a.ts', '../cases/store/store.cases.ts', 0],
   ['test/unit/a.ts', '../../shared/log.ts', 0],
 ])('a fixture of %s belongs in test/support/fixtures: %s breaks the rules %i times', (file, specifier, breaches) => {
   expect(findForeignFixtures(file, [specifier])).toHaveLength(breaches);

@@ -1,8 +1,8 @@
-// The conversation cases on the embedded store; test/emulator/turns.test.ts runs them on Firestore.
-import { branchCases } from '../../cases/branch.cases.ts';
-import { conversationCases } from '../../cases/conversation.cases.ts';
-import { forkCases } from '../../cases/fork.cases.ts';
-import { sessionCases } from '../../cases/session.cases.ts';
+// The conversation cases on the embedded store; test/emulator/turns/turns.test.ts runs them on Firestore.
+import { branchCases } from '../../cases/conversations/branch.cases.ts';
+import { conversationCases } from '../../cases/conversations/conversation.cases.ts';
+import { forkCases } from '../../cases/conversations/fork.cases.ts';
+import { sessionCases } from '../../cases/conversations/session.cases.ts';
 import { createFixture } from '../../support/fixtures/conversations.ts';
 
 conversationCases('the embedded store', () => createFixture());

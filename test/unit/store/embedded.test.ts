@@ -15,7 +15,7 @@ import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts'
 import { parametersOf, planQuery } from '../../../shared/store/embedded/query.ts';
 import { Conflict, type Query, type Store } from '../../../shared/store/store.ts';
 import { transact } from '../../../shared/store/transact.ts';
-import { storeCases } from '../../cases/store.cases.ts';
+import { storeCases } from '../../cases/store/store.cases.ts';
 import { freshRef, put, read, typed } from '../../support/fixtures/store.ts';
 import type { Opening } from '../../support/fixtures/store-opener.ts';
 

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
-import { releasedStoreCases } from '../../cases/released-store.cases.ts';
+import { releasedStoreCases } from '../../cases/store/released-store.cases.ts';
 
 releasedStoreCases({
   kind: 'embedded',

@@ -1,6 +1,6 @@
 // The terminals behind their port, and the line in the log that each leaves.
 import { expect, it } from 'vitest';
-import { terminalsCases } from '../../cases/terminals.cases.ts';
+import { terminalsCases } from '../../cases/sandbox/terminals.cases.ts';
 import { startInProcess } from '../../support/fixtures/in-process.ts';
 import { PORT_ADAPTERS } from '../../support/fixtures/sandbox-ports.ts';
 import { describeWith } from '../../support/requirements.ts';

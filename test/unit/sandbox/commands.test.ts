@@ -1,5 +1,0 @@
-// The commands behind their port.
-import { commandsCases } from '../../cases/commands.cases.ts';
-import { PORT_ADAPTERS } from '../../support/fixtures/sandbox-ports.ts';
-
-for (const [name, create] of Object.entries(PORT_ADAPTERS)) commandsCases(name, create);
