@@ -11,7 +11,10 @@ export interface SeenRequest {
   readonly headers: IncomingHttpHeaders;
   readonly body: unknown;
   readonly model: string;
-  /** Text of the last user message that has any. */
+  /**
+   * The last text of the user messages. Not the whole message: prompts that no answer separates arrive as blocks of one
+   * message of Anthropic's wire, and the directives of an earlier one would be followed again.
+   */
   readonly prompt: string;
   /** What tools answered since then. */
   readonly toolResults: readonly string[];
@@ -39,7 +42,9 @@ export function toRecord(
   const body: unknown = JSON.parse(text);
   const { promise: done, resolve } = Promise.withResolvers<{ at: number; by: 'server' | 'client' }>();
   const messages = toMessages(body);
-  const promptAt = messages.findLastIndex((message) => member(message, 'role') === 'user' && toText(message) !== '');
+  const promptAt = messages.findLastIndex(
+    (message) => member(message, 'role') === 'user' && toLastText(message) !== '',
+  );
   const model = /models\/([^:]+):/.exec(path)?.[1] ?? String(member(body, 'model'));
   const record: SeenRequest = {
     index,
@@ -48,7 +53,7 @@ export function toRecord(
     headers: request.headers,
     body,
     model,
-    prompt: toText(messages[promptAt]),
+    prompt: toLastText(messages[promptAt]),
     toolResults: messages.slice(promptAt + 1).flatMap(toToolResults),
     messages: messages.length,
     at: Date.now(),
@@ -98,10 +103,11 @@ function toMessages(body: unknown): readonly unknown[] {
   return Array.isArray(list) ? list : [];
 }
 
-function toText(message: unknown): string {
+function toLastText(message: unknown): string {
   const content = member(message, 'content') ?? member(message, 'parts');
   if (typeof content === 'string') return content;
-  return Array.isArray(content) ? content.map((part) => String(member(part, 'text') ?? '')).join('') : '';
+  if (!Array.isArray(content)) return '';
+  return content.map((part) => String(member(part, 'text') ?? '')).findLast((text) => text !== '') ?? '';
 }
 
 /** In the wires: `tool_result` blocks, `function_call_output` items, messages of `tool`, `functionResponse` parts. */

@@ -69,6 +69,15 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
     expect(lastBody()).toContain('sum 42');
   });
 
+  it('answers the last prompt where the turn of the one before has left no answer', async () => {
+    const { outcome } = await runTurn(createTestEngine(provider), {
+      model,
+      messages: [ask('[[say first]] [[chunks 2]]'), ask('second')],
+    });
+    expect(lastBody()).toContain('[[say first]]');
+    expect(outcome.content).toBe('You said: second');
+  });
+
   it.each(CASES.filter((other) => other.model !== model))('hands them over to $provider', async (other) => {
     const first = await converse({ model, messages: [ask(ASK)], tools: ADDER });
     await converse({ model: other.model, messages: [...first, ask('and now?')], tools: ADDER });
