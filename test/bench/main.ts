@@ -1,11 +1,12 @@
-// `npm run bench [name ...]`: runs every bench beside this file (or the named ones), prints the table and writes it to
-// RESULTS.md and RESULTS.json, where a run of some keeps the lines of the others. Figures are ratios against a
-// baseline of the same run; absolute values belong to the machine.
+// `npm run bench [name ...]`: runs every bench in the folders beside this file (or the named ones), prints the table
+// and writes it to RESULTS.md and RESULTS.json, where a run of some keeps the lines of the others. Figures are ratios
+// against a baseline of the same run; absolute values belong to the machine.
 import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { type BenchLine, printLines } from './bench.ts';
-import { writeReport } from './report.ts';
+import { globSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { type BenchLine, printLines } from './support/bench.ts';
+import { writeReport } from './support/report.ts';
 
 interface Bench {
   run(): Promise<BenchLine[]>;
@@ -24,8 +25,10 @@ else {
 }
 
 async function runOne(name: string): Promise<void> {
-  const module: unknown = await import(new URL(`${name}.ts`, import.meta.url).href);
-  if (!isBench(module)) throw new Error(`${name} is not a bench. Benches: ${allNames().join(', ')}`);
+  const file = benchFiles().get(name);
+  if (file === undefined) throw new Error(`${name} is not a bench. Benches: ${allNames().join(', ')}`);
+  const module: unknown = await import(pathToFileURL(file).href);
+  if (!isBench(module)) throw new Error(`${file} has no function run`);
   console.log(`# ${name}`);
   const lines = await module.run();
   printLines(lines);
@@ -34,12 +37,14 @@ async function runOne(name: string): Promise<void> {
 }
 
 function allNames(): string[] {
-  const isBenchFile = (file: string): boolean =>
-    /^export async function run\(/m.test(readFileSync(join(directory, file), 'utf8'));
-  return readdirSync(directory)
-    .filter((file) => file.endsWith('.ts') && isBenchFile(file))
-    .map((file) => file.slice(0, -'.ts'.length))
-    .sort();
+  return [...benchFiles().keys()].sort();
+}
+
+/** The files of the benches, by name. */
+function benchFiles(): ReadonlyMap<string, string> {
+  const files = globSync('*/*.ts', { cwd: directory }).map((file) => join(directory, file));
+  const benches = files.filter((file) => /^export async function run\(/m.test(readFileSync(file, 'utf8')));
+  return new Map(benches.map((file) => [basename(file, '.ts'), file]));
 }
 
 function isBench(module: unknown): module is Bench {

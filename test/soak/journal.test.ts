@@ -2,13 +2,13 @@
 import { expect, it } from 'vitest';
 import type { EventBody } from '../../shared/turn-events.ts';
 import type { SeenRequest } from '../support/fakes/model-provider.ts';
-import { checkAnswer, checkFailure } from './answers.ts';
-import { auditWindows } from './audit-counts.ts';
+import { auditWindows } from './audit/audit-counts.ts';
 import { createChecks, type Guarantee } from './guarantees.ts';
-import { createJournal, type Journal } from './journal.ts';
-import type { Session } from './journal-records.ts';
-import { createPrompt, type Prompt, parsePrompt } from './prompts.ts';
-import { createProviderLog } from './provider-log.ts';
+import { checkAnswer, checkFailure } from './journal/answers.ts';
+import { createJournal, type Journal } from './journal/journal.ts';
+import type { Session } from './journal/journal-records.ts';
+import { createPrompt, type Prompt, parsePrompt } from './journal/prompts.ts';
+import { createProviderLog } from './journal/provider-log.ts';
 
 const delta = (text: string): EventBody => ({ AgentMessageDelta: { delta: text } });
 const aborted: EventBody = { TurnAborted: { turn_id: 't', reason: 'interrupted' } };

@@ -1,8 +1,8 @@
 // The report of a run: guarantees, faults, traffic. As Markdown for people and JSON for programs, without names of
 // hosts or paths.
 import { cpus, totalmem } from 'node:os';
-import type { MemoryLine } from './audit-counts.ts';
-import type { DoneFault } from './faults.ts';
+import type { MemoryLine } from './audit/audit-counts.ts';
+import type { DoneFault } from './fleet/faults.ts';
 import { type Checks, GUARANTEES, type Guarantee } from './guarantees.ts';
 
 export interface Run {

@@ -97,7 +97,7 @@ const METHODS: ReadonlySet<string> = new Set(
   ),
 );
 
-/** The room of a file: a folder of shared/ or functions/, or the file itself when it stands in no folder. */
+/** The room of a file: a folder of shared/, functions/ or test/, or the file itself when it stands in no folder. */
 function roomOf(file: string): string {
   return file.split('/').slice(0, 2).join('/');
 }
@@ -144,7 +144,7 @@ export function findForeignFixtures(file: string, specifiers: readonly string[])
     // A source text within a test may name files that do not exist.
     if (!existsSync(join(ROOT, target))) return [];
     // The benches, the simulation and the fault test are programs of several files.
-    if (/^test\/(bench|simulate|soak)\//.test(file) && dirname(file) === dirname(target)) return [];
+    if (/^test\/(bench|simulate|soak)\//.test(file) && roomOf(file) === roomOf(target)) return [];
     return [`${file} imports ${target}: a fixture belongs in test/support`];
   });
 }

@@ -78,8 +78,8 @@ it.each([
 it.each([
   ['test/e2e/a.ts', '../unit/log.test.ts', 1],
   ['test/unit/http/a.ts', '../log.test.ts', 1],
-  ['test/bench/a.ts', '../soak/faults.ts', 1],
-  ['test/bench/a.ts', './bench.ts', 0],
+  ['test/bench/a.ts', '../soak/fleet/faults.ts', 1],
+  ['test/bench/calls/a.ts', '../support/bench.ts', 0],
   ['test/unit/a.ts', '../support/fixtures/emulators.ts', 0],
   ['test/unit/a.ts', '../cases/store/store.cases.ts', 0],
   ['test/unit/a.ts', '../../shared/log.ts', 0],
