@@ -11,7 +11,7 @@ export default async function setup(project: TestProject): Promise<void> {
   // The workers, which start later, have it in their environment.
   process.env.TEST_PROGRAMS = directory;
   const build = async (): Promise<void> => {
-    await promisify(execFile)(process.execPath, [join(root, 'test/support/programs.ts'), directory]);
+    await promisify(execFile)(process.execPath, [join(root, 'test/support/builds/programs.ts'), directory]);
   };
   await build();
   project.onTestsRerun(build);

@@ -6,9 +6,9 @@ import { createRollouts } from '../../shared/conversations/records/rollouts.ts';
 import { conversationDelete } from '../../shared/methods/conversation.delete.ts';
 import { conversationUpdate } from '../../shared/methods/conversation.update.ts';
 import { ownerExport } from '../../shared/methods/owner.export.ts';
-import { type Fixture, failure, type Instance } from '../support/fixtures/conversations.ts';
-import { DOCUMENT_EXAMPLES } from '../support/fixtures/document-examples.ts';
-import { DOCUMENT_TYPES } from '../support/fixtures/document-types.ts';
+import { DOCUMENT_EXAMPLES } from '../support/fixtures/database/document-examples.ts';
+import { DOCUMENT_TYPES } from '../support/fixtures/database/document-types.ts';
+import { type Fixture, failure, type Instance } from '../support/fixtures/turns/conversations.ts';
 
 const OWNER = 'owner-7f3a';
 const OTHER = 'another-owner';

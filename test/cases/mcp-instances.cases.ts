@@ -9,12 +9,12 @@ import { systemClock, type WallClock } from '../../shared/clock.ts';
 import { ownerRef } from '../../shared/mcp/records/connection-list.ts';
 import { McpConnections, McpOwners } from '../../shared/mcp/records/documents.ts';
 import type { Store } from '../../shared/store/store.ts';
-import { startModelProvider } from '../support/fakes/model-provider.ts';
-import { listen } from '../support/fixtures/forward.ts';
-import { type InProcessGateway, startInProcess } from '../support/fixtures/in-process.ts';
-import { GREETER, registeredServers } from '../support/fixtures/mcp.ts';
-import { createMcpListener } from '../support/fixtures/mcp-listener.ts';
-import { processesWith } from '../support/fixtures/sandbox.ts';
+import { startModelProvider } from '../support/fakes/model-provider/model-provider.ts';
+import { listen } from '../support/fixtures/gateway/forward.ts';
+import { type InProcessGateway, startInProcess } from '../support/fixtures/gateway/in-process.ts';
+import { GREETER, registeredServers } from '../support/fixtures/sandbox/mcp.ts';
+import { createMcpListener } from '../support/fixtures/sandbox/mcp-listener.ts';
+import { processesWith } from '../support/fixtures/sandbox/sandbox.ts';
 import { describeWith } from '../support/requirements.ts';
 
 interface Answer {

@@ -9,9 +9,15 @@ import { conversationList } from '../../shared/methods/conversation.list.ts';
 import { ownerErase } from '../../shared/methods/owner.erase.ts';
 import { toLimitRef } from '../../shared/rate-limit/windows/limit-document.ts';
 import type { Store } from '../../shared/store/store.ts';
-import { createFixture, type Fixture, failure, type Instance, isDelta } from '../support/fixtures/conversations.ts';
-import { DOCUMENT_EXAMPLES } from '../support/fixtures/document-examples.ts';
-import { DOCUMENT_TYPES } from '../support/fixtures/document-types.ts';
+import { DOCUMENT_EXAMPLES } from '../support/fixtures/database/document-examples.ts';
+import { DOCUMENT_TYPES } from '../support/fixtures/database/document-types.ts';
+import {
+  createFixture,
+  type Fixture,
+  failure,
+  type Instance,
+  isDelta,
+} from '../support/fixtures/turns/conversations.ts';
 
 const OWNER = 'owner-7f3a';
 const OTHER = 'another-owner';

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type LocalGateway, startLocalGateway } from '../support/fixtures/local-gateway.ts';
+import { type LocalGateway, startLocalGateway } from '../support/fixtures/gateway/local-gateway.ts';
 
 const MIB = 1 << 20;
 let gateway: LocalGateway;

@@ -2,8 +2,8 @@
 import { request } from 'node:http';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import WebSocket from 'ws';
-import { type LocalGateway, startLocalGateway } from '../support/fixtures/local-gateway.ts';
-import { processesWith } from '../support/fixtures/sandbox.ts';
+import { type LocalGateway, startLocalGateway } from '../support/fixtures/gateway/local-gateway.ts';
+import { processesWith } from '../support/fixtures/sandbox/sandbox.ts';
 import { describeWith } from '../support/requirements.ts';
 
 const KEYS = JSON.stringify({

@@ -4,8 +4,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
-import { type LocalGateway, startLocalGateway } from '../support/fixtures/local-gateway.ts';
+import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider/model-provider.ts';
+import { type LocalGateway, startLocalGateway } from '../support/fixtures/gateway/local-gateway.ts';
 
 const TOKEN = 'user-token/from+chatgpt=0123456789abcdef';
 const PROVIDERS = ['chatgpt', 'openai', 'anthropic', 'google'];

@@ -1,10 +1,10 @@
 // MCP over the wire: connected by one call, used by another, offered to the model of the session, and invisible to
 // other keys.
 import { afterAll, expect, it } from 'vitest';
-import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
-import { connect, type Message } from '../support/fixtures/companion.ts';
-import { startInProcess } from '../support/fixtures/in-process.ts';
-import { registeredServers } from '../support/fixtures/mcp.ts';
+import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider/model-provider.ts';
+import { connect, type Message } from '../support/fixtures/gateway/companion.ts';
+import { startInProcess } from '../support/fixtures/gateway/in-process.ts';
+import { registeredServers } from '../support/fixtures/sandbox/mcp.ts';
 import { describeWith } from '../support/requirements.ts';
 
 const KEYS = ['alice', 'bob'].map((id) => ({ id, key: `${id}-key`, scopes: ['workspace', 'mcp', 'conversation'] }));

@@ -9,8 +9,8 @@ import { createJsonRpcHandler } from '../../functions/jsonrpc/handler.ts';
 import { createGateway } from '../../shared/gateway.ts';
 import { createBffProxy } from '../../shared/methods/bff.proxy.ts';
 import { createRegistry } from '../../shared/rpc/method.ts';
-import { connect } from '../support/fixtures/companion.ts';
-import { type InProcessGateway, startInProcess } from '../support/fixtures/in-process.ts';
+import { connect } from '../support/fixtures/gateway/companion.ts';
+import { type InProcessGateway, startInProcess } from '../support/fixtures/gateway/in-process.ts';
 
 const KEY = 'key-of-the-proxy-test';
 const BODY_BYTES_MAX = 5 << 20;

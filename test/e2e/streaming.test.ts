@@ -3,9 +3,9 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider.ts';
-import { type InProcessGateway, startInProcess } from '../support/fixtures/in-process.ts';
-import { follow, rpc, textOf, until } from '../support/fixtures/turn-client.ts';
+import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider/model-provider.ts';
+import { follow, rpc, textOf, until } from '../support/fixtures/clients/turn-client.ts';
+import { type InProcessGateway, startInProcess } from '../support/fixtures/gateway/in-process.ts';
 
 let provider: ModelProvider;
 let gateway: InProcessGateway;

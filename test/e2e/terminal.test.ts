@@ -2,8 +2,8 @@
 // HTTP, and keys that must not see each other's.
 import { afterAll, expect, it } from 'vitest';
 import { z } from 'zod';
-import { type Client, connect, type Message } from '../support/fixtures/companion.ts';
-import { startInProcess } from '../support/fixtures/in-process.ts';
+import { type Client, connect, type Message } from '../support/fixtures/gateway/companion.ts';
+import { startInProcess } from '../support/fixtures/gateway/in-process.ts';
 import { untilStable } from '../support/fixtures/until-stable.ts';
 import { describeWith } from '../support/requirements.ts';
 

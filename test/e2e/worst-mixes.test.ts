@@ -3,8 +3,8 @@
 // the bench of the same name.
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type LocalGateway, startLocalGateway } from '../support/fixtures/local-gateway.ts';
-import { fillSession, KEY, MIXES, type MixSizes, startBackend } from '../support/fixtures/worst-mixes.ts';
+import { type LocalGateway, startLocalGateway } from '../support/fixtures/gateway/local-gateway.ts';
+import { fillSession, KEY, MIXES, type MixSizes, startBackend } from '../support/fixtures/process/worst-mixes.ts';
 
 let gateway: LocalGateway;
 let backend: Awaited<ReturnType<typeof startBackend>>;

@@ -1,7 +1,7 @@
 // Once per run of the project `emulator`: starts the emulators that its suites share. The suites keep apart by a
 // project id of their own.
 import type { TestProject } from 'vitest/node';
-import { findEmulators, startFirestoreEmulator, startPubsubEmulator } from '../support/fixtures/emulators.ts';
+import { findEmulators, startFirestoreEmulator, startPubsubEmulator } from '../support/fixtures/database/emulators.ts';
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const isMissing = findEmulators().reason !== '';

@@ -7,11 +7,11 @@ import { toLimitRef } from '../../shared/rate-limit/windows/limit-document.ts';
 import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';
 import { exportCases } from '../cases/export.cases.ts';
 import { ownerCases } from '../cases/owner.cases.ts';
-import { startModelProvider } from '../support/fakes/model-provider.ts';
-import { createFixture } from '../support/fixtures/conversations.ts';
-import { readEmulator } from '../support/fixtures/emulator-documents.ts';
-import { startLocalGateway } from '../support/fixtures/local-gateway.ts';
-import { follow, rpc, until, untilServing } from '../support/fixtures/turn-client.ts';
+import { startModelProvider } from '../support/fakes/model-provider/model-provider.ts';
+import { follow, rpc, until, untilServing } from '../support/fixtures/clients/turn-client.ts';
+import { readEmulator } from '../support/fixtures/database/emulator-documents.ts';
+import { startLocalGateway } from '../support/fixtures/gateway/local-gateway.ts';
+import { createFixture } from '../support/fixtures/turns/conversations.ts';
 import { describeWith } from '../support/requirements.ts';
 
 /** Every stored document but the locks of contended transactions, which are no owner's. */

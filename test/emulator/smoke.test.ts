@@ -8,8 +8,8 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { openPubsub } from '../../shared/webhooks/bus/pubsub.ts';
-import { createDeployed, type Deployed } from '../support/fixtures/deployed.ts';
-import { ROOT } from '../support/fixtures/local-gateway.ts';
+import { createDeployed, type Deployed } from '../support/fixtures/gateway/deployed.ts';
+import { ROOT } from '../support/fixtures/gateway/local-gateway.ts';
 import { describeWith } from '../support/requirements.ts';
 
 const TOPIC = 'gateway-events';

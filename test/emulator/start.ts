@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { type Emulator, startFirestoreEmulator, startPubsubEmulator } from '../support/fixtures/emulators.ts';
+import { type Emulator, startFirestoreEmulator, startPubsubEmulator } from '../support/fixtures/database/emulators.ts';
 
 const GATEWAY = join(import.meta.dirname, '..', '..', 'functions', 'local', 'main.ts');
 

@@ -3,8 +3,8 @@
 import { createDocumentLimiter } from '../../shared/rate-limit/document-limiter.ts';
 import { heldCalls } from '../../shared/rate-limit/windows/blocks.ts';
 import { toLimitRef, toLimitState } from '../../shared/rate-limit/windows/limit-document.ts';
-import { createVirtualStore } from '../support/fixtures/virtual-store.ts';
-import { createVirtualInstance, createVirtualTime } from '../support/fixtures/virtual-time.ts';
+import { createVirtualStore } from '../support/fixtures/limiter/virtual-store.ts';
+import { createVirtualInstance, createVirtualTime } from '../support/fixtures/limiter/virtual-time.ts';
 import { createRandom } from '../support/random.ts';
 
 const KEY = 'owner';

@@ -1,7 +1,7 @@
 // The journal and the audit of counts: a violation of a guarantee is found. In memory, without processes.
 import { expect, it } from 'vitest';
 import type { EventBody } from '../../shared/turn-events.ts';
-import type { SeenRequest } from '../support/fakes/model-provider.ts';
+import type { SeenRequest } from '../support/fakes/model-provider/model-provider.ts';
 import { auditWindows } from './audit/audit-counts.ts';
 import { createChecks, type Guarantee } from './guarantees.ts';
 import { checkAnswer, checkFailure } from './journal/answers.ts';

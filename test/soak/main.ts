@@ -3,7 +3,7 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { findEmulators } from '../support/fixtures/emulators.ts';
+import { findEmulators } from '../support/fixtures/database/emulators.ts';
 import { createRandom } from '../support/random.ts';
 import { auditTurns } from './audit/audit.ts';
 import { auditEvents, auditLimits, auditMemory } from './audit/audit-counts.ts';

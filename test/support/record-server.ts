@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { loadConfig } from '../../shared/config/load-config.ts';
 import { createEngines } from '../../shared/engines/engines.ts';
-import { type Exchange, type Recorded, Recording, resultOf, TURNS } from './fixtures/recorded-turns.ts';
+import { type Exchange, type Recorded, Recording, resultOf, TURNS } from './fixtures/turns/recorded-turns.ts';
 
 const text = { type: 'string' } as const;
 const { values } = parseArgs({

@@ -6,7 +6,7 @@ import { delimiter, join } from 'node:path';
 import { describe, inject, it } from 'vitest';
 import { findCodex, INSTALL_HINT } from '../../shared/codex-host/binary.ts';
 import { createMemoryGroups } from '../../shared/sandbox/quota/memory-groups.ts';
-import { findEmulators } from './fixtures/emulators.ts';
+import { findEmulators } from './fixtures/database/emulators.ts';
 
 const NAMES = {
   emulators: 'Firestore and Pub/Sub emulators',

@@ -2,8 +2,8 @@
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { withoutFences } from '../support/code-blocks.ts';
-import { ROOT } from '../support/fixtures/local-gateway.ts';
+import { withoutFences } from '../support/documents/code-blocks.ts';
+import { ROOT } from '../support/fixtures/gateway/local-gateway.ts';
 
 const COLUMNS_MAX = 120;
 /** Below the root; a folder that is installed or built is left out. */

@@ -3,9 +3,9 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { systemClock } from '../../shared/clock.ts';
 import { createEmbeddedStore } from '../../shared/store/embedded/embedded.ts';
-import { COSTS, type Cost, priceOf } from '../support/cost-table.ts';
-import { type InProcessGateway, startInProcess } from '../support/fixtures/in-process.ts';
-import { type Counted, countOperations } from '../support/fixtures/rate-limit.ts';
+import { COSTS, type Cost, priceOf } from '../support/documents/cost-table.ts';
+import { type InProcessGateway, startInProcess } from '../support/fixtures/gateway/in-process.ts';
+import { type Counted, countOperations } from '../support/fixtures/limiter/rate-limit.ts';
 import { describeWith } from '../support/requirements.ts';
 
 const CALLS = 60;

@@ -4,6 +4,7 @@ import { globSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
+import { readDocument } from '../support/documents/documents.ts';
 import {
   DEPLOYED_NODE,
   isProduction,
@@ -11,10 +12,9 @@ import {
   readDependencyTable,
   readLockedPackages,
   readManifest,
-} from '../support/dependencies.ts';
-import { readDocument } from '../support/documents.ts';
-import { isAllowed, licencesOf } from '../support/licences.ts';
-import { toBom } from '../support/sbom.ts';
+} from '../support/packages/dependencies.ts';
+import { isAllowed, licencesOf } from '../support/packages/licences.ts';
+import { toBom } from '../support/packages/sbom.ts';
 
 const deployed = readLockedPackages().filter(isProduction);
 

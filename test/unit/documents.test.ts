@@ -2,9 +2,9 @@
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { expect, it } from 'vitest';
-import { withoutFences } from '../support/code-blocks.ts';
-import { DOCUMENTS, readDocument, render } from '../support/documents.ts';
-import { ROOT } from '../support/fixtures/local-gateway.ts';
+import { withoutFences } from '../support/documents/code-blocks.ts';
+import { DOCUMENTS, readDocument, render } from '../support/documents/documents.ts';
+import { ROOT } from '../support/fixtures/gateway/local-gateway.ts';
 
 const README_LINES_MAX = 200;
 

@@ -3,8 +3,8 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { type Clock, systemClock } from '../../shared/clock.ts';
 import * as methods from '../../shared/methods/index.ts';
 import { createEmbeddedStore } from '../../shared/store/embedded/embedded.ts';
-import { type InProcessGateway, startInProcess } from '../support/fixtures/in-process.ts';
-import { createTestClock, cutOff, type Line } from '../support/fixtures/rate-limit.ts';
+import { type InProcessGateway, startInProcess } from '../support/fixtures/gateway/in-process.ts';
+import { createTestClock, cutOff, type Line } from '../support/fixtures/limiter/rate-limit.ts';
 
 const KEYS = JSON.stringify({
   keys: [

@@ -80,7 +80,7 @@ it.each([
   ['test/unit/http/a.ts', '../log.test.ts', 1],
   ['test/bench/a.ts', '../soak/fleet/faults.ts', 1],
   ['test/bench/calls/a.ts', '../support/bench.ts', 0],
-  ['test/unit/a.ts', '../support/fixtures/emulators.ts', 0],
+  ['test/unit/a.ts', '../support/fixtures/database/emulators.ts', 0],
   ['test/unit/a.ts', '../cases/store/store.cases.ts', 0],
   ['test/unit/a.ts', '../../shared/log.ts', 0],
 ])('a fixture of %s belongs in test/support/fixtures: %s breaks the rules %i times', (file, specifier, breaches) => {

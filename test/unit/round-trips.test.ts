@@ -12,9 +12,9 @@ import { createRegistry } from '../../shared/rpc/method.ts';
 import type { Services } from '../../shared/services.ts';
 import { createEmbeddedStore } from '../../shared/store/embedded/embedded.ts';
 import type { Store } from '../../shared/store/store.ts';
-import { startInProcess } from '../support/fixtures/in-process.ts';
-import { createTestClock } from '../support/fixtures/rate-limit.ts';
-import { countRoundTrips, type RoundTrips } from '../support/fixtures/round-trips.ts';
+import { countRoundTrips, type RoundTrips } from '../support/fixtures/database/round-trips.ts';
+import { startInProcess } from '../support/fixtures/gateway/in-process.ts';
+import { createTestClock } from '../support/fixtures/limiter/rate-limit.ts';
 
 const KEYS = JSON.stringify({
   keys: [

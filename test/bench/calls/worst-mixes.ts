@@ -2,8 +2,8 @@
 // instance of 512 MiB: its highest resident memory, and the latency of `/health` meanwhile.
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startLocalGateway } from '../../support/fixtures/local-gateway.ts';
-import { fillSession, MIXES, probeHealth, startBackend } from '../../support/fixtures/worst-mixes.ts';
+import { startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
+import { fillSession, MIXES, probeHealth, startBackend } from '../../support/fixtures/process/worst-mixes.ts';
 import { type BenchLine, printLines } from '../support/bench.ts';
 
 const MEMORY_MIB = 512;

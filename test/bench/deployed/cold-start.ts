@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import http, { type IncomingMessage } from 'node:http';
-import { startFirestoreEmulator } from '../../support/fixtures/emulators.ts';
+import { startFirestoreEmulator } from '../../support/fixtures/database/emulators.ts';
 import { type BenchLine, median, printLines } from '../support/bench.ts';
 import { cli, fillCompileCache, freePort, KEY, prepareFunctions } from '../support/functions.ts';
 

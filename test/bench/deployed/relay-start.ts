@@ -3,8 +3,8 @@
 // platform starts one.
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
-import type { Deployed } from '../../support/fixtures/deployed.ts';
-import type { Program } from '../../support/fixtures/local-gateway.ts';
+import type { Deployed } from '../../support/fixtures/gateway/deployed.ts';
+import type { Program } from '../../support/fixtures/gateway/local-gateway.ts';
 import { type BenchLine, median, printLines } from '../support/bench.ts';
 import { deployForBench, HEADERS, PROMPT } from '../support/deployed.ts';
 import { post } from '../support/prompt-client.ts';

@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { encodeReport, REPORT_HEADER } from '../../../shared/forward/exchange.ts';
-import type { Deployed } from '../../support/fixtures/deployed.ts';
+import type { Deployed } from '../../support/fixtures/gateway/deployed.ts';
 import { type BenchLine, median, printLines } from '../support/bench.ts';
 import { deployForBench, HEADERS, PROMPT } from '../support/deployed.ts';
 import { MEASURED, processorUs } from '../support/processor-time.ts';

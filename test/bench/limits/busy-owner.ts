@@ -3,16 +3,16 @@
 // that a machine that is busy for a second has no influence. And what the limiter of four processes spends on a call.
 import { randomBytes } from 'node:crypto';
 import { Agent } from 'node:http';
-import { startDelayProxy } from '../../support/fixtures/delay-proxy.ts';
-import { startFirestoreEmulator } from '../../support/fixtures/emulators.ts';
+import { startFirestoreEmulator } from '../../support/fixtures/database/emulators.ts';
+import { type LocalGateway, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 import {
   type LimiterProcess,
   quantileMs,
   type Report,
   startLimiterProcesses,
   total,
-} from '../../support/fixtures/limiter-processes.ts';
-import { type LocalGateway, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
+} from '../../support/fixtures/limiter/limiter-processes.ts';
+import { startDelayProxy } from '../../support/fixtures/network/delay-proxy.ts';
 import { type BenchLine, median, printLines } from '../support/bench.ts';
 import { postCall } from '../support/post-call.ts';
 

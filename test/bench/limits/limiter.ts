@@ -6,14 +6,14 @@ import { Firestore } from '@google-cloud/firestore';
 import type { Limit } from '../../../shared/config/values/limits.ts';
 import type { LimitState } from '../../../shared/rate-limit/windows/limit-state.ts';
 import { charge } from '../../../shared/rate-limit/windows/windows.ts';
-import { startFirestoreEmulator } from '../../support/fixtures/emulators.ts';
+import { startFirestoreEmulator } from '../../support/fixtures/database/emulators.ts';
 import {
   type LimiterProcess,
   quantileMs,
   type Report,
   startLimiterProcesses,
   total,
-} from '../../support/fixtures/limiter-processes.ts';
+} from '../../support/fixtures/limiter/limiter-processes.ts';
 import { type BenchLine, median, printLines } from '../support/bench.ts';
 
 const PROJECT = 'bench-limiter';

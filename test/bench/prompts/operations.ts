@@ -12,8 +12,8 @@ import * as methods from '../../../shared/methods/index.ts';
 import { createRegistry } from '../../../shared/rpc/method.ts';
 import { createFirestoreStore } from '../../../shared/store/firestore/firestore.ts';
 import type { Store } from '../../../shared/store/store.ts';
-import { startModelProvider } from '../../support/fakes/model-provider.ts';
-import { startFirestoreEmulator } from '../../support/fixtures/emulators.ts';
+import { startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { startFirestoreEmulator } from '../../support/fixtures/database/emulators.ts';
 import { type BenchLine, median, printLines } from '../support/bench.ts';
 
 const PROMPTS = 60;

@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { makeCertificate } from '../../support/fixtures/certificate.ts';
+import { makeCertificate } from '../../support/fixtures/network/certificate.ts';
 import { type BenchLine, median, printLines } from '../support/bench.ts';
 import { type Server, startServer } from '../support/processes.ts';
 import { prompt, startPromptSetup } from '../support/prompt-client.ts';

@@ -3,10 +3,10 @@
 // function and the companion from the built bundles.
 import { randomBytes } from 'node:crypto';
 import { Agent, request } from 'node:http';
-import { type DelayProxy, startDelayProxy } from '../../support/fixtures/delay-proxy.ts';
-import { createDeployed } from '../../support/fixtures/deployed.ts';
-import { startFirestoreEmulator } from '../../support/fixtures/emulators.ts';
-import { startLocalGateway } from '../../support/fixtures/local-gateway.ts';
+import { startFirestoreEmulator } from '../../support/fixtures/database/emulators.ts';
+import { createDeployed } from '../../support/fixtures/gateway/deployed.ts';
+import { startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
+import { type DelayProxy, startDelayProxy } from '../../support/fixtures/network/delay-proxy.ts';
 import { type BenchLine, median, printLines } from '../support/bench.ts';
 
 const DELAYS_MS = [0, 10, 20, 40];

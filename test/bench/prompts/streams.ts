@@ -1,8 +1,8 @@
 // How many slow streams a core carries: processor time of the companion and of the function for a streamed piece, from
 // the built bundles, with Firestore's emulator and a model behind a real socket.
 import { randomBytes } from 'node:crypto';
-import { createDeployed } from '../../support/fixtures/deployed.ts';
-import { startFirestoreEmulator } from '../../support/fixtures/emulators.ts';
+import { startFirestoreEmulator } from '../../support/fixtures/database/emulators.ts';
+import { createDeployed } from '../../support/fixtures/gateway/deployed.ts';
 import { type BenchLine, median, printLines } from '../support/bench.ts';
 import { HEADERS, KEY } from '../support/deployed.ts';
 import { startServer } from '../support/processes.ts';
@@ -24,7 +24,7 @@ const FUNCTION_MIN = 500;
 export async function run(): Promise<BenchLine[]> {
   const emulator = await startFirestoreEmulator();
   const provider = await startServer(
-    ['test/support/fakes/model-provider-main.ts'],
+    ['test/support/fakes/model-provider/model-provider-main.ts'],
     /model provider ready at (\S+)/,
     {},
     'any',

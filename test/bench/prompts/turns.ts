@@ -3,10 +3,10 @@
 // usable.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { startModelProvider } from '../../support/fakes/model-provider.ts';
-import { startFirestoreEmulator } from '../../support/fixtures/emulators.ts';
-import { startLocalGateway } from '../../support/fixtures/local-gateway.ts';
-import { follow, rpc } from '../../support/fixtures/turn-client.ts';
+import { startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { follow, rpc } from '../../support/fixtures/clients/turn-client.ts';
+import { startFirestoreEmulator } from '../../support/fixtures/database/emulators.ts';
+import { startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 import { type BenchLine, median, printLines } from '../support/bench.ts';
 
 const CANCELS = 40;

@@ -16,7 +16,7 @@ import { type CodexEngine, createCodexEngine } from '../../../shared/engines/cod
 import type { Engine, EngineState, Message } from '../../../shared/engines/engine.ts';
 import { createLogger } from '../../../shared/log.ts';
 import { createBubblewrapSandbox } from '../../../shared/sandbox/bubblewrap.ts';
-import { startResponsesApi } from '../../support/fakes/responses-api.ts';
+import { startResponsesApi } from '../../support/fakes/model-provider/responses-api.ts';
 import { type BenchLine, median } from '../support/bench.ts';
 
 const MODEL = 'codex/gpt-6.1-sol';

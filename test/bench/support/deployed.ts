@@ -1,5 +1,5 @@
 // Function and companion of the built bundles for a bench, and the prompt that is sent to them.
-import { createDeployed, type Deployed } from '../../support/fixtures/deployed.ts';
+import { createDeployed, type Deployed } from '../../support/fixtures/gateway/deployed.ts';
 
 export const KEY = 'bench-key';
 export const HEADERS = { 'x-api-key': KEY };

@@ -22,7 +22,7 @@ export interface Setup {
 export async function startPromptSetup(env: Readonly<Record<string, string>> = {}): Promise<Setup> {
   const dataDir = await mkdtemp(join(tmpdir(), 'gateway-bench-'));
   const provider = await startServer(
-    ['test/support/fakes/model-provider-main.ts'],
+    ['test/support/fakes/model-provider/model-provider-main.ts'],
     /model provider ready at (\S+)/,
     {},
     availableParallelism() > 1 ? 1 : 0,

@@ -7,8 +7,8 @@ import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { startModelProvider } from '../../support/fakes/model-provider.ts';
-import { startDelayProxy } from '../../support/fixtures/delay-proxy.ts';
+import { startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { startDelayProxy } from '../../support/fixtures/network/delay-proxy.ts';
 
 const ROUND_TRIP_MS = 50;
 

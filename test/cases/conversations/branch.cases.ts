@@ -6,8 +6,8 @@ import { conversationDelete } from '../../../shared/methods/conversation.delete.
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';
 import { conversationResume } from '../../../shared/methods/conversation.resume.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
-import { type Fixture, failure, type Instance, isDelta } from '../../support/fixtures/conversations.ts';
-import { readHistory, sentStarts } from '../../support/fixtures/histories.ts';
+import { type Fixture, failure, type Instance, isDelta } from '../../support/fixtures/turns/conversations.ts';
+import { readHistory, sentStarts } from '../../support/fixtures/turns/histories.ts';
 import { createRandom } from '../../support/random.ts';
 
 export function branchCases(name: string, openFixture: () => Promise<Fixture>): void {

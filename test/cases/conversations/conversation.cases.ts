@@ -13,7 +13,7 @@ import {
   type Instance,
   isDelta,
   isTerminal,
-} from '../../support/fixtures/conversations.ts';
+} from '../../support/fixtures/turns/conversations.ts';
 
 export function conversationCases(name: string, openFixture: () => Promise<Fixture>): void {
   describe(`conversations on ${name}`, () => {

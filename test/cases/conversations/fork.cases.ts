@@ -9,8 +9,8 @@ import { conversationFork } from '../../../shared/methods/conversation.fork.ts';
 import { conversationList } from '../../../shared/methods/conversation.list.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
 import { conversationUpdate } from '../../../shared/methods/conversation.update.ts';
-import { type Fixture, failure, type Instance, isDelta } from '../../support/fixtures/conversations.ts';
-import { readHistory, sentStarts } from '../../support/fixtures/histories.ts';
+import { type Fixture, failure, type Instance, isDelta } from '../../support/fixtures/turns/conversations.ts';
+import { readHistory, sentStarts } from '../../support/fixtures/turns/histories.ts';
 
 export function forkCases(name: string, openFixture: () => Promise<Fixture>): void {
   describe(`forked sessions on ${name}`, () => {

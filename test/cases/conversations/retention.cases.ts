@@ -16,7 +16,7 @@ import { conversationList } from '../../../shared/methods/conversation.list.ts';
 import { conversationResume } from '../../../shared/methods/conversation.resume.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
 import { conversationUpdate } from '../../../shared/methods/conversation.update.ts';
-import { type Fixture, failure, type Instance } from '../../support/fixtures/conversations.ts';
+import { type Fixture, failure, type Instance } from '../../support/fixtures/turns/conversations.ts';
 
 const DAY_MS = 86_400_000;
 const MINUTE_MS = 60_000;

@@ -6,8 +6,8 @@ import { conversationHistory } from '../../../shared/methods/conversation.histor
 import { conversationList } from '../../../shared/methods/conversation.list.ts';
 import { conversationStatus } from '../../../shared/methods/conversation.status.ts';
 import { conversationUpdate } from '../../../shared/methods/conversation.update.ts';
-import { type Fixture, failure, type Instance, isDelta } from '../../support/fixtures/conversations.ts';
-import { readHistory } from '../../support/fixtures/histories.ts';
+import { type Fixture, failure, type Instance, isDelta } from '../../support/fixtures/turns/conversations.ts';
+import { readHistory } from '../../support/fixtures/turns/histories.ts';
 
 export function sessionCases(name: string, openFixture: () => Promise<Fixture>): void {
   describe(`sessions on ${name}`, () => {

@@ -3,8 +3,8 @@ import { text } from 'node:stream/consumers';
 import { describe, expect, it } from 'vitest';
 import type { Command, RunOptions } from '../../../shared/sandbox/commands.ts';
 import { DISK_LIMITS } from '../../../shared/sandbox/limits.ts';
-import { processesWith } from '../../support/fixtures/sandbox.ts';
-import { type CreatePortsFixture, freshMark } from '../../support/fixtures/sandbox-ports.ts';
+import { processesWith } from '../../support/fixtures/sandbox/sandbox.ts';
+import { type CreatePortsFixture, freshMark } from '../../support/fixtures/sandbox/sandbox-ports.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 type Argv = readonly [string, ...string[]];

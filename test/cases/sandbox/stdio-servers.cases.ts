@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { describe, expect, it } from 'vitest';
 import type { ServerProcess, StdioServer } from '../../../shared/mcp/stdio-servers.ts';
-import { processesWith } from '../../support/fixtures/sandbox.ts';
-import { type CreatePortsFixture, freshMark } from '../../support/fixtures/sandbox-ports.ts';
+import { processesWith } from '../../support/fixtures/sandbox/sandbox.ts';
+import { type CreatePortsFixture, freshMark } from '../../support/fixtures/sandbox/sandbox-ports.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const { signal } = new AbortController();

@@ -2,8 +2,8 @@
 // a slow watcher delays no other.
 import { afterEach, expect, it } from 'vitest';
 import type { Terminals, Watcher } from '../../../shared/terminals/terminals.ts';
-import type { CreatePortsFixture } from '../../support/fixtures/sandbox-ports.ts';
-import { HANDLE, listen, REQUEST } from '../../support/fixtures/terminals.ts';
+import type { CreatePortsFixture } from '../../support/fixtures/sandbox/sandbox-ports.ts';
+import { HANDLE, listen, REQUEST } from '../../support/fixtures/sandbox/terminals.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const ESC = '\u001b';

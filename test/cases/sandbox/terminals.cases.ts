@@ -1,9 +1,9 @@
 // What every Terminals adapter must do, run against real sandboxes: owners, limits and ends. What it does with input
 // and output is in terminals-output.cases.ts.
 import { afterEach, describe, expect, it } from 'vitest';
-import { processesWith } from '../../support/fixtures/sandbox.ts';
-import { type CreatePortsFixture, freshMark, type OpenOptions } from '../../support/fixtures/sandbox-ports.ts';
-import { HANDLE, listen, REQUEST } from '../../support/fixtures/terminals.ts';
+import { processesWith } from '../../support/fixtures/sandbox/sandbox.ts';
+import { type CreatePortsFixture, freshMark, type OpenOptions } from '../../support/fixtures/sandbox/sandbox-ports.ts';
+import { HANDLE, listen, REQUEST } from '../../support/fixtures/sandbox/terminals.ts';
 import { describeWith } from '../../support/requirements.ts';
 import { terminalsOutputCases } from './terminals-output.cases.ts';
 

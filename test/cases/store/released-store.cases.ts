@@ -20,9 +20,9 @@ import { deploymentList } from '../../../shared/methods/deployment.list.ts';
 import { eventsList } from '../../../shared/methods/events.list.ts';
 import type { Ref, Store } from '../../../shared/store/store.ts';
 import { sweep } from '../../../shared/webhooks/sweep.ts';
-import { createFixture, type Fixture, failure, type Instance } from '../../support/fixtures/conversations.ts';
-import { DOCUMENT_TYPES } from '../../support/fixtures/document-types.ts';
-import { createTestClock } from '../../support/fixtures/rate-limit.ts';
+import { DOCUMENT_TYPES } from '../../support/fixtures/database/document-types.ts';
+import { createTestClock } from '../../support/fixtures/limiter/rate-limit.ts';
+import { createFixture, type Fixture, failure, type Instance } from '../../support/fixtures/turns/conversations.ts';
 
 const STORES = join(import.meta.dirname, '../../support/fixtures/stores');
 

@@ -2,9 +2,9 @@
 import { describe, expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { NewerFormat } from '../../../shared/store/define-document.ts';
-import { DOCUMENT_EXAMPLES, withNewerFields } from '../../support/fixtures/document-examples.ts';
-import { DOCUMENT_TYPES } from '../../support/fixtures/document-types.ts';
-import { freshRef, put, read, type StoreFixture } from '../../support/fixtures/store.ts';
+import { DOCUMENT_EXAMPLES, withNewerFields } from '../../support/fixtures/database/document-examples.ts';
+import { DOCUMENT_TYPES } from '../../support/fixtures/database/document-types.ts';
+import { freshRef, put, read, type StoreFixture } from '../../support/fixtures/database/store.ts';
 
 /** Run by `storeCases`. */
 export function storeDocumentCases({ store }: StoreFixture): void {

@@ -1,7 +1,7 @@
 // Queries of a Store: order, ties, filters, cursors, and documents that must not be found.
 import { describe, expect, it } from 'vitest';
 import type { Query, Store } from '../../../shared/store/store.ts';
-import { freshCollection, type StoreFixture, typed } from '../../support/fixtures/store.ts';
+import { freshCollection, type StoreFixture, typed } from '../../support/fixtures/database/store.ts';
 
 interface Row {
   readonly id: string;

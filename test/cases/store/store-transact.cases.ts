@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest';
 import { Conflict, type Ref, type Snapshot, type Store } from '../../../shared/store/store.ts';
 import { transact } from '../../../shared/store/transact.ts';
-import { countOf, freshRef, put, read, type StoreFixture } from '../../support/fixtures/store.ts';
+import { countOf, freshRef, put, read, type StoreFixture } from '../../support/fixtures/database/store.ts';
 
 /** Run by `storeCases`. */
 export function storeTransactCases({ store, clock }: StoreFixture): void {

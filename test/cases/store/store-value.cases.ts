@@ -1,6 +1,6 @@
 // Fidelity of a Store: every value comes back equal, and what cannot be stored everywhere is refused everywhere.
 import { describe, expect, it } from 'vitest';
-import { freshRef, put, read, type StoreFixture } from '../../support/fixtures/store.ts';
+import { freshRef, put, read, type StoreFixture } from '../../support/fixtures/database/store.ts';
 
 const KEPT: readonly (readonly [string, object])[] = [
   ['unicode beyond the basic plane', { text: 'naïve \u{1F680}\u{1F9D1}‍\u{1F680} \u0000\n\t"\\ \u2028 中文' }],

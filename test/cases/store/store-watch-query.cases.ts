@@ -2,7 +2,7 @@
 // newer one.
 import { describe, expect, it } from 'vitest';
 import type { Query, Store } from '../../../shared/store/store.ts';
-import { freshCollection, put, type StoreFixture, type Typed, typed } from '../../support/fixtures/store.ts';
+import { freshCollection, put, type StoreFixture, type Typed, typed } from '../../support/fixtures/database/store.ts';
 
 interface Row {
   readonly at: number;

@@ -3,7 +3,7 @@
 // commit (1 of 300).
 import { describe, expect, it } from 'vitest';
 import type { Ref, Store } from '../../../shared/store/store.ts';
-import { freshRef, put, type StoreFixture, type Typed, typed } from '../../support/fixtures/store.ts';
+import { freshRef, put, type StoreFixture, type Typed, typed } from '../../support/fixtures/database/store.ts';
 
 interface Counted {
   readonly n: number;

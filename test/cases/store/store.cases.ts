@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { WallClock } from '../../../shared/clock.ts';
 import { Conflict, type Store } from '../../../shared/store/store.ts';
 import { transact } from '../../../shared/store/transact.ts';
-import { freshCollection, freshRef, put, read, type StoreFixture } from '../../support/fixtures/store.ts';
+import { freshCollection, freshRef, put, read, type StoreFixture } from '../../support/fixtures/database/store.ts';
 import { storeDocumentCases } from './store-documents.cases.ts';
 import { storeQueryCases } from './store-query.cases.ts';
 import { storeTransactCases } from './store-transact.cases.ts';

@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { createTextWriter, startProgress } from '../../../functions/cli/output.ts';
-import { createFixture, type Fixture, KEY } from '../../support/fixtures/client.ts';
-import { programFile } from '../../support/fixtures/program-file.ts';
+import { createFixture, type Fixture, KEY } from '../../support/fixtures/gateway/client.ts';
+import { programFile } from '../../support/fixtures/process/program-file.ts';
 
 let fixture: Fixture;
 beforeAll(async () => {

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildClient, methodTypes } from '../../../functions/cli/build.ts';
-import { type LocalGateway, ROOT, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
+import { type LocalGateway, ROOT, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 
 const scratch = mkdtempSync(join(tmpdir(), 'client-package-'));
 const project = join(scratch, 'project');

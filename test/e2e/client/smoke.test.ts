@@ -5,7 +5,7 @@ import { createServer, type RequestListener } from 'node:http';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, it } from 'vitest';
-import { ROOT, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
+import { ROOT, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 
 const stops: (() => unknown)[] = [];
 afterEach(async () => {

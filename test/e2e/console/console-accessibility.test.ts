@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { launchBrowser, openPage, takeScreenshot } from '../../support/fixtures/browser.ts';
+import { launchBrowser, openPage, takeScreenshot } from '../../support/fixtures/gateway/browser.ts';
 import {
   type Fixture,
   lastAnswer,
@@ -13,7 +13,7 @@ import {
   signIn,
   startFixture,
   withoutSandbox,
-} from '../../support/fixtures/console.ts';
+} from '../../support/fixtures/gateway/console.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const Findings = z.array(

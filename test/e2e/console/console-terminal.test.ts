@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { launchBrowser, openPage, takeScreenshot } from '../../support/fixtures/browser.ts';
-import { signIn, startFixture, withoutSandbox } from '../../support/fixtures/console.ts';
+import { launchBrowser, openPage, takeScreenshot } from '../../support/fixtures/gateway/browser.ts';
+import { signIn, startFixture, withoutSandbox } from '../../support/fixtures/gateway/console.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describeWith('chromium', 'the console’s terminal', () => {

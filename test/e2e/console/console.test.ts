@@ -5,7 +5,13 @@ import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, onTestFinished } from 'vitest';
 import * as methods from '../../../shared/methods/index.ts';
-import { launchBrowser, type OpenPage, openPage, REMOTE_HOST, takeScreenshot } from '../../support/fixtures/browser.ts';
+import {
+  launchBrowser,
+  type OpenPage,
+  openPage,
+  REMOTE_HOST,
+  takeScreenshot,
+} from '../../support/fixtures/gateway/browser.ts';
 import {
   type Fixture,
   lastAnswer,
@@ -13,8 +19,8 @@ import {
   signIn,
   startFixture,
   startRelay,
-} from '../../support/fixtures/console.ts';
-import { type LocalGateway, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
+} from '../../support/fixtures/gateway/console.ts';
+import { type LocalGateway, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const NAUGHTY = [

@@ -8,8 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { copyBundle } from '../../support/fixtures/bundles.ts';
-import { connect } from '../../support/fixtures/companion.ts';
+import { copyBundle } from '../../support/fixtures/gateway/bundles.ts';
+import { connect } from '../../support/fixtures/gateway/companion.ts';
 
 let outdir: string;
 beforeAll(async () => {

@@ -4,8 +4,8 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { copyBundle } from '../../support/fixtures/bundles.ts';
-import { ROOT, startFunction } from '../../support/fixtures/functions-cli.ts';
+import { copyBundle } from '../../support/fixtures/gateway/bundles.ts';
+import { ROOT, startFunction } from '../../support/fixtures/gateway/functions-cli.ts';
 
 const run = promisify(execFile);
 /** As the buildpack does for the function of the deployment. */

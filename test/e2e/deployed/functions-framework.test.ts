@@ -6,7 +6,7 @@ import { connect } from 'node:net';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, describe, expect, it } from 'vitest';
-import { ROOT, type RunningFunction, startFunction } from '../../support/fixtures/functions-cli.ts';
+import { ROOT, type RunningFunction, startFunction } from '../../support/fixtures/gateway/functions-cli.ts';
 
 const running: RunningFunction[] = [];
 afterEach(async () => {
@@ -15,7 +15,7 @@ afterEach(async () => {
 
 async function start(env: Record<string, string> = {}): Promise<RunningFunction> {
   const fn = await startFunction({
-    source: path.join(ROOT, 'test/support/fixtures/functions-stub.ts'),
+    source: path.join(ROOT, 'test/support/fixtures/gateway/functions-stub.ts'),
     target: 'stub',
     env,
   });

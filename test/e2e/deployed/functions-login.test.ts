@@ -12,10 +12,10 @@ import { TLSSocket } from 'node:tls';
 import type { Metafile } from 'esbuild';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type FakeKms, startFakeKms } from '../../support/fakes/kms.ts';
-import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { findBundles } from '../../support/fixtures/bundles.ts';
-import { makeCertificate } from '../../support/fixtures/certificate.ts';
-import { type RunningFunction, startFunction } from '../../support/fixtures/functions-cli.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { findBundles } from '../../support/fixtures/gateway/bundles.ts';
+import { type RunningFunction, startFunction } from '../../support/fixtures/gateway/functions-cli.ts';
+import { makeCertificate } from '../../support/fixtures/network/certificate.ts';
 
 const KMS_KEY = 'projects/p/locations/l/keyRings/r/cryptoKeys/logins';
 const KMS_HOST = 'cloudkms.googleapis.com';

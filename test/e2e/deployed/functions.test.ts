@@ -10,9 +10,9 @@ import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { connectionCases } from '../../cases/connection.cases.ts';
-import { copyBundle } from '../../support/fixtures/bundles.ts';
-import { ROOT, type RunningFunction, startFunction } from '../../support/fixtures/functions-cli.ts';
-import { startOtlpReceiver } from '../../support/fixtures/otlp-receiver.ts';
+import { copyBundle } from '../../support/fixtures/gateway/bundles.ts';
+import { ROOT, type RunningFunction, startFunction } from '../../support/fixtures/gateway/functions-cli.ts';
+import { startOtlpReceiver } from '../../support/fixtures/network/otlp-receiver.ts';
 
 const KEY = 'test-key-of-the-functions';
 const LOCAL = { GATEWAY_API_KEY: KEY, GATEWAY_STORE: 'memory' };

@@ -4,8 +4,8 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Bundles, findBundles, startSandbox } from '../../support/fixtures/bundles.ts';
-import { TOKEN } from '../../support/fixtures/sandbox-ports.ts';
+import { type Bundles, findBundles, startSandbox } from '../../support/fixtures/gateway/bundles.ts';
+import { TOKEN } from '../../support/fixtures/sandbox/sandbox-ports.ts';
 
 describe('the bundle of the sandbox service', () => {
   let bundles: Bundles;

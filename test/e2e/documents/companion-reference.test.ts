@@ -7,9 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterAll, expect, it } from 'vitest';
-import { withoutSandbox } from '../../support/fixtures/console.ts';
-import { startInProcess } from '../../support/fixtures/in-process.ts';
-import { ROOT, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
+import { withoutSandbox } from '../../support/fixtures/gateway/console.ts';
+import { startInProcess } from '../../support/fixtures/gateway/in-process.ts';
+import { ROOT, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 import { describeWith, findPython } from '../../support/requirements.ts';
 
 const KEY = 'reference-key';

@@ -10,10 +10,10 @@ import { join } from 'node:path';
 import { build } from 'esbuild';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { kindOf, readCodeBlocks } from '../../support/code-blocks.ts';
-import { DOCUMENTS, readDocument } from '../../support/documents.ts';
-import { launchBrowser, openPage } from '../../support/fixtures/browser.ts';
-import { type LocalGateway, ROOT, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
+import { kindOf, readCodeBlocks } from '../../support/documents/code-blocks.ts';
+import { DOCUMENTS, readDocument } from '../../support/documents/documents.ts';
+import { launchBrowser, openPage } from '../../support/fixtures/gateway/browser.ts';
+import { type LocalGateway, ROOT, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const PRINTED = 'http://127.0.0.1:8080';

@@ -7,11 +7,11 @@ import { expect, it } from 'vitest';
 import { z } from 'zod';
 import { Variables } from '../../../shared/config/variables.ts';
 import { toLimitRef } from '../../../shared/rate-limit/windows/limit-document.ts';
-import { type CodeBlock, kindOf, readCodeBlocks } from '../../support/code-blocks.ts';
-import { DOCUMENTS, readDocument } from '../../support/documents.ts';
-import { ROOT } from '../../support/fixtures/local-gateway.ts';
+import { type CodeBlock, kindOf, readCodeBlocks } from '../../support/documents/code-blocks.ts';
+import { DOCUMENTS, readDocument } from '../../support/documents/documents.ts';
+import { type CloudCall, runCloud } from '../../support/documents/run-block.ts';
+import { ROOT } from '../../support/fixtures/gateway/local-gateway.ts';
 import { describeWith } from '../../support/requirements.ts';
-import { type CloudCall, runCloud } from '../../support/run-block.ts';
 
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
 const blocks = DOCUMENTS.flatMap((path) => readCodeBlocks(readDocument(path))).filter(

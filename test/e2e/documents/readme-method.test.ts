@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { z } from 'zod';
-import { kindOf, readCodeBlocks } from '../../support/code-blocks.ts';
-import { readDocument } from '../../support/documents.ts';
-import { type LocalGateway, ROOT, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
+import { kindOf, readCodeBlocks } from '../../support/documents/code-blocks.ts';
+import { readDocument } from '../../support/documents/documents.ts';
+import { type LocalGateway, ROOT, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 
 const REGISTRY_TESTS = 'test/unit/rpc/openrpc.test.ts';
 const text = readDocument('shared/README.md');

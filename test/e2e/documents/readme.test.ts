@@ -8,11 +8,11 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { buildClient } from '../../../functions/cli/build.ts';
-import { type CodeBlock, type Kind, kindOf, readCodeBlocks } from '../../support/code-blocks.ts';
-import { DOCUMENTS, readDocument } from '../../support/documents.ts';
-import { type LocalGateway, ROOT, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
+import { type CodeBlock, type Kind, kindOf, readCodeBlocks } from '../../support/documents/code-blocks.ts';
+import { DOCUMENTS, readDocument } from '../../support/documents/documents.ts';
+import { runShell } from '../../support/documents/run-block.ts';
+import { type LocalGateway, ROOT, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 import { describeWith, findPython } from '../../support/requirements.ts';
-import { runShell } from '../../support/run-block.ts';
 
 const PRINTED = '127.0.0.1:8080';
 const scratch = mkdtempSync(join(tmpdir(), 'readme-'));

@@ -9,10 +9,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { withoutSandbox } from '../../support/fixtures/console.ts';
-import { startInProcess } from '../../support/fixtures/in-process.ts';
-import { type LocalGateway, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { withoutSandbox } from '../../support/fixtures/gateway/console.ts';
+import { startInProcess } from '../../support/fixtures/gateway/in-process.ts';
+import { type LocalGateway, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 import { describeWith, findPython } from '../../support/requirements.ts';
 
 const KEY = 'reference-key';

@@ -1,13 +1,13 @@
-// Real processes whose clock is wrong for a while (test/support/fixtures/clock-shim.ts): once it is right again, no
-// key, session or event waits for it.
+// Real processes whose clock is wrong for a while (test/support/fixtures/process/clock-shim.ts): once it is right
+// again, no key, session or event waits for it.
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { type LocalGateway, ROOT, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
+import { type LocalGateway, ROOT, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 
-const SHIM = join(ROOT, 'test/support/fixtures/clock-shim.ts');
+const SHIM = join(ROOT, 'test/support/fixtures/process/clock-shim.ts');
 const HOUR_MS = 3_600_000;
 
 let data: string;

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { describe, expect, it } from 'vitest';
-import { ROOT, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
+import { ROOT, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const MAIN = join(ROOT, 'functions/local/main.ts');

@@ -14,7 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { type LocalGateway, localMain, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
+import { type LocalGateway, localMain, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const KEYS = ['one', 'two'].map((id) => ({ id, key: `key-of-${id}`, scopes: ['workspace', 'conversation'] }));

@@ -9,8 +9,8 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, it } from 'vitest';
-import { connect as connectSocket } from '../../support/fixtures/companion.ts';
-import { type LocalGateway, ROOT, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
+import { connect as connectSocket } from '../../support/fixtures/gateway/companion.ts';
+import { type LocalGateway, ROOT, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 
 const running: LocalGateway[] = [];
 afterEach(async () => {

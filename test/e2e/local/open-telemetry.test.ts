@@ -1,8 +1,8 @@
 // Spans sent to a collector: real gateway processes and an OTLP receiver on loopback.
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { type LocalGateway, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
-import { type OtlpReceiver, startOtlpReceiver } from '../../support/fixtures/otlp-receiver.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { type LocalGateway, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
+import { type OtlpReceiver, startOtlpReceiver } from '../../support/fixtures/network/otlp-receiver.ts';
 
 const TRACE_ID = '4bf92f3577b34da6a3ce929d0e0e4736';
 const CALLER_SPAN = '00f067aa0ba902b7';

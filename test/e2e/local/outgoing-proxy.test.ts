@@ -7,7 +7,7 @@ import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { toAccount } from '../../../shared/engines/codex/relay/account.ts';
 import { createRelay } from '../../../shared/engines/codex/relay/relay.ts';
 import { createRunningTurns } from '../../../shared/engines/codex/relay/running-turns.ts';
-import { type LocalGateway, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
+import { type LocalGateway, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 
 const seen: string[] = [];
 let proxy: Server;

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { afterEach, describe, expect, it } from 'vitest';
-import { ROOT } from '../../support/fixtures/local-gateway.ts';
+import { ROOT } from '../../support/fixtures/gateway/local-gateway.ts';
 
 /** PATH without the runtime that npm scripts put in front of it. */
 const machinePath = (process.env.PATH ?? '')

@@ -5,12 +5,16 @@ import { systemClock } from '../../../shared/clock.ts';
 import type { Limit } from '../../../shared/config/values/limits.ts';
 import { toLimitRef, toLimitState } from '../../../shared/rate-limit/windows/limit-document.ts';
 import { createFirestoreStore } from '../../../shared/store/firestore/firestore.ts';
-import { startModelProvider } from '../../support/fakes/model-provider.ts';
-import { type Emulator, startFirestoreEmulator, startPubsubEmulator } from '../../support/fixtures/emulators.ts';
-import { type FaultProxy, startFaultProxy } from '../../support/fixtures/fault-proxy.ts';
-import { type LimiterProcess, startLimiterProcess } from '../../support/fixtures/limiter-processes.ts';
-import { startLocalGateway } from '../../support/fixtures/local-gateway.ts';
-import { follow, rpc, textOf, until } from '../../support/fixtures/turn-client.ts';
+import { startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { follow, rpc, textOf, until } from '../../support/fixtures/clients/turn-client.ts';
+import {
+  type Emulator,
+  startFirestoreEmulator,
+  startPubsubEmulator,
+} from '../../support/fixtures/database/emulators.ts';
+import { startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
+import { type LimiterProcess, startLimiterProcess } from '../../support/fixtures/limiter/limiter-processes.ts';
+import { type FaultProxy, startFaultProxy } from '../../support/fixtures/network/fault-proxy.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const LIMITS: readonly Limit[] = [{ max: 100, windowMs: 86_400_000 }];

@@ -4,7 +4,7 @@ import { systemClock } from '../../../shared/clock.ts';
 import type { Limit } from '../../../shared/config/values/limits.ts';
 import { setRevoked, toLimitRef } from '../../../shared/rate-limit/windows/limit-document.ts';
 import { createFirestoreStore } from '../../../shared/store/firestore/firestore.ts';
-import { type LimiterProcess, startLimiterProcesses, total } from '../../support/fixtures/limiter-processes.ts';
+import { type LimiterProcess, startLimiterProcesses, total } from '../../support/fixtures/limiter/limiter-processes.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const PROJECT = 'rate-limit-test';

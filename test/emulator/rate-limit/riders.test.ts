@@ -6,8 +6,8 @@ import { conversationRef } from '../../../shared/conversations/records/documents
 import { toLimitRef, toLimitState } from '../../../shared/rate-limit/windows/limit-document.ts';
 import { createFirestoreStore } from '../../../shared/store/firestore/firestore.ts';
 import type { Store } from '../../../shared/store/store.ts';
-import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
-import { type RpcAnswer, until } from '../../support/fixtures/turn-client.ts';
+import { type RpcAnswer, until } from '../../support/fixtures/clients/turn-client.ts';
+import { type InProcessGateway, startInProcess } from '../../support/fixtures/gateway/in-process.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describeWith('emulators', 'the first commit of a call, with Firestore', () => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { inject } from 'vitest';
 import { createFirestoreStore } from '../../../shared/store/firestore/firestore.ts';
 import { releasedStoreCases } from '../../cases/store/released-store.cases.ts';
-import { EmulatorDocuments, writeEmulator } from '../../support/fixtures/emulator-documents.ts';
+import { EmulatorDocuments, writeEmulator } from '../../support/fixtures/database/emulator-documents.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describeWith('emulators', 'Firestore', () => {

@@ -8,9 +8,9 @@ import { Locks } from '../../../shared/store/firestore/fair-lock.ts';
 import { createFirestoreStore } from '../../../shared/store/firestore/firestore.ts';
 import { Conflict, type Ref, type Store } from '../../../shared/store/store.ts';
 import { transact } from '../../../shared/store/transact.ts';
-import { type Emulator, startFirestoreEmulator } from '../../support/fixtures/emulators.ts';
-import { startFaultProxy } from '../../support/fixtures/fault-proxy.ts';
-import { countOf, freshRef, put, read } from '../../support/fixtures/store.ts';
+import { type Emulator, startFirestoreEmulator } from '../../support/fixtures/database/emulators.ts';
+import { countOf, freshRef, put, read } from '../../support/fixtures/database/store.ts';
+import { startFaultProxy } from '../../support/fixtures/network/fault-proxy.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describeWith('emulators', 'Firestore store under faults', () => {

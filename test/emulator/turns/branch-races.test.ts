@@ -2,9 +2,9 @@
 // no dropped message is sent to the model again, and no answer of an idempotency key changes.
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
-import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { type LocalGateway, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
-import { type RpcAnswer, rpc, untilServing } from '../../support/fixtures/turn-client.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { type RpcAnswer, rpc, untilServing } from '../../support/fixtures/clients/turn-client.ts';
+import { type LocalGateway, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 import { createRandom, type Random } from '../../support/random.ts';
 import { describeWith } from '../../support/requirements.ts';
 

@@ -3,10 +3,10 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { z } from 'zod';
-import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { type Client, connect, type Message, refusal } from '../../support/fixtures/companion.ts';
-import { type LocalGateway, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
-import { untilServing } from '../../support/fixtures/turn-client.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { untilServing } from '../../support/fixtures/clients/turn-client.ts';
+import { type Client, connect, type Message, refusal } from '../../support/fixtures/gateway/companion.ts';
+import { type LocalGateway, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const CHUNKS = 60;

@@ -3,9 +3,9 @@
 // turn.
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
-import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { createDeployed, type Deployed, type DeployedPair } from '../../support/fixtures/deployed.ts';
-import { follow, rpc, textOf } from '../../support/fixtures/turn-client.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { follow, rpc, textOf } from '../../support/fixtures/clients/turn-client.ts';
+import { createDeployed, type Deployed, type DeployedPair } from '../../support/fixtures/gateway/deployed.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const CHUNKS = ['one ', 'two ', 'three ', 'four '];

@@ -3,8 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
-import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { type LocalGateway, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
 import {
   type EventReader,
   follow,
@@ -13,7 +12,8 @@ import {
   textOf,
   until,
   untilServing,
-} from '../../support/fixtures/turn-client.ts';
+} from '../../support/fixtures/clients/turn-client.ts';
+import { type LocalGateway, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const LEASE_MS = 3_000;

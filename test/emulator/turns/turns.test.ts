@@ -7,7 +7,7 @@ import { conversationCases } from '../../cases/conversations/conversation.cases.
 import { forkCases } from '../../cases/conversations/fork.cases.ts';
 import { retentionCases } from '../../cases/conversations/retention.cases.ts';
 import { sessionCases } from '../../cases/conversations/session.cases.ts';
-import { createFixture } from '../../support/fixtures/conversations.ts';
+import { createFixture } from '../../support/fixtures/turns/conversations.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describeWith('emulators', 'Firestore', () => {

@@ -7,7 +7,7 @@ import { startPull } from '../../../shared/webhooks/bus/pubsub-pull.ts';
 import type { GatewayEvent } from '../../../shared/webhooks/event.ts';
 import { toEvent } from '../../../shared/webhooks/interpret.ts';
 import { eventBusCases } from '../../cases/event-bus.cases.ts';
-import { deliveryOf, REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
+import { deliveryOf, REFERENCE_EVENT } from '../../support/fixtures/webhooks/webhooks.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const log = createLogger({ format: 'json', write: () => {} });

@@ -1,14 +1,14 @@
 // Pub/Sub goes away and comes back: deliveries are acknowledged as queued in the meantime and arrive afterwards.
 import { afterAll, afterEach, beforeAll, expect, inject, test } from 'vitest';
 import type { Receipt } from '../../../shared/webhooks/accept.ts';
-import { type Emulator, startPubsubEmulator } from '../../support/fixtures/emulators.ts';
+import { type Emulator, startPubsubEmulator } from '../../support/fixtures/database/emulators.ts';
 import {
   deploymentsOf,
   eventsOf,
   outboxSize,
   prepare,
   type WebhookFixture,
-} from '../../support/fixtures/webhook-emulator.ts';
+} from '../../support/fixtures/webhooks/webhook-emulator.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const CLAIM_OVER_MS = 31_000;

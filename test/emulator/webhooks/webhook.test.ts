@@ -7,8 +7,8 @@ import {
   outboxSize,
   prepare,
   type WebhookFixture,
-} from '../../support/fixtures/webhook-emulator.ts';
-import { STEPS } from '../../support/fixtures/webhook-processes.ts';
+} from '../../support/fixtures/webhooks/webhook-emulator.ts';
+import { STEPS } from '../../support/fixtures/webhooks/webhook-processes.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const hosts = { firestoreHost: inject('firestoreHost'), pubsubHost: inject('pubsubHost') };

@@ -1,11 +1,11 @@
 // One gateway process of the soak: its start, as by a supervisor, and the probe that shows that it is well.
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type LocalGateway, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
+import { type LocalGateway, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 
 /** As in a small container: garbage that is not collected yet counts as resident memory. */
 const HEAP_MB = 256;
-const SHIM = join(import.meta.dirname, '../../support/fixtures/clock-shim.ts');
+const SHIM = join(import.meta.dirname, '../../support/fixtures/process/clock-shim.ts');
 /** A process ends with an error if it cannot reach what it depends on, and is started again. */
 const STARTS_MAX = 4;
 const START_AGAIN_MS = 1_000;

@@ -2,7 +2,7 @@
 // and for the error of a prompt with fallbacks.
 import { isDeepStrictEqual } from 'node:util';
 import { isObject } from '../../../shared/json/json-object.ts';
-import { countTokens } from '../../support/fakes/model-provider-wire.ts';
+import { countTokens } from '../../support/fakes/model-provider/model-provider-wire.ts';
 import type { Journal } from './journal.ts';
 import type { Json } from './journal-records.ts';
 import type { Prompt } from './prompts.ts';

@@ -1,7 +1,7 @@
 // Prompts that contain the shape of their only right answer, so that each answer can be compared character by
 // character, and the script of the model provider that answers them or injects the current fault.
-import type { ModelProvider, SeenRequest } from '../../support/fakes/model-provider.ts';
-import type { Script } from '../../support/fakes/model-provider-script.ts';
+import type { ModelProvider, SeenRequest } from '../../support/fakes/model-provider/model-provider.ts';
+import type { Script } from '../../support/fakes/model-provider/model-provider-script.ts';
 import type { Random } from '../../support/random.ts';
 import type { Json } from './journal-records.ts';
 import type { ProviderLog } from './provider-log.ts';

@@ -1,8 +1,8 @@
 // What the model provider has received: which messages of which sessions, and how each call went. Checks at once that a
 // request contains no message that was dropped, and none of another session; a session that was erased or has expired
 // is another one.
-import type { SeenRequest } from '../../support/fakes/model-provider.ts';
-import { countTokens } from '../../support/fakes/model-provider-wire.ts';
+import type { SeenRequest } from '../../support/fakes/model-provider/model-provider.ts';
+import { countTokens } from '../../support/fakes/model-provider/model-provider-wire.ts';
 import type { Journal } from './journal.ts';
 import type { Session } from './journal-records.ts';
 import { PROMPT_MARK, type ProviderFault } from './prompts.ts';

@@ -9,7 +9,7 @@ import { createServer as createSecureServer } from 'node:https';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { makeCertificate } from '../fixtures/certificate.ts';
+import { makeCertificate } from '../fixtures/network/certificate.ts';
 import { KEY_ID, signIdToken } from './google-id-token.ts';
 
 const CERTIFICATES_HOST = 'www.googleapis.com';

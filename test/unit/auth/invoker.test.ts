@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createInvokerVerifier } from '../../../shared/auth/invoker.ts';
 import { KEY_ID, signIdToken } from '../../support/fakes/google-id-token.ts';
-import { createFixture } from '../../support/fixtures/webhooks.ts';
+import { createFixture } from '../../support/fixtures/webhooks/webhooks.ts';
 
 const AUDIENCE = 'https://deployments-1.us-central1.run.app';
 const PUSH = 'gateway-push@project.iam.gserviceaccount.com';

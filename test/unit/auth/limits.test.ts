@@ -1,8 +1,8 @@
 // `auth.limits`: every window of the caller's key, and costs no call itself.
 import { afterEach, expect, it } from 'vitest';
 import { z } from 'zod';
-import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
-import { createTestClock } from '../../support/fixtures/rate-limit.ts';
+import { type InProcessGateway, startInProcess } from '../../support/fixtures/gateway/in-process.ts';
+import { createTestClock } from '../../support/fixtures/limiter/rate-limit.ts';
 
 const KEYS = JSON.stringify({
   keys: [

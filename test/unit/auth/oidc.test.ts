@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { createOidcVerifier } from '../../../shared/auth/oidc.ts';
-import { createFixture } from '../../support/fixtures/webhooks.ts';
+import { createFixture } from '../../support/fixtures/webhooks/webhooks.ts';
 
 const AUDIENCE = 'https://gateway.example.com/deployments';
 const EMAIL = 'pusher@project.iam.gserviceaccount.com';

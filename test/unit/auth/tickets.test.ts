@@ -3,7 +3,7 @@ import type { Caller } from '../../../shared/auth/keys/keys.ts';
 import { issueTicket, redeemTicket } from '../../../shared/auth/tickets.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import type { Store } from '../../../shared/store/store.ts';
-import { createTestClock, type TestClock } from '../../support/fixtures/rate-limit.ts';
+import { createTestClock, type TestClock } from '../../support/fixtures/limiter/rate-limit.ts';
 
 const TICKET_MS = 30_000;
 const caller: Caller = { keyId: 'default', scopes: new Set(), limits: [], digest: new Uint8Array(32).fill(7) };

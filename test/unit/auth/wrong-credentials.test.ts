@@ -7,9 +7,9 @@ import { createCachedKeys } from '../../../shared/auth/keys/cached-keys.ts';
 import { type Client, createWrongCredentials } from '../../../shared/auth/wrong-credentials.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { createLogger } from '../../../shared/log.ts';
-import { refusal } from '../../support/fixtures/companion.ts';
-import { startInProcess } from '../../support/fixtures/in-process.ts';
-import { createTestClock } from '../../support/fixtures/rate-limit.ts';
+import { refusal } from '../../support/fixtures/gateway/companion.ts';
+import { startInProcess } from '../../support/fixtures/gateway/in-process.ts';
+import { createTestClock } from '../../support/fixtures/limiter/rate-limit.ts';
 
 const BURST = 40;
 const wrong = new RpcError('unauthorized', { message: 'Unauthorized: the API key is not valid' });

@@ -6,7 +6,7 @@ import { inspect } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { CodexGatewayClient } from '../../../shared/client/gateway-client.ts';
 import type { Methods } from '../../../shared/client/methods.ts';
-import { createFixture, type Fixture, failure, KEY } from '../../support/fixtures/client.ts';
+import { createFixture, type Fixture, failure, KEY } from '../../support/fixtures/gateway/client.ts';
 
 let fixture: Fixture;
 beforeAll(async () => {

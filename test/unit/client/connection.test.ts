@@ -7,7 +7,7 @@ import {
   type SocketLike,
   streamCall,
 } from '../../../shared/client/transport/connection.ts';
-import { failure } from '../../support/fixtures/client.ts';
+import { failure } from '../../support/fixtures/gateway/client.ts';
 
 const signal = new AbortController().signal;
 

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 
 import { ReplySchema, SubmissionSchema } from '../../../shared/proto/gateway_pb.ts';
 import type { EventBody } from '../../../shared/turn-events.ts';
-import { createFixture, type Fixture } from '../../support/fixtures/client.ts';
+import { createFixture, type Fixture } from '../../support/fixtures/gateway/client.ts';
 
 const FIRST = 'anthropic/claude-first';
 const NEXT = 'anthropic/claude-next';

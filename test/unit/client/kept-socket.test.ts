@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { GatewayError } from '../../../shared/client/gateway-error.ts';
 import { KeptSocket, type SocketState } from '../../../shared/client/transport/kept-socket.ts';
 import { METHODS, NOTIFICATIONS, PATHS } from '../../../shared/protocol.ts';
-import { createFixture, type Fixture, failure, KEY } from '../../support/fixtures/client.ts';
+import { createFixture, type Fixture, failure, KEY } from '../../support/fixtures/gateway/client.ts';
 
 let fixture: Fixture;
 beforeAll(async () => {

@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TurnEvent } from '../../../shared/client/events.ts';
 import type { ClientOptions } from '../../../shared/client/options.ts';
-import { createFixture, type Fixture, failure } from '../../support/fixtures/client.ts';
+import { createFixture, type Fixture, failure } from '../../support/fixtures/gateway/client.ts';
 
 let fixture: Fixture;
 beforeAll(async () => {

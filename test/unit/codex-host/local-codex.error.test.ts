@@ -5,8 +5,8 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import type { Launcher } from '../../../shared/codex-host/launcher.ts';
 import { createLocalCodex } from '../../../shared/codex-host/local-codex.ts';
 import { RpcError } from '../../../shared/errors.ts';
-import { codexProgram, descendants } from '../../support/fixtures/codex.ts';
-import { createSandboxFixture, type SandboxFixture } from '../../support/fixtures/sandbox.ts';
+import { codexProgram, descendants } from '../../support/fixtures/sandbox/codex.ts';
+import { createSandboxFixture, type SandboxFixture } from '../../support/fixtures/sandbox/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const NEVER = new AbortController().signal;

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { makeModelCatalog } from '../../../shared/codex-host/app-server/model-catalog.ts';
-import { codexProgram } from '../../support/fixtures/codex.ts';
+import { codexProgram } from '../../support/fixtures/sandbox/codex.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describeWith('codex', 'the catalogue of models', () => {

@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { defineMethod, type MethodContext } from '../../../shared/methods/define-method.ts';
 import { setRevoked } from '../../../shared/rate-limit/windows/limit-document.ts';
 import type { AnyMethod } from '../../../shared/rpc/method.ts';
+import { frame, OPCODE, openRaw } from '../../support/fixtures/clients/frames.ts';
 import {
   type Client,
   clientOf,
@@ -18,8 +19,7 @@ import {
   type FixtureOptions,
   KEY,
   refusal,
-} from '../../support/fixtures/companion.ts';
-import { frame, OPCODE, openRaw } from '../../support/fixtures/frames.ts';
+} from '../../support/fixtures/gateway/companion.ts';
 import { untilStable } from '../../support/fixtures/until-stable.ts';
 
 const open: Fixture[] = [];

@@ -18,7 +18,7 @@ import {
   type FixtureOptions,
   KEY,
   refusal,
-} from '../../support/fixtures/companion.ts';
+} from '../../support/fixtures/gateway/companion.ts';
 
 const FRAME_BYTES = 64 << 10;
 const MINUTE_MS = 60_000;

@@ -9,7 +9,7 @@ import type { SharedParams } from '../../../shared/rpc/notification.ts';
 import type { Services } from '../../../shared/services.ts';
 import { type EventDocument, eventWrite } from '../../../shared/webhooks/documents.ts';
 import { followEvents } from '../../../shared/webhooks/feed/follow-events.ts';
-import { type Client, createFixture, type Fixture, type Message } from '../../support/fixtures/companion.ts';
+import { type Client, createFixture, type Fixture, type Message } from '../../support/fixtures/gateway/companion.ts';
 
 /** A deadline for busy machines, not a pause. */
 const SLOW_MS = 15_000;

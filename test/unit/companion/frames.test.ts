@@ -2,8 +2,8 @@
 // (https://github.com/crossbario/autobahn-testsuite), and frames that chance has damaged.
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createFixture, type Fixture, KEY, type Message } from '../../support/fixtures/companion.ts';
-import { closeFrame, frame, OPCODE, openRaw, type RawClient } from '../../support/fixtures/frames.ts';
+import { closeFrame, frame, OPCODE, openRaw, type RawClient } from '../../support/fixtures/clients/frames.ts';
+import { createFixture, type Fixture, KEY, type Message } from '../../support/fixtures/gateway/companion.ts';
 
 /** Streams; `FUZZ_CASES` gives their number, as that of the suites of test/fuzz. */
 const DAMAGED = Math.ceil(Number(process.env.FUZZ_CASES ?? 4_000) / 2);

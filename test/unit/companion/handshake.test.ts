@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto';
 import { connect as connectTcp } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
-import type { Fixture, Message } from '../../support/fixtures/companion.ts';
-import { createFixture, KEY, refusal } from '../../support/fixtures/companion.ts';
+import type { Fixture, Message } from '../../support/fixtures/gateway/companion.ts';
+import { createFixture, KEY, refusal } from '../../support/fixtures/gateway/companion.ts';
 
 const OTHER = 'another-key';
 const ORIGIN = 'https://app.example.com';

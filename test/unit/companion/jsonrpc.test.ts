@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import WebSocket from 'ws';
 import { type Answer, CASE_KEYS, jsonRpcCases, type Transport } from '../../cases/jsonrpc.cases.ts';
-import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
+import { type InProcessGateway, startInProcess } from '../../support/fixtures/gateway/in-process.ts';
 
 const CONNECTIONS_MAX = 8;
 

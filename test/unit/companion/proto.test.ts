@@ -11,10 +11,10 @@ import {
   ReplySchema,
   SubmissionSchema,
 } from '../../../shared/proto/gateway_pb.ts';
-import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { createFixture, type Fixture, type FixtureOptions, KEY } from '../../support/fixtures/companion.ts';
-import { frame, OPCODE, openRaw } from '../../support/fixtures/frames.ts';
-import { binaryOf, type ReceivedFrame, submission } from '../../support/fixtures/proto-client.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { frame, OPCODE, openRaw } from '../../support/fixtures/clients/frames.ts';
+import { binaryOf, type ReceivedFrame, submission } from '../../support/fixtures/clients/proto-client.ts';
+import { createFixture, type Fixture, type FixtureOptions, KEY } from '../../support/fixtures/gateway/companion.ts';
 
 let fixture: Fixture;
 async function start(options: FixtureOptions = {}): Promise<void> {

@@ -9,7 +9,7 @@ import { loadConfig } from '../../../shared/config/load-config.ts';
 import { ConfigError } from '../../../shared/config/read-variables.ts';
 import { Variables } from '../../../shared/config/variables.ts';
 import { LOCAL_KEY } from '../../../shared/protocol.ts';
-import { startInProcess } from '../../support/fixtures/in-process.ts';
+import { startInProcess } from '../../support/fixtures/gateway/in-process.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'config-'));
 afterAll(() => rmSync(directory, { recursive: true }));

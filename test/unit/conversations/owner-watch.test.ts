@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createOwnerWatch, type OwnerWatch } from '../../../shared/conversations/owner-watch.ts';
 import type { Lease } from '../../../shared/conversations/records/documents.ts';
-import { createTestClock, type TestClock } from '../../support/fixtures/rate-limit.ts';
+import { createTestClock, type TestClock } from '../../support/fixtures/limiter/rate-limit.ts';
 
 const EIGHT_HOURS_MS = 8 * 3_600_000;
 

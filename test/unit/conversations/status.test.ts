@@ -13,7 +13,7 @@ import {
   type Instance,
   isDelta,
   MODEL,
-} from '../../support/fixtures/conversations.ts';
+} from '../../support/fixtures/turns/conversations.ts';
 
 let fixture: Fixture;
 let a: Instance;

@@ -10,7 +10,7 @@ import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts'
 import type { Query, Store } from '../../../shared/store/store.ts';
 import { listDeployments, listEvents } from '../../../shared/webhooks/feed/list.ts';
 import { dueEntries } from '../../../shared/webhooks/outbox.ts';
-import { DOCUMENT_TYPES } from '../../support/fixtures/document-types.ts';
+import { DOCUMENT_TYPES } from '../../support/fixtures/database/document-types.ts';
 import { matches, read, readIndexes, sources } from '../../support/fixtures/project.ts';
 
 const { indexes, fieldOverrides } = readIndexes();

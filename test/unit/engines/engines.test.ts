@@ -10,8 +10,8 @@ import { contextTokens } from '../../../shared/engines/models/context-tokens.ts'
 import { PROVIDER_NAMES, PROVIDERS } from '../../../shared/engines/provider-names.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { joinUrl, toBaseUrl } from '../../../shared/net/base-url.ts';
-import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { CASES, runTurn } from '../../support/fixtures/engines.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { CASES, runTurn } from '../../support/fixtures/turns/engines.ts';
 
 const anthropic = { apiKey: 'k' };
 const openai = { apiKey: 'k' };

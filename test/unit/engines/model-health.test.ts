@@ -2,7 +2,7 @@
 // time finds out whether they have recovered.
 import { beforeEach, describe, expect, it } from 'vitest';
 import { type CallEnd, createModelHealth, type ModelHealth } from '../../../shared/engines/models/model-health.ts';
-import { createTestClock, type TestClock } from '../../support/fixtures/rate-limit.ts';
+import { createTestClock, type TestClock } from '../../support/fixtures/limiter/rate-limit.ts';
 
 const MODEL = 'anthropic/claude';
 

@@ -8,7 +8,7 @@ let child: ChildProcess;
 let url: string;
 
 beforeAll(async () => {
-  const main = new URL('../../support/fakes/model-provider-main.ts', import.meta.url).pathname;
+  const main = new URL('../../support/fakes/model-provider/model-provider-main.ts', import.meta.url).pathname;
   child = spawn(process.execPath, [main], { stdio: ['ignore', 'pipe', 'inherit'] });
   if (child.stdout === null) throw new Error('no stdout');
   const [line] = await once(createInterface(child.stdout), 'line');

@@ -10,8 +10,8 @@ import { loadConfig } from '../../../shared/config/load-config.ts';
 import type { Message, Toolset } from '../../../shared/engines/engine.ts';
 import { createEngines } from '../../../shared/engines/engines.ts';
 import { errorFields } from '../../../shared/log.ts';
-import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { createTestEngine, failTurn, KEY, runTurn } from '../../support/fixtures/engines.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { createTestEngine, failTurn, KEY, runTurn } from '../../support/fixtures/turns/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

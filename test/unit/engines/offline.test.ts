@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { createOfflineEngine } from '../../../shared/engines/offline.ts';
 import type { EngineEvent } from '../../../shared/turn-events.ts';
-import { runTurn, textOf } from '../../support/fixtures/engines.ts';
+import { runTurn, textOf } from '../../support/fixtures/turns/engines.ts';
 
 const model = 'offline/echo';
 

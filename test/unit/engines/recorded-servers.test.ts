@@ -6,8 +6,8 @@ import { isDeepStrictEqual } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadConfig } from '../../../shared/config/load-config.ts';
 import { createEngines } from '../../../shared/engines/engines.ts';
-import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { type Recorded, Recording, resultOf, TURNS } from '../../support/fixtures/recorded-turns.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { type Recorded, Recording, resultOf, TURNS } from '../../support/fixtures/turns/recorded-turns.ts';
 
 const DIRECTORY = join(import.meta.dirname, '../../support/fakes/servers');
 const RECORDINGS = readdirSync(DIRECTORY)

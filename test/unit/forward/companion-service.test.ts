@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { expect, it } from 'vitest';
 import { openCompanionService } from '../../../shared/forward/companion-service.ts';
-import { listen } from '../../support/fixtures/forward.ts';
+import { listen } from '../../support/fixtures/gateway/forward.ts';
 
 it('a connection that is not established in time is an error', async () => {
   const sockets: Socket[] = [];

@@ -20,7 +20,7 @@ import { createRegistry } from '../../../shared/rpc/method.ts';
 import type { Services } from '../../../shared/services.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import type { Store } from '../../../shared/store/store.ts';
-import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
 
 let provider: ModelProvider;
 let companion: Server;

@@ -17,7 +17,7 @@ import { createLogger } from '../../../shared/log.ts';
 import type { MethodContext } from '../../../shared/methods/define-method.ts';
 import * as methods from '../../../shared/methods/index.ts';
 import { createRegistry } from '../../../shared/rpc/method.ts';
-import { listen } from '../../support/fixtures/forward.ts';
+import { listen } from '../../support/fixtures/gateway/forward.ts';
 
 const REPORT = { [REPORT_HEADER]: encodeReport(0, undefined) };
 const STREAM = { 'Content-Type': 'text/event-stream; charset=utf-8', ...REPORT };

@@ -2,10 +2,10 @@
 // The answer is what it is without a companion; the companion counts the call.
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { type CloudFixture, createCloudFixture } from '../../support/fixtures/forward.ts';
-import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
-import { follow, rpc, textOf } from '../../support/fixtures/turn-client.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { follow, rpc, textOf } from '../../support/fixtures/clients/turn-client.ts';
+import { type CloudFixture, createCloudFixture } from '../../support/fixtures/gateway/forward.ts';
+import { type InProcessGateway, startInProcess } from '../../support/fixtures/gateway/in-process.ts';
 
 const ORIGIN = 'https://app.example';
 const KEYS = JSON.stringify({

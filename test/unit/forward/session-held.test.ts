@@ -4,9 +4,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { startModelProvider } from '../../support/fakes/model-provider.ts';
-import { createCloudFixture, listen } from '../../support/fixtures/forward.ts';
-import { createMcpListener } from '../../support/fixtures/mcp-listener.ts';
+import { startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { createCloudFixture, listen } from '../../support/fixtures/gateway/forward.ts';
+import { createMcpListener } from '../../support/fixtures/sandbox/mcp-listener.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 /** As jsonrpc has it. */

@@ -11,7 +11,7 @@ import { createServices } from '../../../shared/create-services.ts';
 import { createLogger } from '../../../shared/log.ts';
 import { connectionCases, readAll } from '../../cases/connection.cases.ts';
 import { call } from '../../cases/jsonrpc.cases.ts';
-import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
+import { type InProcessGateway, startInProcess } from '../../support/fixtures/gateway/in-process.ts';
 
 const KEY = 'X-API-Key: dev-key';
 const CALL = '{"jsonrpc":"2.0","id":1,"method":"conversation.list"}';

@@ -2,7 +2,7 @@
 // headers a page may read.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { call } from '../../cases/jsonrpc.cases.ts';
-import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
+import { type InProcessGateway, startInProcess } from '../../support/fixtures/gateway/in-process.ts';
 
 const LISTED = 'https://app.example';
 const KEY = { 'x-api-key': 'key-of-cors' };

@@ -1,7 +1,7 @@
 // A client that ends its connection is distinguished from one that has only ended its side: the first gets no response
 // any more, and what was held for it is given back; the second is answered (connection.test.ts).
 import { expect, it } from 'vitest';
-import { startInProcess } from '../../support/fixtures/in-process.ts';
+import { startInProcess } from '../../support/fixtures/gateway/in-process.ts';
 
 const HEADERS = { 'x-api-key': 'dev-key', accept: 'text/event-stream' };
 const BODY = JSON.stringify({ jsonrpc: '2.0', method: 'events.subscribe', params: {}, id: 1 });

@@ -12,8 +12,8 @@ import { createServices } from '../../../shared/create-services.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { createLogger } from '../../../shared/log.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
-import { startInProcess } from '../../support/fixtures/in-process.ts';
-import { countOperations } from '../../support/fixtures/rate-limit.ts';
+import { startInProcess } from '../../support/fixtures/gateway/in-process.ts';
+import { countOperations } from '../../support/fixtures/limiter/rate-limit.ts';
 
 const KEY = { 'x-api-key': 'dev-key' };
 const KEYS = JSON.stringify({

@@ -3,9 +3,9 @@
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Answer, CASE_KEYS, call, jsonRpcCases, type Transport } from '../../cases/jsonrpc.cases.ts';
-import { createCloudFixture } from '../../support/fixtures/forward.ts';
-import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
-import { createTestClock } from '../../support/fixtures/rate-limit.ts';
+import { createCloudFixture } from '../../support/fixtures/gateway/forward.ts';
+import { type InProcessGateway, startInProcess } from '../../support/fixtures/gateway/in-process.ts';
+import { createTestClock } from '../../support/fixtures/limiter/rate-limit.ts';
 
 async function openHttp(): Promise<Transport> {
   const gateway = await startInProcess({ GATEWAY_KEYS: CASE_KEYS });

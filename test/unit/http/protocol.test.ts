@@ -3,7 +3,7 @@
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
+import { type InProcessGateway, startInProcess } from '../../support/fixtures/gateway/in-process.ts';
 
 const BODY = '{"jsonrpc":"2.0","id":1,"method":"conversation.list"}';
 

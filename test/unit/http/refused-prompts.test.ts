@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CodexGatewayClient } from '../../../shared/client/gateway-client.ts';
 import type { Methods } from '../../../shared/client/methods.ts';
 import { SubmissionSchema } from '../../../shared/proto/gateway_pb.ts';
-import { createFixture, type Fixture, failure } from '../../support/fixtures/client.ts';
+import { createFixture, type Fixture, failure } from '../../support/fixtures/gateway/client.ts';
 
 type Params = Methods['conversation.prompt']['params'];
 type Submission = Parameters<typeof create<typeof SubmissionSchema>>[1];

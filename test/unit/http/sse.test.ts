@@ -6,8 +6,8 @@ import { pipeline } from 'node:stream';
 import { createGzip } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Answer, CASE_KEYS, call, jsonRpcCases } from '../../cases/jsonrpc.cases.ts';
-import { createCloudFixture } from '../../support/fixtures/forward.ts';
-import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
+import { createCloudFixture } from '../../support/fixtures/gateway/forward.ts';
+import { type InProcessGateway, startInProcess } from '../../support/fixtures/gateway/in-process.ts';
 
 interface Streamed extends Answer {
   /** Every event of the stream in order, with its id. */

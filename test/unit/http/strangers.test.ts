@@ -10,8 +10,8 @@ import { loadConfig } from '../../../shared/config/load-config.ts';
 import { createServices } from '../../../shared/create-services.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { createLogger } from '../../../shared/log.ts';
-import { startInProcess } from '../../support/fixtures/in-process.ts';
-import { createFixture } from '../../support/fixtures/webhooks.ts';
+import { startInProcess } from '../../support/fixtures/gateway/in-process.ts';
+import { createFixture } from '../../support/fixtures/webhooks/webhooks.ts';
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {

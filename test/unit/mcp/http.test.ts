@@ -10,8 +10,8 @@ import { auditCall } from '../../../shared/audit.ts';
 import { RpcError } from '../../../shared/errors.ts';
 import { createLogger } from '../../../shared/log.ts';
 import { createTimings } from '../../../shared/telemetry/timings.ts';
-import { createMcpFixture, endAfterwards, TEST_MODULES } from '../../support/fixtures/mcp.ts';
-import { createMcpListener } from '../../support/fixtures/mcp-listener.ts';
+import { createMcpFixture, endAfterwards, TEST_MODULES } from '../../support/fixtures/sandbox/mcp.ts';
+import { createMcpListener } from '../../support/fixtures/sandbox/mcp-listener.ts';
 
 /** The SDK's stateless server, which refuses the older era; records its requests. */
 function createModernListener(seen: IncomingMessage[]): RequestListener {

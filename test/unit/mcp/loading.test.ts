@@ -2,7 +2,7 @@
 // of a second of every cold start.
 import { execFileSync } from 'node:child_process';
 import { expect, it } from 'vitest';
-import { ROOT } from '../../support/fixtures/local-gateway.ts';
+import { ROOT } from '../../support/fixtures/gateway/local-gateway.ts';
 
 /** Prints the packages that a module of the gateway imports, by itself and through others. */
 const PROGRAM = `

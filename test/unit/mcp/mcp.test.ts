@@ -1,7 +1,7 @@
 // MCP servers over stdio: the official ones, both eras of the protocol, and servers that violate it.
 import { describe, expect, it } from 'vitest';
-import { createMcpFixture, registeredServers } from '../../support/fixtures/mcp.ts';
-import { processesWith } from '../../support/fixtures/sandbox.ts';
+import { createMcpFixture, registeredServers } from '../../support/fixtures/sandbox/mcp.ts';
+import { processesWith } from '../../support/fixtures/sandbox/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describe('without a sandbox', () => {

@@ -5,7 +5,7 @@ import { createServer, type IncomingHttpHeaders, type RequestListener } from 'no
 import type { AddressInfo } from 'node:net';
 import { expect, it } from 'vitest';
 import { createFakeMcpServer } from '../../support/fakes/mcp-http-server.ts';
-import { createMcpFixture, endAfterwards } from '../../support/fixtures/mcp.ts';
+import { createMcpFixture, endAfterwards } from '../../support/fixtures/sandbox/mcp.ts';
 
 async function listen(listener: RequestListener): Promise<string> {
   const server = createServer(listener);

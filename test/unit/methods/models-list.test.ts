@@ -5,8 +5,8 @@ import { loadConfig } from '../../../shared/config/load-config.ts';
 import { createEngines } from '../../../shared/engines/engines.ts';
 import { modelFacts } from '../../../shared/engines/models/model-facts.ts';
 import { PROVIDERS } from '../../../shared/engines/provider-names.ts';
-import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider.ts';
-import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
+import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { type InProcessGateway, startInProcess } from '../../support/fixtures/gateway/in-process.ts';
 
 let provider: ModelProvider;
 let gateway: InProcessGateway | undefined;

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { isGloballyRoutable } from '../../../shared/net/address.ts';
 import { createSafeFetch, readLimited, type SafeFetch, type SafeFetchPolicy } from '../../../shared/net/safe-fetch.ts';
-import { SSRF_NAMES, SSRF_URLS } from '../../support/fixtures/ssrf-spellings.ts';
+import { SSRF_NAMES, SSRF_URLS } from '../../support/fixtures/network/ssrf-spellings.ts';
 
 let server: Server;
 let origin: string;

@@ -7,7 +7,7 @@ import { expect, it } from 'vitest';
 import { OWNED_TYPES } from '../../../shared/owners/owned-types.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import { ownerCases } from '../../cases/owner.cases.ts';
-import { DOCUMENT_TYPES } from '../../support/fixtures/document-types.ts';
+import { DOCUMENT_TYPES } from '../../support/fixtures/database/document-types.ts';
 
 ownerCases('the embedded store', async () => {
   const path = join(mkdtempSync(join(tmpdir(), 'gateway-owner-')), 'gateway.sqlite');

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { applyPatch } from '../../../shared/patch/patch.ts';
 import type { Commands, RunResult } from '../../../shared/sandbox/commands.ts';
-import { type Corpus, makeCorpus } from '../../support/fixtures/patch-corpus.ts';
+import { type Corpus, makeCorpus } from '../../support/fixtures/sandbox/patch-corpus.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 /** Names are complete, and git would strip their first directory: `-p0` is right. */

@@ -3,7 +3,7 @@
 import { expect, it } from 'vitest';
 import { applyPatch } from '../../../shared/patch/patch.ts';
 import { readPatch } from '../../../shared/patch/patch-text.ts';
-import { createSandboxFixture } from '../../support/fixtures/sandbox.ts';
+import { createSandboxFixture } from '../../support/fixtures/sandbox/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const lines = (...all: readonly string[]): string => `${all.join('\n')}\n`;

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { applyPatch } from '../../../shared/patch/patch.ts';
-import { createSandboxFixture, hashTree } from '../../support/fixtures/sandbox.ts';
+import { createSandboxFixture, hashTree } from '../../support/fixtures/sandbox/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const git = (from: string, to: string, ...rest: string[]): string =>

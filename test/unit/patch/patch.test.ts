@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest';
 import { applyPatch } from '../../../shared/patch/patch.ts';
 import { readPatch } from '../../../shared/patch/patch-text.ts';
-import { createSandboxFixture } from '../../support/fixtures/sandbox.ts';
+import { createSandboxFixture } from '../../support/fixtures/sandbox/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 /** As printed in the reference: no newline at the end, an index line that is not hexadecimal. */

@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { readFrame } from '../../../shared/proto/frames.ts';
 import { FrameSchema } from '../../../shared/proto/gateway_pb.ts';
-import { submission } from '../../support/fixtures/proto-client.ts';
+import { submission } from '../../support/fixtures/clients/proto-client.ts';
 
 const ANSWER = {
   ...{ content: 'hi', session_id: 's', conversation_id: 'c', turn_id: 't', model: 'm', timestamp: '' },

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { PromptAnswer } from '../../../shared/conversations/turns/end/answer.ts';
 import { decodeSubmission, encodeReply, toPromptParams } from '../../../shared/proto/codec.ts';
 import { OnBusy, ReplySchema, SubmissionSchema } from '../../../shared/proto/gateway_pb.ts';
-import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
+import { type InProcessGateway, startInProcess } from '../../support/fixtures/gateway/in-process.ts';
 
 /** The first bytes of a file. */
 const PNG = Uint8Array.from(Buffer.from('89504e470d0a1a0a0000000d', 'hex'));

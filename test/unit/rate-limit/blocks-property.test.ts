@@ -4,7 +4,7 @@
 import { expect, test } from 'vitest';
 import type { Limit } from '../../../shared/config/values/limits.ts';
 import { report } from '../../../shared/rate-limit/windows/windows.ts';
-import { createLimiterWorld, type LimiterWorld } from '../../support/fixtures/limiter-world.ts';
+import { createLimiterWorld, type LimiterWorld } from '../../support/fixtures/limiter/limiter-world.ts';
 import { createRandom, type Random } from '../../support/random.ts';
 
 const RUNS = Number(process.env.LIMITER_RUNS ?? 25);

@@ -15,9 +15,9 @@ import {
 } from '../../../shared/rate-limit/windows/limit-document.ts';
 import { EMPTY_STATE, type LimitState } from '../../../shared/rate-limit/windows/limit-state.ts';
 import { addCalls, charge, report } from '../../../shared/rate-limit/windows/windows.ts';
-import { createReleasedLimiter } from '../../support/fixtures/released-limiter.ts';
-import { createVirtualStore, type Fault } from '../../support/fixtures/virtual-store.ts';
-import { createVirtualInstance, createVirtualTime } from '../../support/fixtures/virtual-time.ts';
+import { createReleasedLimiter } from '../../support/fixtures/limiter/released-limiter.ts';
+import { createVirtualStore, type Fault } from '../../support/fixtures/limiter/virtual-store.ts';
+import { createVirtualInstance, createVirtualTime } from '../../support/fixtures/limiter/virtual-time.ts';
 import { createRandom } from '../../support/random.ts';
 
 const MINUTE = 60_000;

@@ -5,7 +5,7 @@ import type { Limiter, RateDecision, TakeRequest } from '../../../shared/rate-li
 import { setRevoked, toLimitRef } from '../../../shared/rate-limit/windows/limit-document.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import { Conflict, type Store } from '../../../shared/store/store.ts';
-import { type Counted, countOperations, createTestClock, cutOff } from '../../support/fixtures/rate-limit.ts';
+import { type Counted, countOperations, createTestClock, cutOff } from '../../support/fixtures/limiter/rate-limit.ts';
 
 const MINUTE = 60_000;
 const LIMITS: readonly Limit[] = [

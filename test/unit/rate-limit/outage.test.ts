@@ -10,7 +10,7 @@ import {
   createTestClock,
   cutOff,
   type Line,
-} from '../../support/fixtures/rate-limit.ts';
+} from '../../support/fixtures/limiter/rate-limit.ts';
 
 const LIMITS: readonly Limit[] = [{ max: 100, windowMs: 60_000 }];
 

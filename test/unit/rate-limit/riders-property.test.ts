@@ -2,7 +2,7 @@
 // same documents, crashes, and commits that are lost, late or of unknown outcome. Each call is counted once, and its
 // rider is stored if and only if it is admitted. `LIMITER_RUNS=5000` for more runs, `LIMITER_SEED` for one.
 import { expect, test } from 'vitest';
-import { createLimiterWorld } from '../../support/fixtures/limiter-world.ts';
+import { createLimiterWorld } from '../../support/fixtures/limiter/limiter-world.ts';
 import { createRandom } from '../../support/random.ts';
 
 const RUNS = Number(process.env.LIMITER_RUNS ?? 40);

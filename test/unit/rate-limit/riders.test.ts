@@ -8,9 +8,9 @@ import type { TakeRequest } from '../../../shared/rate-limit/limiter.ts';
 import { setRevoked, toLimitRef, toLimitState } from '../../../shared/rate-limit/windows/limit-document.ts';
 import { createRide } from '../../../shared/store/ride.ts';
 import type { Snapshot } from '../../../shared/store/store.ts';
-import { callWithRider, idsOf, type Ridden } from '../../support/fixtures/rider.ts';
-import { createVirtualStore, type Fault } from '../../support/fixtures/virtual-store.ts';
-import { createVirtualInstance, createVirtualTime } from '../../support/fixtures/virtual-time.ts';
+import { callWithRider, idsOf, type Ridden } from '../../support/fixtures/limiter/rider.ts';
+import { createVirtualStore, type Fault } from '../../support/fixtures/limiter/virtual-store.ts';
+import { createVirtualInstance, createVirtualTime } from '../../support/fixtures/limiter/virtual-time.ts';
 import { createRandom } from '../../support/random.ts';
 
 const MINUTE = 60_000;

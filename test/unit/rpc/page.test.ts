@@ -9,7 +9,7 @@ import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts'
 import type { Store } from '../../../shared/store/store.ts';
 import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';
 import { eventWrite } from '../../../shared/webhooks/documents.ts';
-import { type InProcessGateway, startInProcess } from '../../support/fixtures/in-process.ts';
+import { type InProcessGateway, startInProcess } from '../../support/fixtures/gateway/in-process.ts';
 
 const MIB = 1 << 20;
 let gateway: InProcessGateway;

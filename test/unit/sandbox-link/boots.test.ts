@@ -10,7 +10,7 @@ import { createLinkKeeper, DRAIN_TIMES } from '../../../shared/sandbox-link/link
 import type { Handlers } from '../../../shared/sandbox-link/link/link.ts';
 import { createBootRecords } from '../../../shared/sandbox-records/boots.ts';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
-import { FAST, type ServerFixture, startLinkServer, TOKEN } from '../../support/fixtures/sandbox-link.ts';
+import { FAST, type ServerFixture, startLinkServer, TOKEN } from '../../support/fixtures/sandbox/sandbox-link.ts';
 
 Object.assign(BOOT_TIMES, { checkMs: 20, retryMs: 5, retryMaxMs: 10 });
 Object.assign(DRAIN_TIMES, { idleMs: 50, checkMs: 5 });

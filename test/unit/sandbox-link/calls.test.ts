@@ -3,7 +3,7 @@ import { afterEach, expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { PROTOCOL } from '../../../shared/sandbox-link/link/connect/hello.ts';
 import { CONTROL_BYTES_MAX, type Handlers, REQUESTS_MAX } from '../../../shared/sandbox-link/link/link.ts';
-import { createLinkFixture, FACTS, type LinkFixture } from '../../support/fixtures/sandbox-link.ts';
+import { createLinkFixture, FACTS, type LinkFixture } from '../../support/fixtures/sandbox/sandbox-link.ts';
 
 const open: LinkFixture[] = [];
 async function fixtureOf(options: Parameters<typeof createLinkFixture>[0] = {}): Promise<LinkFixture> {

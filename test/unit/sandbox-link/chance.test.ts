@@ -2,8 +2,8 @@
 // what ends leaves nothing behind.
 import { expect, it } from 'vitest';
 import { type Handlers, type Link, type LinkStream, STREAMS_MAX } from '../../../shared/sandbox-link/link/link.ts';
-import { createLinkFixture } from '../../support/fixtures/sandbox-link.ts';
-import { turn } from '../../support/fixtures/streams.ts';
+import { turn } from '../../support/fixtures/clients/streams.ts';
+import { createLinkFixture } from '../../support/fixtures/sandbox/sandbox-link.ts';
 import { createRandom, type Random } from '../../support/random.ts';
 
 const STREAMS = 24;

@@ -14,8 +14,8 @@ import { createRemoteCodex } from '../../../shared/sandbox-link/client/codex.ts'
 import { createLinkKeeper, type LinkKeeper } from '../../../shared/sandbox-link/link/connect/link-keeper.ts';
 import type { Handlers, Link, LinkStream } from '../../../shared/sandbox-link/link/link.ts';
 import { CodexOpenParams, CodexRolloutParams, ProviderHead } from '../../../shared/sandbox-link/messages.ts';
-import { type ResponsesApi, startResponsesApi } from '../../support/fakes/responses-api.ts';
-import { startLinkServer, TOKEN } from '../../support/fixtures/sandbox-link.ts';
+import { type ResponsesApi, startResponsesApi } from '../../support/fakes/model-provider/responses-api.ts';
+import { startLinkServer, TOKEN } from '../../support/fixtures/sandbox/sandbox-link.ts';
 
 const KEY = 'sk-of-the-deployment';
 const MODEL = 'gpt-5';

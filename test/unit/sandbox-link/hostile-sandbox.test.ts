@@ -13,8 +13,8 @@ import { createLinkKeeper, type LinkKeeper } from '../../../shared/sandbox-link/
 import type { Handlers, Link } from '../../../shared/sandbox-link/link/link.ts';
 import { RunParams, TerminalWatchParams } from '../../../shared/sandbox-link/messages.ts';
 import type { TerminalEnding } from '../../../shared/terminals/terminals.ts';
-import { violations } from '../../support/fixtures/link-violations.ts';
-import { startLinkServer, startRawServer, TOKEN } from '../../support/fixtures/sandbox-link.ts';
+import { violations } from '../../support/fixtures/sandbox/link-violations.ts';
+import { startLinkServer, startRawServer, TOKEN } from '../../support/fixtures/sandbox/sandbox-link.ts';
 
 const log = createLogger({ format: 'json', write: () => {} });
 const ends: (() => Promise<unknown>)[] = [];

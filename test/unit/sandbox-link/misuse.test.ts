@@ -3,8 +3,8 @@ import { request } from 'node:http';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { serverHello } from '../../../shared/sandbox-link/link/connect/hello.ts';
 import { CONTROL_BYTES_MAX, type Handlers, REQUESTS_MAX } from '../../../shared/sandbox-link/link/link.ts';
-import { violations } from '../../support/fixtures/link-violations.ts';
-import { openRaw, type ServerFixture, startLinkServer, TOKEN } from '../../support/fixtures/sandbox-link.ts';
+import { violations } from '../../support/fixtures/sandbox/link-violations.ts';
+import { openRaw, type ServerFixture, startLinkServer, TOKEN } from '../../support/fixtures/sandbox/sandbox-link.ts';
 
 let fixture: ServerFixture;
 let running = 0;

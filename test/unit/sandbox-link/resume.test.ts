@@ -3,14 +3,14 @@ import { once } from 'node:events';
 import { afterEach, expect, it } from 'vitest';
 import { createLinkKeeper } from '../../../shared/sandbox-link/link/connect/link-keeper.ts';
 import type { Handlers, Link, LinkStream } from '../../../shared/sandbox-link/link/link.ts';
+import { digestOf, randomBytes, readAll } from '../../support/fixtures/clients/streams.ts';
 import {
   createLinkFixture,
   FAST,
   type LinkFixture,
   startLinkServer,
   TOKEN,
-} from '../../support/fixtures/sandbox-link.ts';
-import { digestOf, randomBytes, readAll } from '../../support/fixtures/streams.ts';
+} from '../../support/fixtures/sandbox/sandbox-link.ts';
 import { createRandom } from '../../support/random.ts';
 
 const open: { stop(): Promise<void> }[] = [];

@@ -9,8 +9,8 @@ import {
   STREAM_CREDIT_BYTES,
   STREAMS_MAX,
 } from '../../../shared/sandbox-link/link/link.ts';
-import { createLinkFixture, type LinkFixture } from '../../support/fixtures/sandbox-link.ts';
-import { digestOf, randomBytes, readAll, turn, writeInSteps } from '../../support/fixtures/streams.ts';
+import { digestOf, randomBytes, readAll, turn, writeInSteps } from '../../support/fixtures/clients/streams.ts';
+import { createLinkFixture, type LinkFixture } from '../../support/fixtures/sandbox/sandbox-link.ts';
 import { createRandom } from '../../support/random.ts';
 
 const open: LinkFixture[] = [];

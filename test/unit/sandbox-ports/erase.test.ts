@@ -1,9 +1,9 @@
 // The erasure of an owner and of a session, in this process and in the sandbox service.
 import { expect, it } from 'vitest';
 import type { SandboxPorts } from '../../../shared/sandbox-ports/ports.ts';
-import { processesWith } from '../../support/fixtures/sandbox.ts';
-import { freshMark, PORT_ADAPTERS } from '../../support/fixtures/sandbox-ports.ts';
-import { HANDLE, REQUEST } from '../../support/fixtures/terminals.ts';
+import { processesWith } from '../../support/fixtures/sandbox/sandbox.ts';
+import { freshMark, PORT_ADAPTERS } from '../../support/fixtures/sandbox/sandbox-ports.ts';
+import { HANDLE, REQUEST } from '../../support/fixtures/sandbox/terminals.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const isRunning = async (mark: string): Promise<boolean> => (await processesWith(mark)).length > 0;

@@ -9,8 +9,8 @@ import { WebSocket } from 'ws';
 import { createLogger } from '../../../shared/log.ts';
 import { connectLink, type GatewayLink } from '../../../shared/sandbox-link/link/connect/connect-link.ts';
 import { LINK_PATH } from '../../../shared/sandbox-link/link/link.ts';
-import { openRaw, TOKEN } from '../../support/fixtures/sandbox-link.ts';
-import { freePort, type SandboxService, startSandboxService } from '../../support/fixtures/sandbox-service.ts';
+import { openRaw, TOKEN } from '../../support/fixtures/sandbox/sandbox-link.ts';
+import { freePort, type SandboxService, startSandboxService } from '../../support/fixtures/sandbox/sandbox-service.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const log = createLogger({ format: 'json', write: () => {} });

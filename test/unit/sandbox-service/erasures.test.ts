@@ -4,12 +4,12 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { connect, type Message } from '../../support/fixtures/companion.ts';
-import { type LinkProxy, startLinkProxy } from '../../support/fixtures/link-proxy.ts';
-import { type LocalGateway, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
-import { processesWith } from '../../support/fixtures/sandbox.ts';
-import { freshMark, TOKEN } from '../../support/fixtures/sandbox-ports.ts';
-import { freePort, type SandboxService, startSandboxService } from '../../support/fixtures/sandbox-service.ts';
+import { connect, type Message } from '../../support/fixtures/gateway/companion.ts';
+import { type LocalGateway, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
+import { type LinkProxy, startLinkProxy } from '../../support/fixtures/network/link-proxy.ts';
+import { processesWith } from '../../support/fixtures/sandbox/sandbox.ts';
+import { freshMark, TOKEN } from '../../support/fixtures/sandbox/sandbox-ports.ts';
+import { freePort, type SandboxService, startSandboxService } from '../../support/fixtures/sandbox/sandbox-service.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const isRunning = async (mark: string): Promise<boolean> => (await processesWith(mark)).length > 0;

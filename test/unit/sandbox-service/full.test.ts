@@ -3,11 +3,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { Message } from '../../support/fixtures/companion.ts';
-import { type LocalGateway, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
-import { processesWith } from '../../support/fixtures/sandbox.ts';
-import { freshMark, TOKEN } from '../../support/fixtures/sandbox-ports.ts';
-import { type SandboxService, startSandboxService } from '../../support/fixtures/sandbox-service.ts';
+import type { Message } from '../../support/fixtures/gateway/companion.ts';
+import { type LocalGateway, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
+import { processesWith } from '../../support/fixtures/sandbox/sandbox.ts';
+import { freshMark, TOKEN } from '../../support/fixtures/sandbox/sandbox-ports.ts';
+import { type SandboxService, startSandboxService } from '../../support/fixtures/sandbox/sandbox-service.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const OWNERS = ['first', 'second', 'third'] as const;

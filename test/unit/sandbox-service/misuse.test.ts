@@ -14,8 +14,8 @@ import { createLogger } from '../../../shared/log.ts';
 import { connectLink, type GatewayLink } from '../../../shared/sandbox-link/link/connect/connect-link.ts';
 import { LINK_PATH } from '../../../shared/sandbox-link/link/link.ts';
 import { SPEC_BYTES_MAX } from '../../../shared/sandbox-link/messages.ts';
-import { processesWith } from '../../support/fixtures/sandbox.ts';
-import { freshMark, TOKEN } from '../../support/fixtures/sandbox-ports.ts';
+import { processesWith } from '../../support/fixtures/sandbox/sandbox.ts';
+import { freshMark, TOKEN } from '../../support/fixtures/sandbox/sandbox-ports.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const log = createLogger({ format: 'json', write: () => {} });

@@ -9,12 +9,12 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createSandboxServer } from '../../../functions/sandbox/server.ts';
 import { loadSandboxConfig } from '../../../shared/config/sandbox-service.ts';
 import { createLogger } from '../../../shared/log.ts';
-import { type Client, connect, type Message } from '../../support/fixtures/companion.ts';
-import { type LocalGateway, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
-import { processesWith } from '../../support/fixtures/sandbox.ts';
-import { freshMark, TOKEN } from '../../support/fixtures/sandbox-ports.ts';
-import { freePort, type SandboxService, startSandboxService } from '../../support/fixtures/sandbox-service.ts';
-import type { SandboxSettings } from '../../support/fixtures/sandbox-settings.ts';
+import { type Client, connect, type Message } from '../../support/fixtures/gateway/companion.ts';
+import { type LocalGateway, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
+import type { SandboxSettings } from '../../support/fixtures/process/sandbox-settings.ts';
+import { processesWith } from '../../support/fixtures/sandbox/sandbox.ts';
+import { freshMark, TOKEN } from '../../support/fixtures/sandbox/sandbox-ports.ts';
+import { freePort, type SandboxService, startSandboxService } from '../../support/fixtures/sandbox/sandbox-service.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const startGateway = (sandboxUrl: string, settings?: SandboxSettings): Promise<LocalGateway> =>

@@ -4,12 +4,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { startModelProvider } from '../../support/fakes/model-provider.ts';
-import { type Client, connect, type Message } from '../../support/fixtures/companion.ts';
-import { type LocalGateway, startLocalGateway } from '../../support/fixtures/local-gateway.ts';
-import { registeredServers } from '../../support/fixtures/mcp.ts';
-import { TOKEN } from '../../support/fixtures/sandbox-ports.ts';
-import { freePort, type SandboxService, startSandboxService } from '../../support/fixtures/sandbox-service.ts';
+import { startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { type Client, connect, type Message } from '../../support/fixtures/gateway/companion.ts';
+import { type LocalGateway, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
+import { registeredServers } from '../../support/fixtures/sandbox/mcp.ts';
+import { TOKEN } from '../../support/fixtures/sandbox/sandbox-ports.ts';
+import { freePort, type SandboxService, startSandboxService } from '../../support/fixtures/sandbox/sandbox-service.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const output = ({ received }: Client): string =>

@@ -7,9 +7,9 @@ import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Sandbox, SandboxSpec } from '../../../shared/sandbox/sandbox.ts';
 import { openPty, type Pty } from '../../../shared/terminals/pty.ts';
-import { CALLS, EXPECTED, PROBE } from '../../support/fixtures/isolation-probe.ts';
-import { ROOT } from '../../support/fixtures/local-gateway.ts';
-import { createSandboxFixture, processesWith } from '../../support/fixtures/sandbox.ts';
+import { ROOT } from '../../support/fixtures/gateway/local-gateway.ts';
+import { CALLS, EXPECTED, PROBE } from '../../support/fixtures/isolation/isolation-probe.ts';
+import { createSandboxFixture, processesWith } from '../../support/fixtures/sandbox/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const SIZE = { cols: 200, rows: 24 };
@@ -84,7 +84,7 @@ describeWith('bubblewrap', 'two owners', async () => {
     expect(run(['cat', '/proc/keys'])).toContain(name);
     const own = mkdtempSync(join(tmpdir(), 'sandbox-session-'));
     try {
-      const program = join(import.meta.dirname, '../../support/fixtures/isolation-main.ts');
+      const program = join(import.meta.dirname, '../../support/fixtures/isolation/isolation-main.ts');
       const shown = run([process.execPath, program, own, 'cat /proc/keys; echo shown']);
       expect(shown.match(/shown/g)).toHaveLength(3);
       expect(shown).not.toContain(name);
@@ -110,7 +110,7 @@ describeWith('bubblewrap', 'two owners', async () => {
     const isRoot = process.getuid?.() === 0;
     try {
       if (isRoot) chownSync(other, 65534, 65534);
-      const program = join(import.meta.dirname, '../../support/fixtures/isolation-main.ts');
+      const program = join(import.meta.dirname, '../../support/fixtures/isolation/isolation-main.ts');
       const user = isRoot ? { uid: 65534, gid: 65534 } : {};
       const env = { PATH: process.env.PATH ?? '' };
       const ran = spawnSync(process.execPath, [program, other, PROBE], { ...user, env, encoding: 'utf8', cwd: '/' });

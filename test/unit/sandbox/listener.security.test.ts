@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createSandboxFixture, type SandboxFixture } from '../../support/fixtures/sandbox.ts';
+import { createSandboxFixture, type SandboxFixture } from '../../support/fixtures/sandbox/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const PORT = 8123;

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { createBubblewrapSandbox } from '../../../shared/sandbox/bubblewrap.ts';
 import { DISK_LIMITS } from '../../../shared/sandbox/limits.ts';
-import { createSandboxFixture, ownersOf, processesWith } from '../../support/fixtures/sandbox.ts';
+import { createSandboxFixture, ownersOf, processesWith } from '../../support/fixtures/sandbox/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 /** A duration for sleep(1) that no other process uses, so that command lines can be searched for it. */

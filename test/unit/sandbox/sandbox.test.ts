@@ -7,7 +7,7 @@ import { setImmediate as immediately } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { createSlots, LONG_SLOTS, SHORT_SLOTS } from '../../../shared/bounds/slots.ts';
 import { checkEnvironment } from '../../../shared/sandbox/commands/environment.ts';
-import { createSandboxFixture, processesWith } from '../../support/fixtures/sandbox.ts';
+import { createSandboxFixture, processesWith } from '../../support/fixtures/sandbox/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describeWith('bubblewrap', 'the sandbox', async () => {

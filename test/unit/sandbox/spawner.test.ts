@@ -10,8 +10,8 @@ import { text } from 'node:stream/consumers';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, describe, expect, it } from 'vitest';
 import { createSpawner } from '../../../shared/sandbox/spawner/spawner.ts';
-import { ROOT } from '../../support/fixtures/local-gateway.ts';
-import { processesWith } from '../../support/fixtures/sandbox.ts';
+import { ROOT } from '../../support/fixtures/gateway/local-gateway.ts';
+import { processesWith } from '../../support/fixtures/sandbox/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 const marker = (): string => `${400_000 + Math.floor(Math.random() * 1e8)}.${process.pid}`;

@@ -5,7 +5,7 @@ import { conversationList } from '../../../shared/methods/conversation.list.ts';
 import { ownerExport } from '../../../shared/methods/owner.export.ts';
 import { encodeCursor } from '../../../shared/store/cursor.ts';
 import { listDeployments, listEvents } from '../../../shared/webhooks/feed/list.ts';
-import { createFixture, type Fixture, failure, type Instance } from '../../support/fixtures/conversations.ts';
+import { createFixture, type Fixture, failure, type Instance } from '../../support/fixtures/turns/conversations.ts';
 
 let fixture: Fixture;
 let a: Instance;

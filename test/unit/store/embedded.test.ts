@@ -16,8 +16,8 @@ import { parametersOf, planQuery } from '../../../shared/store/embedded/query.ts
 import { Conflict, type Query, type Store } from '../../../shared/store/store.ts';
 import { transact } from '../../../shared/store/transact.ts';
 import { storeCases } from '../../cases/store/store.cases.ts';
-import { freshRef, put, read, typed } from '../../support/fixtures/store.ts';
-import type { Opening } from '../../support/fixtures/store-opener.ts';
+import { freshRef, put, read, typed } from '../../support/fixtures/database/store.ts';
+import type { Opening } from '../../support/fixtures/database/store-opener.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'store-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -163,7 +163,7 @@ describe('embedded store file', () => {
   it('a new embedded store file can be opened by several processes at the same time', async () => {
     const openers = Array.from(
       { length: 6 },
-      () => new Worker(new URL('../../support/fixtures/store-opener.ts', import.meta.url)),
+      () => new Worker(new URL('../../support/fixtures/database/store-opener.ts', import.meta.url)),
     );
     for (let round = 0; round < 60; round++) {
       const opening: Opening = { path: freshPath(), atMs: Date.now() + 10 };
@@ -176,7 +176,7 @@ describe('embedded store file', () => {
 
   it('loses no increment of several processes', { timeout: 30_000 }, async () => {
     const path = freshPath();
-    const worker = join(import.meta.dirname, '../../support/fixtures/store-increment.ts');
+    const worker = join(import.meta.dirname, '../../support/fixtures/database/store-increment.ts');
     const run = promisify(execFile);
     await Promise.all([1, 2, 3].map(() => run(process.execPath, [worker, path, '40'])));
     const store = open(path);

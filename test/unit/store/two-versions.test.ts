@@ -18,9 +18,15 @@ import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';
 import type { GatewayEvent } from '../../../shared/webhooks/event.ts';
 import { dueEntries, record } from '../../../shared/webhooks/outbox.ts';
 import { sweep } from '../../../shared/webhooks/sweep.ts';
-import { createFixture, type Fixture, failure, type Instance, isDelta } from '../../support/fixtures/conversations.ts';
-import { NEWER_FIELD, withNewerFields } from '../../support/fixtures/document-examples.ts';
-import { REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
+import { NEWER_FIELD, withNewerFields } from '../../support/fixtures/database/document-examples.ts';
+import {
+  createFixture,
+  type Fixture,
+  failure,
+  type Instance,
+  isDelta,
+} from '../../support/fixtures/turns/conversations.ts';
+import { REFERENCE_EVENT } from '../../support/fixtures/webhooks/webhooks.ts';
 
 let fixture: Fixture;
 let a: Instance;

@@ -5,10 +5,10 @@ import WebSocket from 'ws';
 import { currentTrace, inTrace, readTrace, traceHeaders } from '../../../shared/telemetry/trace.ts';
 import { toMessage } from '../../../shared/webhooks/bus/cloud-event.ts';
 import { toEvent } from '../../../shared/webhooks/interpret.ts';
-import { startModelProvider } from '../../support/fakes/model-provider.ts';
-import { createCloudFixture } from '../../support/fixtures/forward.ts';
-import { startInProcess } from '../../support/fixtures/in-process.ts';
-import { createFixture, deliveryOf, REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
+import { startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
+import { createCloudFixture } from '../../support/fixtures/gateway/forward.ts';
+import { startInProcess } from '../../support/fixtures/gateway/in-process.ts';
+import { createFixture, deliveryOf, REFERENCE_EVENT } from '../../support/fixtures/webhooks/webhooks.ts';
 
 const TRACE_ID = '4bf92f3577b34da6a3ce929d0e0e4736';
 const SPAN_ID = '00f067aa0ba902b7';

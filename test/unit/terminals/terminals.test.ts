@@ -1,8 +1,8 @@
 // The terminals behind their port, and the line in the log that each leaves.
 import { expect, it } from 'vitest';
 import { terminalsCases } from '../../cases/sandbox/terminals.cases.ts';
-import { startInProcess } from '../../support/fixtures/in-process.ts';
-import { PORT_ADAPTERS } from '../../support/fixtures/sandbox-ports.ts';
+import { startInProcess } from '../../support/fixtures/gateway/in-process.ts';
+import { PORT_ADAPTERS } from '../../support/fixtures/sandbox/sandbox-ports.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 for (const [name, create] of Object.entries(PORT_ADAPTERS)) terminalsCases(name, create);

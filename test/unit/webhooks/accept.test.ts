@@ -6,8 +6,8 @@ import type { GatewayEvent } from '../../../shared/webhooks/event.ts';
 import { eventId, toEvent } from '../../../shared/webhooks/interpret.ts';
 import { CLAIM_MS } from '../../../shared/webhooks/outbox.ts';
 import { startSweeper, sweep } from '../../../shared/webhooks/sweep.ts';
-import { COSTS } from '../../support/cost-table.ts';
-import { createFixture, deliveryOf, type Fixture, REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
+import { COSTS } from '../../support/documents/cost-table.ts';
+import { createFixture, deliveryOf, type Fixture, REFERENCE_EVENT } from '../../support/fixtures/webhooks/webhooks.ts';
 
 let fixture: Fixture;
 let received: GatewayEvent[];

@@ -3,7 +3,7 @@
 import { expect, it } from 'vitest';
 import { fromMessage, toMessage } from '../../../shared/webhooks/bus/cloud-event.ts';
 import { toEvent } from '../../../shared/webhooks/interpret.ts';
-import { deliveryOf, REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
+import { deliveryOf, REFERENCE_EVENT } from '../../support/fixtures/webhooks/webhooks.ts';
 
 const NOW_MS = Date.UTC(2026, 0, 1);
 

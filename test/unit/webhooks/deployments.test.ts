@@ -8,7 +8,7 @@ import { toMessage } from '../../../shared/webhooks/bus/cloud-event.ts';
 import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';
 import type { GatewayEvent } from '../../../shared/webhooks/event.ts';
 import { listDeployments } from '../../../shared/webhooks/feed/list.ts';
-import { createFixture, deliveryOf, type Fixture, REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
+import { createFixture, deliveryOf, type Fixture, REFERENCE_EVENT } from '../../support/fixtures/webhooks/webhooks.ts';
 
 /** A clock that has been steady for this long is trusted, and expired sessions are erased. */
 const STEADY_MS = 600_000;

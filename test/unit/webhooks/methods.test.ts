@@ -6,7 +6,7 @@ import { eventsList } from '../../../shared/methods/events.list.ts';
 import { createRegistry } from '../../../shared/rpc/method.ts';
 import { acceptDelivery } from '../../../shared/webhooks/accept.ts';
 import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';
-import { createFixture, deliveryOf, type Fixture, REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
+import { createFixture, deliveryOf, type Fixture, REFERENCE_EVENT } from '../../support/fixtures/webhooks/webhooks.ts';
 
 let fixture: Fixture;
 beforeEach(async () => {

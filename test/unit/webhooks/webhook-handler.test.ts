@@ -11,7 +11,7 @@ import { applyDeploymentEvent } from '../../../shared/webhooks/deployments.ts';
 import { Events } from '../../../shared/webhooks/documents.ts';
 import { listDeployments } from '../../../shared/webhooks/feed/list.ts';
 import { CLAIM_MS } from '../../../shared/webhooks/outbox.ts';
-import { createFixture, type Fixture, REFERENCE_EVENT } from '../../support/fixtures/webhooks.ts';
+import { createFixture, type Fixture, REFERENCE_EVENT } from '../../support/fixtures/webhooks/webhooks.ts';
 
 const WHSEC = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
 const KEYS = {

@@ -8,7 +8,7 @@ import { randomIds, systemClock } from '../../../../shared/clock.ts';
 import { createEmbeddedStore } from '../../../../shared/store/embedded/embedded.ts';
 import type { Store } from '../../../../shared/store/store.ts';
 import { type FakeKms, startFakeKms } from '../../../support/fakes/kms.ts';
-import { startFaultProxy } from '../../../support/fixtures/fault-proxy.ts';
+import { startFaultProxy } from '../../../support/fixtures/network/fault-proxy.ts';
 
 // The client would otherwise look for a metadata server to learn its universe.
 vi.stubEnv('METADATA_SERVER_DETECTION', 'none');

@@ -6,7 +6,7 @@ import { authLogin } from '../../../../shared/methods/auth.login.ts';
 import { authLogout } from '../../../../shared/methods/auth.logout.ts';
 import { conversationPrompt } from '../../../../shared/methods/conversation.prompt.ts';
 import { conversationResume } from '../../../../shared/methods/conversation.resume.ts';
-import { createFixture, type Fixture, failure, type Instance } from '../../../support/fixtures/conversations.ts';
+import { createFixture, type Fixture, failure, type Instance } from '../../../support/fixtures/turns/conversations.ts';
 
 /** Of no form that a redaction by pattern would know. */
 const TOKEN = 'token+of/the=caller-0123456789';

@@ -11,8 +11,8 @@ import { randomIds } from '../../../../shared/clock.ts';
 import { RpcError } from '../../../../shared/errors.ts';
 import { createEmbeddedStore } from '../../../../shared/store/embedded/embedded.ts';
 import type { Ref, Store } from '../../../../shared/store/store.ts';
-import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider.ts';
-import { createTestClock, cutOff, type Line } from '../../../support/fixtures/rate-limit.ts';
+import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider/model-provider.ts';
+import { createTestClock, cutOff, type Line } from '../../../support/fixtures/limiter/rate-limit.ts';
 
 const TOKEN = 'token-of-the-test-0123456789';
 const { signal } = new AbortController();

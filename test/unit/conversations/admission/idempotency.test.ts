@@ -15,7 +15,7 @@ import {
   failure,
   type Instance,
   isDelta,
-} from '../../../support/fixtures/conversations.ts';
+} from '../../../support/fixtures/turns/conversations.ts';
 
 const DAY_MS = 86_400_000;
 const idempotency_key = 'order-66';

@@ -6,7 +6,13 @@ import { conversationList } from '../../../../shared/methods/conversation.list.t
 import { conversationPrompt } from '../../../../shared/methods/conversation.prompt.ts';
 import { conversationStatus } from '../../../../shared/methods/conversation.status.ts';
 import { checkParams } from '../../../../shared/rpc/params/issues.ts';
-import { createFixture, type Fixture, failure, type Instance, MODEL } from '../../../support/fixtures/conversations.ts';
+import {
+  createFixture,
+  type Fixture,
+  failure,
+  type Instance,
+  MODEL,
+} from '../../../support/fixtures/turns/conversations.ts';
 
 const PNG = `iVBORw0KGgoAAAANSUhEUg${'A'.repeat(200_002)}`;
 const IMAGE = { type: 'image', media_type: 'image/png', data: PNG } as const;

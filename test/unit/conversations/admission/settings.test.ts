@@ -4,7 +4,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { conversationHistory } from '../../../../shared/methods/conversation.history.ts';
 import { conversationPrompt } from '../../../../shared/methods/conversation.prompt.ts';
 import { checkParams } from '../../../../shared/rpc/params/issues.ts';
-import { createFixture, type Fixture, failure, type Instance } from '../../../support/fixtures/conversations.ts';
+import { createFixture, type Fixture, failure, type Instance } from '../../../support/fixtures/turns/conversations.ts';
 
 let fixture: Fixture;
 let a: Instance;

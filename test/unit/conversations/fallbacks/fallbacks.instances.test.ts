@@ -10,7 +10,7 @@ import {
   failure,
   type Instance,
   isDelta,
-} from '../../../support/fixtures/conversations.ts';
+} from '../../../support/fixtures/turns/conversations.ts';
 
 const LEASE_MS = 20_000;
 const NEXT = 'anthropic/claude-next';

@@ -12,7 +12,7 @@ import {
   type Fixture as CodexFixture,
   setUpFixture,
   textsIn,
-} from '../../../support/fixtures/codex.ts';
+} from '../../../support/fixtures/sandbox/codex.ts';
 import {
   createFixture,
   type Fixture,
@@ -20,8 +20,8 @@ import {
   type Instance,
   isDelta,
   type Stream,
-} from '../../../support/fixtures/conversations.ts';
-import { MODEL_FAILURES, type ModelFailure } from '../../../support/fixtures/model-failures.ts';
+} from '../../../support/fixtures/turns/conversations.ts';
+import { MODEL_FAILURES, type ModelFailure } from '../../../support/fixtures/turns/model-failures.ts';
 import { describeWith } from '../../../support/requirements.ts';
 
 const SAME = 'anthropic/claude-next';

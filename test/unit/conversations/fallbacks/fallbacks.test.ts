@@ -11,14 +11,14 @@ import { conversationStatus } from '../../../../shared/methods/conversation.stat
 import { PromptParams, placeOfPrompt } from '../../../../shared/methods/prompt-turn.ts';
 import { systemHealth } from '../../../../shared/methods/system.health.ts';
 import { checkParams } from '../../../../shared/rpc/params/issues.ts';
-import type { Script } from '../../../support/fakes/model-provider-script.ts';
+import type { Script } from '../../../support/fakes/model-provider/model-provider-script.ts';
 import {
   createFixture,
   type Fixture,
   failure,
   type Instance,
   isDelta,
-} from '../../../support/fixtures/conversations.ts';
+} from '../../../support/fixtures/turns/conversations.ts';
 
 const FIRST = 'anthropic/claude-first';
 const NEXT = ['anthropic/claude-next', 'openai/gpt-next'] as const;

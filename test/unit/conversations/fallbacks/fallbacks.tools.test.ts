@@ -2,8 +2,8 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { mcpConnect } from '../../../../shared/methods/mcp.connect.ts';
 import { createFakeMcpServer } from '../../../support/fakes/mcp-http-server.ts';
-import { createFixture, type Fixture, failure, type Instance } from '../../../support/fixtures/conversations.ts';
-import { listen } from '../../../support/fixtures/forward.ts';
+import { listen } from '../../../support/fixtures/gateway/forward.ts';
+import { createFixture, type Fixture, failure, type Instance } from '../../../support/fixtures/turns/conversations.ts';
 
 const ASK = 'please';
 const NEXT = 'openai/gpt-next';

@@ -8,7 +8,7 @@ import {
   failure,
   type Instance,
   isDelta,
-} from '../../../support/fixtures/conversations.ts';
+} from '../../../support/fixtures/turns/conversations.ts';
 
 let fixture: Fixture;
 let a: Instance;

@@ -4,9 +4,9 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { conversationPrompt } from '../../../../shared/methods/conversation.prompt.ts';
 import { mcpConnect } from '../../../../shared/methods/mcp.connect.ts';
 import { createFakeMcpServer, type FakeMcpServer } from '../../../support/fakes/mcp-http-server.ts';
-import { createFixture, type Fixture, type Instance } from '../../../support/fixtures/conversations.ts';
-import { listen } from '../../../support/fixtures/forward.ts';
-import { sentMessages } from '../../../support/fixtures/histories.ts';
+import { listen } from '../../../support/fixtures/gateway/forward.ts';
+import { createFixture, type Fixture, type Instance } from '../../../support/fixtures/turns/conversations.ts';
+import { sentMessages } from '../../../support/fixtures/turns/histories.ts';
 
 const MODELS = ['anthropic/small', 'openai/small', 'chat/small', 'responses/small'];
 const TURNS = 40;

@@ -2,8 +2,8 @@
 // same message and the provider's prompt cache serves them.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Conversations } from '../../../../shared/conversations/records/documents.ts';
-import { createFixture, type Fixture, type Instance } from '../../../support/fixtures/conversations.ts';
-import { sentMessages } from '../../../support/fixtures/histories.ts';
+import { createFixture, type Fixture, type Instance } from '../../../support/fixtures/turns/conversations.ts';
+import { sentMessages } from '../../../support/fixtures/turns/histories.ts';
 
 const MODEL = 'anthropic/small';
 /** Minus a quarter for the answer. */

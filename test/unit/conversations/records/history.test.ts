@@ -10,8 +10,14 @@ import { conversationList } from '../../../../shared/methods/conversation.list.t
 import { conversationResume } from '../../../../shared/methods/conversation.resume.ts';
 import { conversationStatus } from '../../../../shared/methods/conversation.status.ts';
 import { createEmbeddedStore } from '../../../../shared/store/embedded/embedded.ts';
-import { createFixture, type Fixture, failure, type Instance, MODEL } from '../../../support/fixtures/conversations.ts';
-import { readHistory } from '../../../support/fixtures/histories.ts';
+import {
+  createFixture,
+  type Fixture,
+  failure,
+  type Instance,
+  MODEL,
+} from '../../../support/fixtures/turns/conversations.ts';
+import { readHistory } from '../../../support/fixtures/turns/histories.ts';
 
 const NAUGHTY = [
   'null',

@@ -2,7 +2,7 @@
 // never out of service.
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { createFixture, type Fixture, failure, type Instance } from '../../../support/fixtures/conversations.ts';
+import { createFixture, type Fixture, failure, type Instance } from '../../../support/fixtures/turns/conversations.ts';
 
 let fixture: Fixture;
 let a: Instance;

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import { createRetention } from '../../../../shared/conversations/records/retention.ts';
 import { newConversation } from '../../../../shared/conversations/turns/lease.ts';
 import { retentionCases } from '../../../cases/conversations/retention.cases.ts';
-import { createFixture } from '../../../support/fixtures/conversations.ts';
+import { createFixture } from '../../../support/fixtures/turns/conversations.ts';
 
 retentionCases('the embedded store', () => createFixture());
 

@@ -7,8 +7,8 @@ import { conversationDelete } from '../../../../shared/methods/conversation.dele
 import { conversationHistory } from '../../../../shared/methods/conversation.history.ts';
 import { mcpConnect } from '../../../../shared/methods/mcp.connect.ts';
 import { createFakeMcpServer, type FakeMcpServer } from '../../../support/fakes/mcp-http-server.ts';
-import { createFixture, type Fixture, type Instance, MODEL } from '../../../support/fixtures/conversations.ts';
-import { listen } from '../../../support/fixtures/forward.ts';
+import { listen } from '../../../support/fixtures/gateway/forward.ts';
+import { createFixture, type Fixture, type Instance, MODEL } from '../../../support/fixtures/turns/conversations.ts';
 
 const ASK = '[[tool tools__act {"a": 1}]] please';
 const OTHER = 'openai/gpt-5';

@@ -7,7 +7,8 @@ import { conversationResume } from '../../../../shared/methods/conversation.resu
 import { conversationStatus } from '../../../../shared/methods/conversation.status.ts';
 import { mcpConnect } from '../../../../shared/methods/mcp.connect.ts';
 import { createFakeMcpServer, type FakeMcpServer } from '../../../support/fakes/mcp-http-server.ts';
-import type { Script } from '../../../support/fakes/model-provider-script.ts';
+import type { Script } from '../../../support/fakes/model-provider/model-provider-script.ts';
+import { listen } from '../../../support/fixtures/gateway/forward.ts';
 import {
   createFixture,
   type Fixture,
@@ -15,8 +16,7 @@ import {
   type Instance,
   isDelta,
   type Stream,
-} from '../../../support/fixtures/conversations.ts';
-import { listen } from '../../../support/fixtures/forward.ts';
+} from '../../../support/fixtures/turns/conversations.ts';
 
 const LEASE_MS = 20_000;
 const FALLBACKS = ['anthropic/claude-next', 'anthropic/claude-last'];

@@ -10,8 +10,8 @@ import { createLogger } from '../../../../shared/log.ts';
 import { createEmbeddedStore } from '../../../../shared/store/embedded/embedded.ts';
 import type { Store } from '../../../../shared/store/store.ts';
 import { NO_USAGE } from '../../../../shared/usage.ts';
-import { COSTS } from '../../../support/cost-table.ts';
-import { type Counted, countOperations } from '../../../support/fixtures/rate-limit.ts';
+import { COSTS } from '../../../support/documents/cost-table.ts';
+import { type Counted, countOperations } from '../../../support/fixtures/limiter/rate-limit.ts';
 
 /** The model yields a piece this often. */
 const PIECE_MS = 250;

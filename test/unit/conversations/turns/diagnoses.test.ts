@@ -5,7 +5,13 @@ import { createGateway } from '../../../../shared/gateway.ts';
 import * as methods from '../../../../shared/methods/index.ts';
 import { LOCAL_KEY } from '../../../../shared/protocol.ts';
 import { createRegistry } from '../../../../shared/rpc/method.ts';
-import { createFixture, type Fixture, failure, type Instance, MODEL } from '../../../support/fixtures/conversations.ts';
+import {
+  createFixture,
+  type Fixture,
+  failure,
+  type Instance,
+  MODEL,
+} from '../../../support/fixtures/turns/conversations.ts';
 
 let fixture: Fixture;
 let a: Instance;

@@ -12,7 +12,7 @@ import {
   type How,
   type Instance,
   isDelta,
-} from '../../../support/fixtures/conversations.ts';
+} from '../../../support/fixtures/turns/conversations.ts';
 
 const READERS = 200;
 

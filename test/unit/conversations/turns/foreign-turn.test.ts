@@ -9,7 +9,7 @@ import {
   failure,
   type Instance,
   isDelta,
-} from '../../../support/fixtures/conversations.ts';
+} from '../../../support/fixtures/turns/conversations.ts';
 
 const MISSING = 'turn_0000000000000000000000';
 

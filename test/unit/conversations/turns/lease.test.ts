@@ -25,7 +25,7 @@ import {
   type Instance,
   isDelta,
   isTerminal,
-} from '../../../support/fixtures/conversations.ts';
+} from '../../../support/fixtures/turns/conversations.ts';
 
 /** Longer than a busy machine may stop for. */
 const LEASE_MS = 20_000;

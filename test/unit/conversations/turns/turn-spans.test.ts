@@ -5,9 +5,9 @@ import type { Toolset } from '../../../../shared/engines/engine.ts';
 import { createOtlpTracer } from '../../../../shared/telemetry/otlp-tracer.ts';
 import { inTrace } from '../../../../shared/telemetry/trace.ts';
 import type { EngineEvent } from '../../../../shared/turn-events.ts';
-import { startModelProvider } from '../../../support/fakes/model-provider.ts';
-import { createTestEngine } from '../../../support/fixtures/engines.ts';
-import { type ReceivedSpan, startOtlpReceiver } from '../../../support/fixtures/otlp-receiver.ts';
+import { startModelProvider } from '../../../support/fakes/model-provider/model-provider.ts';
+import { type ReceivedSpan, startOtlpReceiver } from '../../../support/fixtures/network/otlp-receiver.ts';
+import { createTestEngine } from '../../../support/fixtures/turns/engines.ts';
 
 const TRACE = { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), sampled: true };
 const closing: (() => unknown)[] = [];

@@ -11,7 +11,11 @@ import { createCodexEngine } from '../../../../shared/engines/codex/engine.ts';
 import { createRequestedCommands } from '../../../../shared/engines/codex/relay/requested-commands.ts';
 import type { Toolset } from '../../../../shared/engines/engine.ts';
 import { RpcError } from '../../../../shared/errors.ts';
-import { type ResponsesApi, type Step, startResponsesApi } from '../../../support/fakes/responses-api.ts';
+import {
+  type ResponsesApi,
+  type Step,
+  startResponsesApi,
+} from '../../../support/fakes/model-provider/responses-api.ts';
 
 const turn = { threadId: 'thread-1', turnId: 'turn-1' };
 const CALL: Step = { call: 'exec_command', args: { cmd: 'sleep 9' } };

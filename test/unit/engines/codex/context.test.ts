@@ -10,7 +10,7 @@ import {
   setUpFixture,
   startConversation,
   textsIn,
-} from '../../../support/fixtures/codex.ts';
+} from '../../../support/fixtures/sandbox/codex.ts';
 
 describeCodex('the context of a codex turn', (place) => {
   let fixture: Fixture;

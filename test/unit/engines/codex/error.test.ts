@@ -12,7 +12,7 @@ import {
   setUpFixture,
   startConversation,
   textsIn,
-} from '../../../support/fixtures/codex.ts';
+} from '../../../support/fixtures/sandbox/codex.ts';
 
 describeCodex('a codex turn that does not complete', (place) => {
   let fixture: Fixture;

@@ -7,9 +7,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createLocalCodex } from '../../../../shared/codex-host/local-codex.ts';
 import { createEngines } from '../../../../shared/engines/engines.ts';
 import { placeOfModel } from '../../../../shared/engines/place.ts';
-import { type ResponsesApi, startResponsesApi } from '../../../support/fakes/responses-api.ts';
-import { API_KEY, byPrompt, codexProgram, textsIn } from '../../../support/fixtures/codex.ts';
-import { type InProcessGateway, startInProcess } from '../../../support/fixtures/in-process.ts';
+import { type ResponsesApi, startResponsesApi } from '../../../support/fakes/model-provider/responses-api.ts';
+import { type InProcessGateway, startInProcess } from '../../../support/fixtures/gateway/in-process.ts';
+import { API_KEY, byPrompt, codexProgram, textsIn } from '../../../support/fixtures/sandbox/codex.ts';
 import { describeWith } from '../../../support/requirements.ts';
 
 const EVENTS = 'text/event-stream';

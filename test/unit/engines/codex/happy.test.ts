@@ -8,6 +8,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Toolset } from '../../../../shared/engines/engine.ts';
 import { openPty } from '../../../../shared/terminals/pty.ts';
 import type { EngineEvent } from '../../../../shared/turn-events.ts';
+import { EXPECTED, PROBE } from '../../../support/fixtures/isolation/isolation-probe.ts';
 import {
   API_KEY,
   type Conversation,
@@ -16,8 +17,7 @@ import {
   MODEL,
   setUpFixture,
   startConversation,
-} from '../../../support/fixtures/codex.ts';
-import { EXPECTED, PROBE } from '../../../support/fixtures/isolation-probe.ts';
+} from '../../../support/fixtures/sandbox/codex.ts';
 
 const SIZE = { cols: 80, rows: 24 };
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { z } from 'zod';
 import { makeModelCatalog } from '../../../../shared/codex-host/app-server/model-catalog.ts';
-import { codexProgram, setUpFixture, startConversation } from '../../../support/fixtures/codex.ts';
+import { codexProgram, setUpFixture, startConversation } from '../../../support/fixtures/sandbox/codex.ts';
 import { describeWith } from '../../../support/requirements.ts';
 
 const Catalog = z.object({ models: z.array(z.object({ slug: z.string() })) });

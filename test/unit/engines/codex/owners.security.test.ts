@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { EXIT_PORT } from '../../../../shared/codex-host/app-server/exit.ts';
 import { CODEX_HOME } from '../../../../shared/codex-host/codex-host.ts';
 import type { Launcher, LaunchSpec } from '../../../../shared/codex-host/launcher.ts';
+import { EXPECTED, PROBE } from '../../../support/fixtures/isolation/isolation-probe.ts';
 import {
   byPrompt,
   type Conversation,
@@ -12,8 +13,7 @@ import {
   type Fixture,
   setUpFixture,
   startConversation,
-} from '../../../support/fixtures/codex.ts';
-import { EXPECTED, PROBE } from '../../../support/fixtures/isolation-probe.ts';
+} from '../../../support/fixtures/sandbox/codex.ts';
 import { describeWith } from '../../../support/requirements.ts';
 
 /**

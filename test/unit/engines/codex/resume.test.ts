@@ -11,7 +11,7 @@ import {
   setUpFixture,
   startConversation,
   textsIn,
-} from '../../../support/fixtures/codex.ts';
+} from '../../../support/fixtures/sandbox/codex.ts';
 
 describeCodex('a conversation with Codex', (place) => {
   let fixture: Fixture;

@@ -1,8 +1,8 @@
 // Stopping a turn stops the provider's work: seen at the provider's socket, not only at the caller.
 import { getEventListeners } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider.ts';
-import { CASES, createTestEngine, runTurn } from '../../../support/fixtures/engines.ts';
+import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider/model-provider.ts';
+import { CASES, createTestEngine, runTurn } from '../../../support/fixtures/turns/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

@@ -8,8 +8,8 @@ import tls, { type TLSSocket } from 'node:tls';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createConnections, IDLE_MS_MAX } from '../../../../shared/engines/direct/providers/connections.ts';
 import { createGuardedFetch } from '../../../../shared/engines/direct/providers/provider-fetch.ts';
-import { makeCertificate } from '../../../support/fixtures/certificate.ts';
-import { createTestClock } from '../../../support/fixtures/rate-limit.ts';
+import { createTestClock } from '../../../support/fixtures/limiter/rate-limit.ts';
+import { makeCertificate } from '../../../support/fixtures/network/certificate.ts';
 
 const closing: (() => void)[] = [];
 afterEach(() => {

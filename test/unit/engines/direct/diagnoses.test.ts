@@ -2,9 +2,9 @@
 // never an empty success.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { clean, readProviderMessage } from '../../../../shared/engines/failures/provider-message.ts';
-import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider.ts';
-import type { Script } from '../../../support/fakes/model-provider-script.ts';
-import { CASES, createTestEngine, failTurn, KEY, runTurn } from '../../../support/fixtures/engines.ts';
+import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider/model-provider.ts';
+import type { Script } from '../../../support/fakes/model-provider/model-provider-script.ts';
+import { CASES, createTestEngine, failTurn, KEY, runTurn } from '../../../support/fixtures/turns/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

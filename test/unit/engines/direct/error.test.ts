@@ -6,7 +6,7 @@ import { OAuth2Client } from 'google-auth-library';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createDirectEngine } from '../../../../shared/engines/direct/direct.ts';
 import { errorFields } from '../../../../shared/log.ts';
-import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider.ts';
+import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider/model-provider.ts';
 import {
   CASES,
   createTestEngine,
@@ -15,7 +15,7 @@ import {
   runTurn,
   textOf,
   toModelProviders,
-} from '../../../support/fixtures/engines.ts';
+} from '../../../support/fixtures/turns/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

@@ -1,9 +1,9 @@
 // Every failure of a model in every wire format: what has failed, which decides which other models may answer.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { failedPart } from '../../../../shared/engines/fall-back.ts';
-import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider.ts';
-import { CASES, createTestEngine, failTurn, textOf } from '../../../support/fixtures/engines.ts';
-import { MODEL_FAILURES } from '../../../support/fixtures/model-failures.ts';
+import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider/model-provider.ts';
+import { CASES, createTestEngine, failTurn, textOf } from '../../../support/fixtures/turns/engines.ts';
+import { MODEL_FAILURES } from '../../../support/fixtures/turns/model-failures.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

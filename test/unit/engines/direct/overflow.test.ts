@@ -6,8 +6,8 @@ import type { Message, Toolset } from '../../../../shared/engines/engine.ts';
 import { isOverflow, limitOf } from '../../../../shared/engines/failures/overflow.ts';
 import { estimateTextTokens } from '../../../../shared/messages/estimate-tokens.ts';
 import type { EngineEvent } from '../../../../shared/turn-events.ts';
-import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider.ts';
-import { CASES, createTestEngine, failTurn, runTurn } from '../../../support/fixtures/engines.ts';
+import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider/model-provider.ts';
+import { CASES, createTestEngine, failTurn, runTurn } from '../../../support/fixtures/turns/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

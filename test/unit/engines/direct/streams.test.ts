@@ -6,8 +6,8 @@ import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createStreamRepair } from '../../../../shared/engines/direct/repair/stream-repair.ts';
 import type { Toolset } from '../../../../shared/engines/engine.ts';
-import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider.ts';
-import { CASES, createTestEngine, runTurn } from '../../../support/fixtures/engines.ts';
+import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider/model-provider.ts';
+import { CASES, createTestEngine, runTurn } from '../../../support/fixtures/turns/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

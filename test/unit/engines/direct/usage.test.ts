@@ -2,9 +2,9 @@
 // that is no success, and add up over the calls of the turn.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { EngineEvent } from '../../../../shared/turn-events.ts';
-import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider.ts';
-import type { Script } from '../../../support/fakes/model-provider-script.ts';
-import { CASES, createTestEngine, failTurn, runTurn } from '../../../support/fixtures/engines.ts';
+import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider/model-provider.ts';
+import type { Script } from '../../../support/fakes/model-provider/model-provider-script.ts';
+import { CASES, createTestEngine, failTurn, runTurn } from '../../../support/fixtures/turns/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

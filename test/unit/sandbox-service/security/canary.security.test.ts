@@ -5,14 +5,14 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { startResponsesApi } from '../../../support/fakes/responses-api.ts';
-import { appServers, codexProgram, descendants } from '../../../support/fixtures/codex.ts';
-import type { Message } from '../../../support/fixtures/companion.ts';
-import { startLocalGateway } from '../../../support/fixtures/local-gateway.ts';
-import { filesBelow, placesOf } from '../../../support/fixtures/process-memory.ts';
-import { processesWith } from '../../../support/fixtures/sandbox.ts';
-import { freshMark, TOKEN } from '../../../support/fixtures/sandbox-ports.ts';
-import { startSandboxService } from '../../../support/fixtures/sandbox-service.ts';
+import { startResponsesApi } from '../../../support/fakes/model-provider/responses-api.ts';
+import type { Message } from '../../../support/fixtures/gateway/companion.ts';
+import { startLocalGateway } from '../../../support/fixtures/gateway/local-gateway.ts';
+import { filesBelow, placesOf } from '../../../support/fixtures/process/process-memory.ts';
+import { appServers, codexProgram, descendants } from '../../../support/fixtures/sandbox/codex.ts';
+import { processesWith } from '../../../support/fixtures/sandbox/sandbox.ts';
+import { freshMark, TOKEN } from '../../../support/fixtures/sandbox/sandbox-ports.ts';
+import { startSandboxService } from '../../../support/fixtures/sandbox/sandbox-service.ts';
 import { describeWith } from '../../../support/requirements.ts';
 
 /** Every secret contains it, so that one search of the memory finds any of them. */

@@ -9,11 +9,11 @@ import { LONG_SLOTS } from '../../../../shared/bounds/slots.ts';
 import { createLogger } from '../../../../shared/log.ts';
 import { createRemotePorts } from '../../../../shared/sandbox-link/client/remote-ports.ts';
 import type { SandboxPorts } from '../../../../shared/sandbox-ports/ports.ts';
-import { EXPECTED, PROBE } from '../../../support/fixtures/isolation-probe.ts';
-import { ROOT } from '../../../support/fixtures/local-gateway.ts';
-import { processesWith } from '../../../support/fixtures/sandbox.ts';
-import { freshMark, TOKEN } from '../../../support/fixtures/sandbox-ports.ts';
-import { type SandboxService, startSandboxService } from '../../../support/fixtures/sandbox-service.ts';
+import { ROOT } from '../../../support/fixtures/gateway/local-gateway.ts';
+import { EXPECTED, PROBE } from '../../../support/fixtures/isolation/isolation-probe.ts';
+import { processesWith } from '../../../support/fixtures/sandbox/sandbox.ts';
+import { freshMark, TOKEN } from '../../../support/fixtures/sandbox/sandbox-ports.ts';
+import { type SandboxService, startSandboxService } from '../../../support/fixtures/sandbox/sandbox-service.ts';
 import { describeWith } from '../../../support/requirements.ts';
 
 const CANARY = `canary-${freshMark()}`;

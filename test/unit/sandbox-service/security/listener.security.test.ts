@@ -12,8 +12,8 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createLogger } from '../../../../shared/log.ts';
 import { connectLink } from '../../../../shared/sandbox-link/link/connect/connect-link.ts';
-import { TOKEN } from '../../../support/fixtures/sandbox-ports.ts';
-import { freePort, startSandboxService } from '../../../support/fixtures/sandbox-service.ts';
+import { TOKEN } from '../../../support/fixtures/sandbox/sandbox-ports.ts';
+import { freePort, startSandboxService } from '../../../support/fixtures/sandbox/sandbox-service.ts';
 import { describeWith } from '../../../support/requirements.ts';
 
 /** What each address answers to a request. In a subshell: a write to a connection that is closed ends it. */

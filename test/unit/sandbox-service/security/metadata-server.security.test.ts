@@ -6,12 +6,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { localMain, type Program, startLocalGateway, startProgram } from '../../../support/fixtures/local-gateway.ts';
-import { startSandboxService } from '../../../support/fixtures/sandbox-service.ts';
+import {
+  localMain,
+  type Program,
+  startLocalGateway,
+  startProgram,
+} from '../../../support/fixtures/gateway/local-gateway.ts';
+import { startSandboxService } from '../../../support/fixtures/sandbox/sandbox-service.ts';
 import { describeWith } from '../../../support/requirements.ts';
 
 const run = promisify(execFile);
-const FIXTURES = join(import.meta.dirname, '../../../support/fixtures');
+const FIXTURES = join(import.meta.dirname, '../../../support/fixtures/isolation');
 const METADATA = ['169.254.169.254', 'fd20:ce::254'] as const;
 const OTHERS = ['10.99.0.2', 'fd99::2'] as const;
 const [HERE, THERE] = [`gateway-${process.pid}-a`, `gateway-${process.pid}-b`] as const;

@@ -1,5 +1,5 @@
 // The commands behind their port.
 import { commandsCases } from '../../../cases/sandbox/commands.cases.ts';
-import { PORT_ADAPTERS } from '../../../support/fixtures/sandbox-ports.ts';
+import { PORT_ADAPTERS } from '../../../support/fixtures/sandbox/sandbox-ports.ts';
 
 for (const [name, create] of Object.entries(PORT_ADAPTERS)) commandsCases(name, create);

@@ -6,7 +6,7 @@ import { expect, it } from 'vitest';
 import { DISK_LIMITS } from '../../../../shared/sandbox/limits.ts';
 import { createUsageMeter } from '../../../../shared/sandbox/quota/disk-usage.ts';
 import { openPty } from '../../../../shared/terminals/pty.ts';
-import { createSandboxFixture, type SandboxFixture } from '../../../support/fixtures/sandbox.ts';
+import { createSandboxFixture, type SandboxFixture } from '../../../support/fixtures/sandbox/sandbox.ts';
 import { describeWith } from '../../../support/requirements.ts';
 
 /** Limits that are never checked while a command runs. */

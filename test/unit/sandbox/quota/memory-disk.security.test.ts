@@ -9,7 +9,7 @@ import { createBubblewrapSandbox } from '../../../../shared/sandbox/bubblewrap.t
 import { DISK_LIMITS } from '../../../../shared/sandbox/limits.ts';
 import { freeSpace } from '../../../../shared/sandbox/quota/free-space.ts';
 import { diskLimitsOf, memoryBytes, toMemoryLimits } from '../../../../shared/sandbox/quota/memory-disk.ts';
-import { createSandboxFixture, type SandboxFixture } from '../../../support/fixtures/sandbox.ts';
+import { createSandboxFixture, type SandboxFixture } from '../../../support/fixtures/sandbox/sandbox.ts';
 import { describeWith } from '../../../support/requirements.ts';
 
 const MB = 1 << 20;

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { createMemoryTree, locateMemoryGroup } from '../../../../shared/sandbox/quota/memory-tree.ts';
 import { openPty } from '../../../../shared/terminals/pty.ts';
-import { localMain, startLocalGateway } from '../../../support/fixtures/local-gateway.ts';
-import { createSandboxFixture } from '../../../support/fixtures/sandbox.ts';
+import { localMain, startLocalGateway } from '../../../support/fixtures/gateway/local-gateway.ts';
+import { createSandboxFixture } from '../../../support/fixtures/sandbox/sandbox.ts';
 import { describeWith } from '../../../support/requirements.ts';
 
 function directoryOfGroups(): string {

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { EXIT_PORT } from '../../../../../shared/codex-host/app-server/exit.ts';
+import { filesBelow, placesOf } from '../../../../support/fixtures/process/process-memory.ts';
 import {
   API_KEY,
   appServers,
@@ -10,8 +11,7 @@ import {
   type Fixture,
   setUpFixture,
   startConversation,
-} from '../../../../support/fixtures/codex.ts';
-import { filesBelow, placesOf } from '../../../../support/fixtures/process-memory.ts';
+} from '../../../../support/fixtures/sandbox/codex.ts';
 import { describeWith } from '../../../../support/requirements.ts';
 
 const PROMPT = 'the word of this conversation is xylophone-4711';

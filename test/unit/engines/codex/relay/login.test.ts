@@ -4,9 +4,9 @@ import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type ResponsesApi, startResponsesApi } from '../../../../support/fakes/responses-api.ts';
-import { API_KEY, appServers, byPrompt, codexProgram } from '../../../../support/fixtures/codex.ts';
-import { type InProcessGateway, startInProcess } from '../../../../support/fixtures/in-process.ts';
+import { type ResponsesApi, startResponsesApi } from '../../../../support/fakes/model-provider/responses-api.ts';
+import { type InProcessGateway, startInProcess } from '../../../../support/fixtures/gateway/in-process.ts';
+import { API_KEY, appServers, byPrompt, codexProgram } from '../../../../support/fixtures/sandbox/codex.ts';
 import { describeWith } from '../../../../support/requirements.ts';
 
 const CLAIMS = { exp: 4_000_000_000, 'https://api.openai.com/auth': { chatgpt_account_id: 'account-1' } };

@@ -6,7 +6,12 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Launcher } from '../../../../../shared/codex-host/launcher.ts';
-import { descendants, type Fixture, setUpFixture, startConversation } from '../../../../support/fixtures/codex.ts';
+import {
+  descendants,
+  type Fixture,
+  setUpFixture,
+  startConversation,
+} from '../../../../support/fixtures/sandbox/codex.ts';
 import { describeWith } from '../../../../support/requirements.ts';
 
 describeWith('strace', 'an app-server, traced', () => {

@@ -4,9 +4,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { decodeDetail, encodeDetail } from '../../../../../shared/conversations/records/messages/message-detail.ts';
 import type { Message, Toolset } from '../../../../../shared/engines/engine.ts';
 import type { MessagePart } from '../../../../../shared/messages/message-parts.ts';
-import { type ModelProvider, startModelProvider } from '../../../../support/fakes/model-provider.ts';
-import { billChat } from '../../../../support/fixtures/billed-chat.ts';
-import { CASES, createTestEngine, runTurn } from '../../../../support/fixtures/engines.ts';
+import { type ModelProvider, startModelProvider } from '../../../../support/fakes/model-provider/model-provider.ts';
+import { billChat } from '../../../../support/fixtures/turns/billed-chat.ts';
+import { CASES, createTestEngine, runTurn } from '../../../../support/fixtures/turns/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

@@ -5,8 +5,8 @@ import { z } from 'zod';
 import { decodeDetail, encodeDetail } from '../../../../../shared/conversations/records/messages/message-detail.ts';
 import type { Credential, Message, Toolset } from '../../../../../shared/engines/engine.ts';
 import type { MessagePart } from '../../../../../shared/messages/message-parts.ts';
-import { type ModelProvider, startModelProvider } from '../../../../support/fakes/model-provider.ts';
-import { CASES, createTestEngine, runTurn, type TurnRequest } from '../../../../support/fixtures/engines.ts';
+import { type ModelProvider, startModelProvider } from '../../../../support/fakes/model-provider/model-provider.ts';
+import { CASES, createTestEngine, runTurn, type TurnRequest } from '../../../../support/fixtures/turns/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

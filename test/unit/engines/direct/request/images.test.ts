@@ -1,7 +1,7 @@
 // Images of prompts in every wire format through the real SDK providers.
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type ModelProvider, startModelProvider } from '../../../../support/fakes/model-provider.ts';
-import { CASES, createTestEngine, runTurn } from '../../../../support/fixtures/engines.ts';
+import { type ModelProvider, startModelProvider } from '../../../../support/fakes/model-provider/model-provider.ts';
+import { CASES, createTestEngine, runTurn } from '../../../../support/fixtures/turns/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

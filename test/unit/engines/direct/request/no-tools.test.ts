@@ -2,8 +2,8 @@
 // servers refuse them.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Message, Toolset } from '../../../../../shared/engines/engine.ts';
-import { type ModelProvider, startModelProvider } from '../../../../support/fakes/model-provider.ts';
-import { CASES, createTestEngine, failTurn, runTurn } from '../../../../support/fixtures/engines.ts';
+import { type ModelProvider, startModelProvider } from '../../../../support/fakes/model-provider/model-provider.ts';
+import { CASES, createTestEngine, failTurn, runTurn } from '../../../../support/fixtures/turns/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

@@ -3,8 +3,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createOfflineEngine } from '../../../../../shared/engines/offline.ts';
 import type { TurnSettings } from '../../../../../shared/messages/turn-settings.ts';
-import { type ModelProvider, startModelProvider } from '../../../../support/fakes/model-provider.ts';
-import { CASES, createTestEngine, failTurn, runTurn } from '../../../../support/fixtures/engines.ts';
+import { type ModelProvider, startModelProvider } from '../../../../support/fakes/model-provider/model-provider.ts';
+import { CASES, createTestEngine, failTurn, runTurn } from '../../../../support/fixtures/turns/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {

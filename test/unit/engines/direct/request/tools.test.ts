@@ -4,8 +4,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Outcome, Toolset, TurnInput } from '../../../../../shared/engines/engine.ts';
 import type { EngineEvent } from '../../../../../shared/turn-events.ts';
-import { type ModelProvider, startModelProvider } from '../../../../support/fakes/model-provider.ts';
-import { CASES, createTestEngine, textOf } from '../../../../support/fixtures/engines.ts';
+import { type ModelProvider, startModelProvider } from '../../../../support/fakes/model-provider/model-provider.ts';
+import { CASES, createTestEngine, textOf } from '../../../../support/fixtures/turns/engines.ts';
 
 let provider: ModelProvider;
 beforeAll(async () => {
