@@ -1,5 +1,5 @@
-// The import rules, written once: which room may import which, which files may import a Google SDK, and where fixtures
-// of tests are. No files and no folders import each other in a circle.
+// The import rules: which module may import which, which files may import a Google SDK, and where fixtures of tests
+// are. No files and no folders import each other in a cycle.
 // `node test/support/import-rules.ts` (part of `npm run check`) prints every import that breaks them.
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize, resolve } from 'node:path';
@@ -7,10 +7,10 @@ import { dirname, join, normalize, resolve } from 'node:path';
 const ROOT = resolve(import.meta.dirname, '../..');
 
 /**
- * One row a room, lowest floor first: the folders, or single files of them, that it may import besides itself and the
- * ground floor. A room may name only rooms of the rows above it, so there can be no circle. Type imports count.
+ * One row per module, the lowest layer first: the folders, or single files of them, that it may import besides itself
+ * and the base modules. A row may name only modules of the rows above it, so there can be no cycle. Type imports count.
  */
-export const ROOMS: readonly (readonly [room: string, mayImport: readonly string[]])[] = [
+export const MODULES: readonly (readonly [module: string, mayImport: readonly string[]])[] = [
   ['shared/rpc', []],
   ['shared/net', []],
   ['shared/store', []],
@@ -56,7 +56,7 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
   ['functions/webhook', ['*', 'functions/server']],
   ['functions/deployments', ['*', 'functions/server']],
   ['functions/companion', ['*', 'functions/server', 'functions/health']],
-  // The sandbox service holds no store, keys, limits, conversations or credentials, so their code is not in it either.
+  // The sandbox service contains no store, keys, limits, conversations or credentials, so it may not import their code.
   [
     'functions/sandbox',
     ['sandbox-link', 'sandbox-ports', 'sandbox', 'terminals', 'mcp', 'codex-host', 'auth/oidc.ts'].concat(
@@ -70,10 +70,10 @@ export const ROOMS: readonly (readonly [room: string, mayImport: readonly string
   ['functions/build', ['engines', 'codex-host', 'functions/cli', 'functions/console']],
 ];
 
-/** The ground floor: any file may import these files and folders, and they import each other only. */
-const GROUND_FLOOR_FILES = 'async|clock|errors|log|make-directory|protocol|turn-events|usage|version';
-const GROUND_FLOOR_FOLDERS = 'bounds|config|grpc|json|messages|telemetry';
-const GROUND_FLOOR = new RegExp(`^shared/((${GROUND_FLOOR_FILES})\\.ts$|(${GROUND_FLOOR_FOLDERS})/)`);
+/** The base modules: any file may import these files and folders, and they import only each other. */
+const BASE_FILES = 'async|clock|errors|log|make-directory|protocol|turn-events|usage|version';
+const BASE_FOLDERS = 'bounds|config|grpc|json|messages|telemetry';
+const BASE = new RegExp(`^shared/((${BASE_FILES})\\.ts$|(${BASE_FOLDERS})/)`);
 
 /** The adapters: the only files that import a Google SDK. */
 const SDK = /^(@google-cloud\/|@grpc\/|google-auth-library$|google-gax$)/;
@@ -82,7 +82,7 @@ const SDK_ADAPTERS: readonly RegExp[] = [
   /^shared\/auth\/(keys\/secret-versions|logins\/kms|oidc|id-token)\.ts$/,
 ];
 
-/** The sandbox of this machine, and what starts processes with it; everything else uses ports. */
+/** The sandbox of this machine, and the files that start processes with it; all others use ports. */
 const SANDBOX = /^shared\/sandbox\/(sandbox|bubblewrap)\.ts$/;
 const SANDBOX_USERS: readonly RegExp[] = [
   /^(shared\/(sandbox|terminals|codex-host|sandbox-ports)|functions\/sandbox)\//,
@@ -97,17 +97,17 @@ const METHODS: ReadonlySet<string> = new Set(
   ),
 );
 
-/** The room of a file: a folder of shared/, functions/ or test/, or the file itself when it stands in no folder. */
-function roomOf(file: string): string {
+/** The module of a file: a folder of shared/, functions/ or test/, or the file itself if it is in no folder. */
+function moduleOf(file: string): string {
   return file.split('/').slice(0, 2).join('/');
 }
 
 /** One sentence for each import of `file` that the rules forbid. `specifiers` are as written in the source. */
 export function findForbidden(file: string, specifiers: readonly string[]): string[] {
-  const rank = ROOMS.findIndex(([room]) => room === roomOf(file));
-  const isGround = GROUND_FLOOR.test(file);
-  if (rank === -1 && !isGround) return [`${file} is in no room of the table`];
-  const mayImport = ROOMS[rank]?.[1] ?? [];
+  const rank = MODULES.findIndex(([module]) => module === moduleOf(file));
+  const isBase = BASE.test(file);
+  if (rank === -1 && !isBase) return [`${file} is in no module of the table`];
+  const mayImport = MODULES[rank]?.[1] ?? [];
   return specifiers.flatMap((specifier) => {
     if (SDK.test(specifier)) {
       return SDK_ADAPTERS.some((adapters) => adapters.test(file))
@@ -116,24 +116,24 @@ export function findForbidden(file: string, specifiers: readonly string[]): stri
     }
     if (!specifier.startsWith('.')) return [];
     const target = normalize(join(dirname(file), specifier));
-    const room = roomOf(target);
-    if (!/^(shared|functions)\//.test(target) || GROUND_FLOOR.test(target)) return [];
+    const module = moduleOf(target);
+    if (!/^(shared|functions)\//.test(target) || BASE.test(target)) return [];
     if (SANDBOX.test(target) && !SANDBOX_USERS.some((users) => users.test(file))) {
       return [`${file} imports ${target}: only what runs processes in this process uses the sandbox of the machine`];
     }
     if (METHODS.has(target) && file !== REGISTRY) {
       return [`${file} imports ${target}: only ${REGISTRY} imports the file of a method`];
     }
-    if (!isGround && (room === roomOf(file) || mayImport.some((name) => allows(name, room, target)))) return [];
-    return [`${file} imports ${target}: ${isGround ? 'the ground floor' : roomOf(file)} may not import ${room}`];
+    if (!isBase && (module === moduleOf(file) || mayImport.some((name) => allows(name, module, target)))) return [];
+    return [`${file} imports ${target}: ${isBase ? 'a base module' : moduleOf(file)} may not import ${module}`];
   });
 }
 
-/** `name` is a room, or a file of a room of which no more may be imported. */
-function allows(name: string, room: string, target: string): boolean {
-  if (name === '*') return room.startsWith('shared/');
-  if (name === 'functions/*') return room.startsWith('functions/');
-  return [room, target].includes(name.startsWith('functions/') ? name : `shared/${name}`);
+/** `name` is a module, or the only file of a module that may be imported. */
+function allows(name: string, module: string, target: string): boolean {
+  if (name === '*') return module.startsWith('shared/');
+  if (name === 'functions/*') return module.startsWith('functions/');
+  return [module, target].includes(name.startsWith('functions/') ? name : `shared/${name}`);
 }
 
 /** One sentence for each file that a test shares elsewhere than in test/support and test/cases. */
@@ -144,7 +144,7 @@ export function findForeignFixtures(file: string, specifiers: readonly string[])
     // A source text within a test may name files that do not exist.
     if (!existsSync(join(ROOT, target))) return [];
     // The benches, the simulation and the fault test are programs of several files.
-    if (/^test\/(bench|simulate|soak)\//.test(file) && roomOf(file) === roomOf(target)) return [];
+    if (/^test\/(bench|simulate|soak)\//.test(file) && moduleOf(file) === moduleOf(target)) return [];
     return [`${file} imports ${target}: a fixture belongs in test/support`];
   });
 }
@@ -156,10 +156,10 @@ export function importsOf(source: string): string[] {
 }
 
 /**
- * One sentence for a circle of files, and for one of folders, if there are any; type imports count. The files beside
- * sub-folders (the face of a room, what all of it uses) count one by one.
+ * One sentence for a cycle of files, and for one of folders, if there are any; type imports count. The files beside
+ * sub-folders (the interface of a module, and code that all of it uses) count one by one.
  */
-export function findCircles(files: ReadonlyMap<string, readonly string[]>): string[] {
+export function findCycles(files: ReadonlyMap<string, readonly string[]>): string[] {
   const parents = new Set([...files.keys()].map((file) => dirname(dirname(file))));
   const unitOf = (file: string): string => (parents.has(dirname(file)) ? file : dirname(file));
   return [(file: string) => file, unitOf].flatMap((toNode) => {
@@ -173,32 +173,32 @@ export function findCircles(files: ReadonlyMap<string, readonly string[]>): stri
         if (files.has(target) && toNode(target) !== from) found.add(toNode(target));
       }
     }
-    const circle = findCircle(edges);
-    return circle === undefined ? [] : [`${circle.join(' imports ')}: a circle`];
+    const cycle = findCycle(edges);
+    return cycle === undefined ? [] : [`${cycle.join(' imports ')}: a cycle`];
   });
 }
 
-/** The first circle of a graph, with its first node again at its end. */
-function findCircle(edges: ReadonlyMap<string, ReadonlySet<string>>): string[] | undefined {
+/** The first cycle of a graph, with its first node again at its end. */
+function findCycle(edges: ReadonlyMap<string, ReadonlySet<string>>): string[] | undefined {
   const done = new Set<string>();
   const visit = (node: string, path: readonly string[]): string[] | undefined => {
     if (path.includes(node)) return [...path.slice(path.indexOf(node)), node];
     if (done.has(node)) return undefined;
     for (const next of edges.get(node) ?? []) {
-      const circle = visit(next, [...path, node]);
-      if (circle !== undefined) return circle;
+      const cycle = visit(next, [...path, node]);
+      if (cycle !== undefined) return cycle;
     }
     done.add(node);
     return undefined;
   };
   for (const node of edges.keys()) {
-    const circle = visit(node, []);
-    if (circle !== undefined) return circle;
+    const cycle = visit(node, []);
+    if (cycle !== undefined) return cycle;
   }
   return undefined;
 }
 
-/** Every breach in the tree below `root`. */
+/** Every violation in the tree below `root`. */
 export function checkTree(root: string): string[] {
   const read = (pattern: string): Map<string, string[]> =>
     new Map(
@@ -209,13 +209,13 @@ export function checkTree(root: string): string[] {
   const program = read('{shared,functions}/**/*.ts');
   return [
     ...[...program].flatMap(([file, specifiers]) => findForbidden(file, specifiers)),
-    ...findCircles(program),
+    ...findCycles(program),
     ...[...read('test/**/*.ts')].flatMap(([file, specifiers]) => findForeignFixtures(file, specifiers)),
   ];
 }
 
 if (process.argv[1] === import.meta.filename) {
-  const breaches = checkTree(ROOT);
-  for (const breach of breaches) process.stdout.write(`${breach}\n`);
-  process.exitCode = breaches.length === 0 ? 0 : 1;
+  const violations = checkTree(ROOT);
+  for (const violation of violations) process.stdout.write(`${violation}\n`);
+  process.exitCode = violations.length === 0 ? 0 : 1;
 }

@@ -2,11 +2,11 @@ import { resolve } from 'node:path';
 import { expect, it } from 'vitest';
 import {
   checkTree,
-  findCircles,
+  findCycles,
   findForbidden,
   findForeignFixtures,
   importsOf,
-  ROOMS,
+  MODULES,
 } from '../support/import-rules.ts';
 
 it.each([
@@ -43,7 +43,7 @@ it.each([
   ['functions/companion/a.ts', '../jsonrpc/handler.ts'],
   ['functions/console/a.ts', '../../shared/gateway.ts'],
   ['functions/jsonrpc/a.ts', '@google-cloud/pubsub'],
-  ['shared/new-room/a.ts', './b.ts'],
+  ['shared/new-module/a.ts', './b.ts'],
   ['shared/sandbox-link/a.ts', '../auth/keys/keys.ts'],
   ['functions/sandbox/a.ts', '../../shared/store/store.ts'],
   ['functions/sandbox/a.ts', '../../shared/engines/engine.ts'],
@@ -83,8 +83,8 @@ it.each([
   ['test/unit/a.ts', '../support/fixtures/database/emulators.ts', 0],
   ['test/unit/a.ts', '../cases/store/store.cases.ts', 0],
   ['test/unit/a.ts', '../../shared/log.ts', 0],
-])('a fixture of %s belongs in test/support/fixtures: %s breaks the rules %i times', (file, specifier, breaches) => {
-  expect(findForeignFixtures(file, [specifier])).toHaveLength(breaches);
+])('a fixture of %s belongs in test/support/fixtures: %s breaks the rules %i times', (file, specifier, violations) => {
+  expect(findForeignFixtures(file, [specifier])).toHaveLength(violations);
 });
 
 it('reads imports in every form: static, of types, dynamic, re-exported, over several lines', () => {
@@ -99,23 +99,23 @@ import './f.css';`;
   expect(importsOf(source)).toEqual(['./a.ts', './b.ts', './c.ts', './d.ts', './e.ts', './f.css']);
 });
 
-it('has no circle: a row of the table names only rows above it', () => {
-  const rows = ROOMS.map(([room]) => room);
-  for (const [index, [, mayImport]] of ROOMS.entries()) {
+it('has no cycle: a row of the table names only rows above it', () => {
+  const rows = MODULES.map(([module]) => module);
+  for (const [index, [, mayImport]] of MODULES.entries()) {
     const named = mayImport.filter((name) => !name.includes('*'));
     const paths = named.map((name) => (name.startsWith('functions/') ? name : `shared/${name}`));
-    const rooms = paths.map((path) => path.split('/').slice(0, 2).join('/'));
-    expect(rows.slice(0, index)).toEqual(expect.arrayContaining(rooms));
+    const modules = paths.map((path) => path.split('/').slice(0, 2).join('/'));
+    expect(rows.slice(0, index)).toEqual(expect.arrayContaining(modules));
   }
 });
 
 it.each([
   ['files', { 'shared/a/b.ts': ['./c.ts'], 'shared/a/c.ts': ['./b.ts'] }, 1],
   ['folders', { 'shared/a/b.ts': ['../c/d.ts'], 'shared/a/e.ts': [], 'shared/c/d.ts': ['../a/e.ts'] }, 1],
-  ['the face of a room and its folder', { 'shared/a/b.ts': ['./c/d.ts'], 'shared/a/c/d.ts': ['../e.ts'] }, 0],
-  ['a file of a room and its folder', { 'shared/a/b.ts': ['./c/d.ts'], 'shared/a/c/d.ts': ['../b.ts'] }, 2],
-])('finds circles of imports: %s', (_name, files, circles) => {
-  expect(findCircles(new Map(Object.entries(files)))).toHaveLength(circles);
+  ['the interface of a module and its folder', { 'shared/a/b.ts': ['./c/d.ts'], 'shared/a/c/d.ts': ['../e.ts'] }, 0],
+  ['a file of a module and its folder', { 'shared/a/b.ts': ['./c/d.ts'], 'shared/a/c/d.ts': ['../b.ts'] }, 2],
+])('finds cycles of imports: %s', (_name, files, cycles) => {
+  expect(findCycles(new Map(Object.entries(files)))).toHaveLength(cycles);
 });
 
 it('no file of the project breaks the import rules', () => {
