@@ -1,5 +1,6 @@
-// The events of a turn with their payloads, under the names that Codex uses. Engines yield them, conversations number
-// and store them, transports send them. Stored documents and clients contain the names, so a renamed event breaks both.
+// The events of a turn: their names, which are those of Codex, and their payloads. Engines yield them, conversations
+// number and store them, transports send them. Stored documents and clients contain the names, so a renamed event
+// breaks both.
 import type { SettingWarning } from './messages/turn-settings.ts';
 
 /** Tokens, as counted by the provider. */

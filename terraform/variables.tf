@@ -48,7 +48,7 @@ variable "database" {
 
 variable "deletion_protection" {
   description = <<-EOT
-    Prevents that Terraform deletes the database. `terraform destroy` deletes data only after an apply with false.
+    Prevents Terraform from deleting the database. `terraform destroy` deletes data only after an apply with false.
   EOT
   type        = bool
   default     = true
@@ -219,7 +219,7 @@ variable "ws_image" {
 }
 
 variable "limits" {
-  description = "Default limits of calls per API key."
+  description = "Maximum calls of an API key per minute, hour and day, for keys without limits of their own."
   type        = string
   default     = "100/minute,1000/hour,10000/day"
   validation {
@@ -248,7 +248,7 @@ variable "storage_mb" {
 
 variable "retention_days" {
   description = <<-EOT
-    Days for which a session without a number of its own is kept after its last use. By default until it is deleted.
+    Days for which a session without its own retention_days is kept after its last use. Default: until it is deleted.
   EOT
   type        = number
   default     = null
@@ -262,7 +262,7 @@ variable "retention_days" {
 }
 
 variable "webhook_limits" {
-  description = "Limits of calls per webhook secret. GitHub does not repeat a refused delivery."
+  description = "Maximum calls per webhook secret and window. GitHub does not repeat a refused delivery."
   type        = string
   default     = "1000/minute"
   validation {
@@ -555,7 +555,7 @@ variable "audit_logs" {
 }
 
 variable "alert_email" {
-  description = "E-mail address for alerts. Without it, no alert is sent; each plan warns of that."
+  description = "E-mail address for alerts. Without it, no alert is sent, and each plan shows a warning."
   type        = string
   default     = null
   validation {

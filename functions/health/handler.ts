@@ -25,7 +25,7 @@ export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: Health
     let headers: OutgoingHttpHeaders = {};
     try {
       if (path !== '/' && path !== PATHS.health)
-        throw new RpcError('not_found', { message: `Not found: GET ${PATHS.health} is here` });
+        throw new RpcError('not_found', { message: `Not found: this endpoint serves GET ${PATHS.health}` });
       if (req.method !== 'GET' && req.method !== 'HEAD') {
         throw new RpcError('method_not_allowed', { data: { allow: 'GET, HEAD, OPTIONS' } });
       }
@@ -34,7 +34,10 @@ export function createHealthHandler(origins: Pick<Origins, 'has'>, parts: Health
         return;
       }
       const found = await parts();
-      if (found === undefined) throw new RpcError('not_found', { message: 'Not found: this service reads no keys' });
+      if (found === undefined)
+        throw new RpcError('not_found', {
+          message: 'Not found: the health function cannot check keys; call system.health',
+        });
       const { services, gateway } = found;
       const caller = await gateway.authenticate(req.headers, { client: req });
       const { rate, refusal } = await gateway.admit(caller, { scope: null, mayDegrade: true });

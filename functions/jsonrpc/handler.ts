@@ -64,7 +64,7 @@ export function createJsonRpcHandler(services: Services, gateway: Gateway, relay
 function checkTarget(req: IncomingMessage): void {
   const path = pathOf(req);
   if (path !== '/' && path !== PATHS.jsonrpc)
-    throw new RpcError('not_found', { message: `Not found: POST ${PATHS.jsonrpc} is here` });
+    throw new RpcError('not_found', { message: `Not found: this function serves POST ${PATHS.jsonrpc}` });
   if (req.method !== 'POST') throw new RpcError('method_not_allowed', { data: { allow: 'POST, OPTIONS' } });
 }
 

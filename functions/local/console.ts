@@ -13,7 +13,7 @@ export function createConsoleHandler(endpoints: readonly string[]): HttpHandler 
     const path = pathOf(req);
     if (path === '/' && req.method !== 'GET' && req.method !== 'HEAD') {
       throw new RpcError('method_not_allowed', {
-        message: `Method not allowed: ${endpoints.join(', ')} are here`,
+        message: `Method not allowed: the endpoints are ${endpoints.join(', ')}`,
         data: { allow: 'GET, HEAD' },
       });
     }
@@ -41,7 +41,7 @@ export function createConsoleHandler(endpoints: readonly string[]): HttpHandler 
       }
     }
     if (path === '/') return sendJson(res, 200, { name: 'codex-gateway', endpoints });
-    throw new RpcError('not_found', { message: `Not found: ${endpoints.join(', ')} are here` });
+    throw new RpcError('not_found', { message: `Not found: the endpoints are ${endpoints.join(', ')}` });
   };
 }
 

@@ -99,7 +99,7 @@ function refuseSandboxes(http: HttpServer, log: Logger): void {
 const answer: HttpHandler = (req, res) => {
   try {
     if (pathOf(req) !== PATHS.health)
-      throw new RpcError('not_found', { message: `Not found: ${PATHS.health} is here` });
+      throw new RpcError('not_found', { message: `Not found: this service serves ${PATHS.health}` });
     if (req.method !== 'GET' && req.method !== 'HEAD') {
       throw new RpcError('method_not_allowed', { data: { allow: 'GET, HEAD' } });
     }

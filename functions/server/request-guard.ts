@@ -51,7 +51,7 @@ export function createRequestGuard({ host, origins }: GuardOptions): RequestGuar
       if (!isLocal || name === undefined || names.has(name)) return;
       origins.refusedHost(name);
       throw new RpcError('forbidden', {
-        message: 'Forbidden: this gateway is for this machine alone: call it as localhost, or set HOST',
+        message: 'Forbidden: this gateway accepts only loopback hosts: call it as localhost, or set HOST',
         data: { host: name },
       });
     },
@@ -73,7 +73,7 @@ export function createRequestGuard({ host, origins }: GuardOptions): RequestGuar
 
 export function forbiddenOrigin(origin: string): RpcError {
   return new RpcError('forbidden', {
-    message: 'Forbidden: pages of this origin are not allowed here: add it to ALLOWED_ORIGINS',
+    message: 'Forbidden: pages of this origin are not allowed: add it to ALLOWED_ORIGINS',
     data: { origin: origin.slice(0, 200) },
   });
 }

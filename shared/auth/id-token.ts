@@ -22,7 +22,7 @@ export function createIdTokens(audience: string, service: string): (signal: Abor
       opened ??= open(audience);
       const work = opened.then((client) => client.getRequestHeaders());
       const authorization = (await orAbort(work, deadline(TIMEOUT_MS, signal))).get('authorization');
-      if (authorization === null) throw new Error('the library gave no token');
+      if (authorization === null) throw new Error('the library returned no token');
       cached = { authorization, atMs: nowMs };
       return authorization;
     } catch (error) {

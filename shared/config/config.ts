@@ -96,7 +96,8 @@ export interface Config {
   /** PATH, used to find bwrap. */
   readonly searchPath: string;
   /**
-   * Tokens that a key may use per UTC day; undefined: unlimited. conversations/usage-ledger.ts states how exact it is.
+   * Tokens that a key may use per UTC day; undefined: unlimited. conversations/records/usage-ledger.ts states how
+   * exactly the limit is kept.
    */
   readonly dailyTokens: number | undefined;
   /** Most bytes of messages that a key may store. */

@@ -1,4 +1,4 @@
-// The providers: names, labels, default models, the settings that name them, and the wires that they speak.
+// The providers: names, labels, default models, the settings that name them, and their wire formats.
 import type { Config } from '../config/config.ts';
 
 export type ProviderName = keyof Config['providers'];

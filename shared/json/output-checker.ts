@@ -29,7 +29,7 @@ interface Thread {
 /** The worker runs one check at a time. */
 const slots = createSlots({
   ...{ perKey: 1, total: 1, waiting: 32, waitMs: 60_000 },
-  message: 'too many answers wait for their check',
+  message: 'too many answers are waiting for validation',
 });
 let thread: Thread | undefined;
 let idle: NodeJS.Timeout | undefined;

@@ -1,4 +1,4 @@
-// The Limiter port. document-limiter.ts implements it over a Store; windows.ts holds the arithmetic.
+// The Limiter port. document-limiter.ts implements it over a Store; windows/windows.ts contains the arithmetic.
 import type { Limit } from '../config/values/limits.ts';
 import type { Ride } from '../store/ride.ts';
 

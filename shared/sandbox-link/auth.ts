@@ -29,7 +29,7 @@ export function createCallerCheck(admission: SandboxAdmission, options: OidcOpti
       // Digests are compared, because they have the same length: the comparison takes the same time for every wrong
       // token.
       if (given === undefined || !timingSafeEqual(digestOf(given), expected)) {
-        throw new RpcError('unauthorized', { message: 'Unauthorized: the token is not the one of this service' });
+        throw new RpcError('unauthorized', { message: 'Unauthorized: the token is not valid for this service' });
       }
     };
   }

@@ -102,7 +102,7 @@ function stored(value: unknown, depth: number, budget: Budget, inArray: boolean)
         return null;
       }
       if (!Array.isArray(value)) return storedMap(value, depth + 1, budget);
-      if (inArray) throw new TypeError('store: an array holds an array');
+      if (inArray) throw new TypeError('store: an array contains an array');
       return storedArray(value, depth + 1, budget);
     default:
       throw new TypeError(`store: a value of type ${typeof value} cannot be stored`);

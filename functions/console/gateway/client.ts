@@ -60,7 +60,11 @@ const STREAM_MS = 15 * 60_000;
 /** Checks the key first. `onUnauthorized` is called when it is no longer valid. */
 export async function openClient(key: string, onUnauthorized: () => void): Promise<Client> {
   // A header cannot carry everything that can be typed.
-  if (!/^[\x21-\x7e]+$/.test(key)) throw new GatewayError({ reason: 'unauthorized', message: 'This is not a key' });
+  if (!/^[\x21-\x7e]+$/.test(key))
+    throw new GatewayError({
+      reason: 'unauthorized',
+      message: 'A key has only visible ASCII characters, without spaces',
+    });
   const limits = createLimits();
   const endpoint: Endpoint = { url: location.origin, key, fetch: limitedFetch(limits) };
   const identity = check(Identity, await within(CALL_MS, undefined, (signal) => callOnce(endpoint, identify(signal))));

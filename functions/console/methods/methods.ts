@@ -50,7 +50,10 @@ export function Methods({ client, selected }: { client: Client; selected: string
       ),
     ),
     method === undefined
-      ? h(Empty, { title: 'Choose a method', text: 'Each has a form made from its schema, and its curl line to copy.' })
+      ? h(Empty, {
+          title: 'Choose a method',
+          text: 'Each method has a form that is generated from its schema, and a curl line to copy.',
+        })
       : h(MethodForm, { key: method.name, client, method }),
   );
 }

@@ -1,5 +1,5 @@
-// One shell of the page. It has a name, so that it is opened again after a reload or a cut. Input is gathered, because
-// every message counts against the key's rate windows.
+// One shell of the page. It has a name, so that it is opened again after a reload or a lost connection. Input is sent
+// in batches, which are larger while few calls of the key's rate windows are left.
 import type { Notification } from '../../../shared/client/events.ts';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';
 import { randomId } from '../../../shared/client/random-id.ts';
@@ -21,7 +21,7 @@ export interface Screen {
 export interface TerminalState {
   readonly phase: 'starting' | 'running' | 'ended' | 'failed';
   readonly exitCode: number | null;
-  /** Keys are sent less often than they are typed. */
+  /** Input is sent in larger batches, because few calls are left. */
   readonly paced: boolean;
   readonly failure?: GatewayError | undefined;
 }

@@ -13,7 +13,7 @@ export function TerminalPage({ client }: { client: Client }): ComponentChild {
   const link = useValue(client.link);
   if (link === 'absent') {
     return h(Empty, {
-      title: 'No terminal here',
+      title: 'Terminal not available',
       text: 'A terminal needs the WebSocket, which cannot be reached at this address.',
     });
   }
@@ -66,8 +66,8 @@ function Screen({ client }: { client: Client }): ComponentChild {
         'p',
         { class: 'quiet' },
         'The shell runs in this key’s sandbox, without network. ',
-        paced && 'Keys are gathered before they are sent, to spare the rate windows. ',
-        'Ctrl+Shift+E leaves the terminal for the keyboard.',
+        paced && 'Few calls are left, so input is sent in larger batches. ',
+        'Ctrl+Shift+E moves the focus out of the terminal.',
       ),
     phase !== 'failed' &&
       el(

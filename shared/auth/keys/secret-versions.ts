@@ -1,4 +1,4 @@
-// The versions of one secret in Google Secret Manager: list, access, add, disable. Only this file of the room imports
+// The versions of one secret in Google Secret Manager: list, access, add, disable. Only this file of the folder imports
 // the SDK. Each call has a deadline and is not retried by the SDK.
 import type { SecretManagerServiceClient } from '@google-cloud/secret-manager';
 import { deadline, orAbort } from '../../async.ts';

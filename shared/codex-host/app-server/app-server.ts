@@ -149,7 +149,7 @@ async function complete(child: Launched, home: string, keep: AppServerOptions['k
   const stderrTail = collectTail(child.stderr);
   const [answered, listener] = await Promise.allSettled([
     initialize(child, signal),
-    orAbort(child.listener ?? Promise.reject(new Error('the sandbox gave no listener')), signal),
+    orAbort(child.listener ?? Promise.reject(new Error('the sandbox returned no listener')), signal),
   ]);
   if (answered.status === 'rejected') {
     if (listener.status === 'fulfilled') listener.value.close();

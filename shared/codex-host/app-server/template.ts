@@ -34,7 +34,7 @@ export async function makeTemplate(
   });
   await made.end();
   const directory = kept;
-  if (directory === undefined) throw new Error('codex left no databases');
+  if (directory === undefined) throw new Error('codex created no databases');
   return {
     copyTo: (home) => copyDatabases(directory, home),
     close: () => rm(directory, { recursive: true, force: true }),

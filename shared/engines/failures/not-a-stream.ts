@@ -1,5 +1,5 @@
-// The error of an answer that is no stream of events of the provider's API.
-/** A body with status 200 that contains no event, or events of another API. */
+// The error for a response that is not an event stream of the provider's API.
+/** Thrown for a body with status 200 that contains no event, or events of another API. */
 export class NotAStream extends Error {
   /** The start of the body, as text. */
   readonly sample: string;
@@ -7,7 +7,7 @@ export class NotAStream extends Error {
   readonly contentType: string;
 
   constructor(sample: string, contentType: string) {
-    super('the body holds no event');
+    super('the body contains no event');
     this.name = 'NotAStream';
     this.sample = sample;
     this.contentType = contentType;

@@ -80,7 +80,7 @@ function tooLarge(): RpcError {
 
 function noKey(): RpcError {
   return new RpcError('forbidden', {
-    message: 'Forbidden: this deployment has no key to seal the configuration with; its operator sets KMS_KEY',
+    message: 'Forbidden: this deployment has no key to encrypt the configuration; its operator must set KMS_KEY',
     data: { disabled_by: 'deployment' },
   });
 }

@@ -1,5 +1,6 @@
 // Window arithmetic without I/O and without a clock: counts calls in fixed windows aligned to UTC, and decides whether
-// a call fits. window-labels.ts chooses the stored window in which a call is counted.
+// a call fits. window-labels.ts chooses the stored window in which a call is counted. The default windows are in
+// config/variables.ts (GATEWAY_LIMITS), their units in config/values/limits.ts.
 
 import type { Limit } from '../../config/values/limits.ts';
 import type { RateDecision } from '../limiter.ts';

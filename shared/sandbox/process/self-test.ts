@@ -148,8 +148,8 @@ function check(lines: readonly string[], expectedUid: number | undefined): strin
   if (uid !== String(expectedUid)) return `it runs as uid ${uid}`;
   if (!/^0+$/.test(capabilities ?? '')) return 'it keeps capabilities';
   if (filter !== '2') return 'it has no system call filter';
-  if (!(Number(processes) <= 6)) return `it sees ${processes} processes`;
-  if (Number(devices) !== 1) return 'it sees network devices';
+  if (!(Number(processes) <= 6)) return `it has access to ${processes} processes`;
+  if (Number(devices) !== 1) return 'it has access to network devices';
   if (Number(descriptors) !== 4) return 'it inherits descriptors of the gateway';
   if (before === undefined || before !== after) return 'it can lower its out-of-memory score';
   return undefined;
