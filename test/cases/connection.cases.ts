@@ -1,6 +1,6 @@
-// What every HTTP server of the gateway owes a connection, however it is hosted: an answer in flight is not disturbed
-// by what follows the request, refusals of HTTP itself are JSON, and on a loopback address a request for another host,
-// or from another origin, is refused.
+// What every HTTP server of the gateway guarantees for a connection, in every deployable: data after a request does not
+// disturb its response, errors of HTTP itself are answered as JSON, and on a loopback address a request for another
+// host, or from another origin, is refused.
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

@@ -1,5 +1,5 @@
-// What every transport of the gateway owes its callers in JSON-RPC 2.0, run against HTTP, SSE and
-// WebSocket alike. Statuses and headers, which only HTTP has, are looked at where the transport shows them.
+// What every transport of the gateway guarantees for JSON-RPC 2.0, run against HTTP, SSE and WebSocket. Statuses and
+// headers, which only HTTP has, are checked where the transport returns them.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 /** One answered request. */

@@ -1,5 +1,5 @@
-// What owner.erase promises on any store: no byte of the owner is left but the record of its limits. The documents are
-// read as the database stores them, from every collection. Run against every adapter of the Store port.
+// What owner.erase guarantees on any store: only the record of the owner's limits is left. The documents are read as
+// the database stores them, from every collection. Run against every adapter of the Store port.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { issueTicket } from '../../shared/auth/tickets.ts';
 import type { WallClock } from '../../shared/clock.ts';

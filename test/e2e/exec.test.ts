@@ -1,4 +1,4 @@
-// `exec` and `apply` as callers meet them: the real gateway, over HTTP, SSE and WebSocket.
+// `exec` and `apply` through the real gateway, over HTTP, SSE and WebSocket.
 import { request } from 'node:http';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import WebSocket from 'ws';
@@ -182,7 +182,7 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
     });
     req.on('error', () => {});
     req.end(JSON.stringify(body));
-    // The first event says that it runs.
+    // The first event shows that the command runs.
     await new Promise((resolve) => req.once('response', (res) => res.once('data', resolve)));
     await until(async () => (await processesWith(mark)).length > 0);
     req.destroy();

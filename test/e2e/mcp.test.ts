@@ -120,7 +120,7 @@ describeWith('bubblewrap', 'MCP over the wire', async () => {
           ]),
         }),
       });
-      // A number that would be rounded on its way is refused to the model, and the turn goes on.
+      // A number that would be rounded is answered to the model as an error, and the turn continues.
       const rounded = await sendPrompt('[[tool odd__act {"id": 9007199254740993}]] act');
       expect(rounded?.content).toMatch(/^The tool said: .*a number that would lose digits/);
       expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain('9007199254740993');

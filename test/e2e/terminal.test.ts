@@ -1,5 +1,5 @@
-// Terminals over the wire: a WebSocket that types and reads, one that comes back, a browser that gets a ticket over
-// HTTP, and keys that must not see each other's.
+// Terminals over HTTP and WebSocket: input and output, a reconnect, a browser that requests a ticket over HTTP, and
+// keys that cannot read each other's terminals.
 import { afterAll, expect, it } from 'vitest';
 import { z } from 'zod';
 import { type Client, connect, type Message } from '../support/fixtures/gateway/companion.ts';

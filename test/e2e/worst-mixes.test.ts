@@ -1,6 +1,5 @@
-// A gateway with the heap of an instance of 512 MiB under the requests that make it hold the most: it survives each of
-// them, answers each call with a result or an error of the table, and serves on. How fast, and in how much memory, is
-// the bench of the same name.
+// A gateway with the heap of an instance of 512 MiB, under the requests that use the most memory: it does not end, and
+// it answers each call with a result or a listed error. The bench of the same name measures time and memory.
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type LocalGateway, startLocalGateway } from '../support/fixtures/gateway/local-gateway.ts';

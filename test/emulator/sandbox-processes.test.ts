@@ -1,5 +1,5 @@
-// What is deployed, each bundle in processes of its own on one Firestore: what a companion has started, another one
-// serves and ends; a companion or a sandbox service that is killed takes nothing with it but the calls it ran.
+// The deployed bundles in processes of their own on one Firestore: a companion serves and ends what another one has
+// started, and when a companion or a sandbox service is killed, only the calls that it was running fail.
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -80,7 +80,7 @@ describeWith('emulators', 'bundles on one Firestore', () => {
       directory = await mkdtemp(join(tmpdir(), 'bundles-'));
       [bundles, provider, responses] = await Promise.all([findBundles(), startModelProvider(), startResponsesApi()]);
       const { promise: gate } = Promise.withResolvers<void>();
-      // The turn goes on when its command runs longer than Codex waits for it.
+      // The turn continues when its command runs longer than Codex waits for it.
       responses.behave((request) =>
         request.toolOutput !== undefined && request.prompt.startsWith('run sleep')
           ? { text: '', gate }

@@ -1,5 +1,5 @@
-// Whatever a prompt says comes back unchanged: in the answer, in the stream and in the history, over HTTP and over a
-// WebSocket.
+// A prompt of any characters is returned unchanged: in the answer, in the stream and in the history, over HTTP and over
+// a WebSocket.
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isBlank } from '../../shared/messages/text.ts';

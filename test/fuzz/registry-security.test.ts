@@ -1,4 +1,5 @@
-// The security every method owes its callers, looped over the registry: a new method is covered by existing.
+// Security checks that every method must pass, run over the registry, so that a new method is tested without further
+// code.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { SCOPES } from '../../shared/config/values/key-document.ts';
 import * as methods from '../../shared/methods/index.ts';

@@ -1,6 +1,6 @@
-// The fuzz gate: malformed and hostile requests about every method, through every transport, are answered as the
-// contract says, and the gateway goes on. FUZZ_SEED and FUZZ_CASES vary it; a failure prints its seed and the smallest
-// request that shows it.
+// Fuzz test: malformed and hostile requests to every method, through every transport, get the specified errors, and the
+// gateway continues to serve. FUZZ_SEED and FUZZ_CASES vary the requests; a failure prints its seed and the smallest
+// request that reproduces it.
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import * as methods from '../../shared/methods/index.ts';

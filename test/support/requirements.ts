@@ -1,5 +1,5 @@
-// What some suites need beyond Node and npm, and whether this machine has it. The one place that decides: suites use
-// `describeWith`, the global setup names what is missing.
+// The programs that some suites need beyond Node and npm, and whether this machine has them. Suites use `describeWith`;
+// the global setup prints what is missing.
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';

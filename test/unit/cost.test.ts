@@ -1,5 +1,5 @@
-// terraform/COST.md: what whole requests cost, limiter included. How long turns are written and what readers cost is
-// counted by conversations/billed-writes.test.ts, and blocks by the bench busy-owner.
+// terraform/COST.md: the cost of whole requests, limiter included. test/unit/conversations/turns/billed-writes.test.ts
+// counts the writes of a turn and the reads of its followers, and the bench busy-owner counts blocks.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { systemClock } from '../../shared/clock.ts';
 import { createEmbeddedStore } from '../../shared/store/embedded/embedded.ts';

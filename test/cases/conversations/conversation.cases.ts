@@ -1,5 +1,5 @@
-// What a conversation promises on any store: context, one turn at a time, cancel from anywhere, idempotency, resume,
-// erasure. Run against every adapter of the Store port.
+// What a conversation guarantees on any store: the model receives its context, one turn runs at a time, any instance
+// can cancel a turn, and idempotency, resume and erasure work. Run against every adapter of the Store port.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';

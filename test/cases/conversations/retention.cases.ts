@@ -1,5 +1,6 @@
-// What the retention of sessions promises on any store: absent at once, erased whole, moved by use without a write of
-// its own. Run against every adapter of the Store port.
+// What the retention of sessions guarantees on any store: an expired session is absent immediately and erased
+// completely, and its use postpones the expiry without an additional write. Run against every adapter of the Store
+// port.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   type ConversationDocument,

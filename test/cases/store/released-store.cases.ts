@@ -1,5 +1,5 @@
-// Stores that released versions have left behind (test/support/fixtures/stores, made by make-store.ts with the code of
-// that version): each opens with the present code, which goes on with everything in it. Run for each adapter.
+// Stores that were written by released versions (test/support/fixtures/stores, made by make-store.ts with the code of
+// that version): the present code opens each and continues with all of its documents. Run for each adapter.
 import { createHash } from 'node:crypto';
 import { chmodSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

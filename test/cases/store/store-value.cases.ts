@@ -1,4 +1,5 @@
-// Fidelity of a Store: every value comes back equal, and what cannot be stored everywhere is refused everywhere.
+// Values of a Store: every value is read as it was written, and a value that one adapter cannot store is refused by
+// all.
 import { describe, expect, it } from 'vitest';
 import { freshRef, put, read, type StoreFixture } from '../../support/fixtures/database/store.ts';
 

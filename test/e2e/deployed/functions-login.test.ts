@@ -1,6 +1,6 @@
-// Logins in the bundle that is deployed, sealed with Cloud KMS by the SDK inside it: over TLS, with a service account's
-// own credentials, to a KMS on loopback that is reached as the real one's name through a proxy. And what of the
-// companion that bundle is free of.
+// Logins in the deployed bundle, encrypted with Cloud KMS by the bundled SDK: over TLS, with the credentials of a
+// service account, to a KMS on loopback that a proxy serves under the name of the real one. Also: which parts of the
+// companion the bundle does not contain.
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -104,8 +104,8 @@ it('holds nothing of the Codex package, and loads nothing that drives it but on 
 });
 
 /**
- * A proxy (CONNECT) that takes every connection to where it likes: TLS with the given certificate, then on to `to` in
- * the clear.
+ * A proxy (CONNECT) that routes every connection to an address of the test: TLS with the given certificate, then on to
+ * `to` in the clear.
  */
 async function startProxy({ cert, key, to }: { readonly cert: string; readonly key: string; readonly to: number }) {
   const targets: string[] = [];

@@ -1,5 +1,5 @@
-// "Add a method" of shared/README.md, done in a copy of the sources: one file and one line, and everything that the
-// text promises.
+// "Add a method" of shared/README.md, executed in a copy of the sources: one file and one line are enough, and the
+// method has everything that the text states.
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

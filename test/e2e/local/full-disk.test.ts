@@ -36,7 +36,7 @@ async function startOnSmallDisk(below: string, megabytes = 8) {
     command: ['unshare', '--mount', '/bin/sh', '-c', script, disk, process.execPath, localMain()],
     env: { GATEWAY_DATA_DIR: data, GATEWAY_KEYS: JSON.stringify({ keys: KEYS }), GATEWAY_LIMITS: '100000/minute' },
   });
-  // The disk as the gateway sees it.
+  // The free space that the gateway reads.
   const inside = `/proc/${gateway.child.pid}/root${disk}`;
   const call = async (method: string, params: object, key = 'one'): Promise<Answer> => {
     const response = await fetch(`${gateway.url}/jsonrpc`, {
@@ -157,7 +157,7 @@ describeWith('mounts', 'a full disk', () => {
     });
     expect(await on.health()).toBe(200);
     on.free();
-    // What counts calls asks its store again after a while.
+    // The limiter tries its store again after a while.
     let answer = await prompt('third');
     for (const deadlineMs = performance.now() + 15_000; answer.status !== 200 && performance.now() < deadlineMs; ) {
       answer = await prompt('third');

@@ -1,5 +1,5 @@
-// `npm start`: through npm on whatever Node the machine has, ready with one line; mistakes in the environment with one
-// line each and exit code 1; what it has acknowledged survives a restart.
+// `npm start` through npm on the machine's Node: it prints one line when it is ready. Mistakes in the environment are
+// reported with one line each and exit code 1. Acknowledged data is kept over a restart.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -1,4 +1,5 @@
-// How `npm start` begins and ends, whatever the machine's Node, shell and readers of its output are.
+// How `npm start` starts and ends with every Node and shell of the machine, and with every kind of reader of its
+// output.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';

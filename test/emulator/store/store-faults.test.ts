@@ -1,5 +1,5 @@
-// The Firestore store when Firestore hangs, vanishes, loses an answer or is contended by many instances: on an emulator
-// of its own.
+// The Firestore store when Firestore hangs, ends, loses a response, or gets conflicting writes of many instances: on an
+// emulator of its own.
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { systemClock } from '../../../shared/clock.ts';

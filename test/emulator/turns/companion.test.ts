@@ -1,5 +1,6 @@
-// Sockets on several instances that share nothing but Firestore: a prompt whose reader is cut off again and again and
-// goes on elsewhere, events recorded here and received there, tickets issued here and used there.
+// WebSockets on several instances that share only Firestore: a prompt whose reader is disconnected repeatedly and
+// continues on another instance, events recorded on one instance and received on another, tickets issued on one and
+// used on another.
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { z } from 'zod';

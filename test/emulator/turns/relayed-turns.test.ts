@@ -1,6 +1,5 @@
-// A turn does not depend on its client: function and companion from the built bundles on one Firestore. What the
-// platform does to a function without requests is done to it here (SIGSTOP); the companion is ended in the middle of a
-// turn.
+// A turn does not depend on its client: function and companion from the built bundles on one Firestore. The test
+// suspends a function without requests (SIGSTOP), as the platform does, and ends the companion during a turn.
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';

@@ -1,4 +1,4 @@
-// Pub/Sub goes away and comes back: deliveries are acknowledged as queued in the meantime and arrive afterwards.
+// An outage of Pub/Sub: deliveries are acknowledged as queued meanwhile and are published after it.
 import { afterAll, afterEach, beforeAll, expect, inject, test } from 'vitest';
 import type { Receipt } from '../../../shared/webhooks/accept.ts';
 import { type Emulator, startPubsubEmulator } from '../../support/fixtures/database/emulators.ts';

@@ -57,7 +57,7 @@ async function deliver(url: string, numbers: readonly number[]): Promise<Attempt
   return attempts;
 }
 
-/** Sends what was not acknowledged again, as late as the Retry-After of a 503 says, until nothing is left. */
+/** Sends what was not acknowledged again, after the Retry-After of a 503, until all are acknowledged. */
 async function deliverAll(url: string, numbers: readonly number[]): Promise<Attempt[]> {
   const done: Attempt[] = [];
   let open = numbers;

@@ -1,4 +1,4 @@
-// The scenarios of a client that holds conversations, chosen at random and checked while they run.
+// The scenarios of a client with conversations, chosen at random and checked while they run.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isObject } from '../../../shared/json/json-object.ts';

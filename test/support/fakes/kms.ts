@@ -1,5 +1,5 @@
-// A small Cloud KMS on loopback: speaks the real gRPC protocol (the published .proto files), knows some keys, encrypts
-// and decrypts with AES-256-GCM and the additional data it is given. No authorisation.
+// A small Cloud KMS on loopback with some keys, over real gRPC with the published .proto files. Encrypts and decrypts
+// with AES-256-GCM and the additional data of the request. No authorisation.
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import { createRequire } from 'node:module';
 import path from 'node:path';

@@ -1,5 +1,5 @@
-// An MCP server of the older era over Streamable HTTP, written by hand: it keeps sessions, and forgets them when it is
-// told to.
+// An MCP server of the older protocol era over Streamable HTTP, without an SDK: it keeps sessions, and deletes them
+// when a test requests that.
 import { randomUUID } from 'node:crypto';
 import type { IncomingHttpHeaders, RequestListener, ServerResponse } from 'node:http';
 

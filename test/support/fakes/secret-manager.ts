@@ -1,6 +1,6 @@
-// A small Secret Manager on loopback: speaks the real gRPC protocol (the published .proto files), has one secret.
-// Implements what the gateway and its tools use: list versions (paged, filtered), access, add, and disable with an
-// etag. No authorisation.
+// A small Secret Manager on loopback with one secret, over real gRPC with the published .proto files. Implements what
+// the gateway and its tests use: list versions (paged, filtered), access, add, and disable with an etag. No
+// authorisation.
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import * as grpc from '@grpc/grpc-js';

@@ -7,7 +7,7 @@ const Manifest = z.object({
   dependencies: z.record(z.string(), z.string()),
   devDependencies: z.record(z.string(), z.string()).default({}),
 });
-/** A member is absent where npm has nothing to say. */
+/** A member is absent if npm does not return it. */
 const Entry = z.object({
   version: z.string().optional(),
   resolved: z.string().optional(),

@@ -1,4 +1,4 @@
-// `auth.limits`: every window of the caller's key, and costs no call itself.
+// `auth.limits` returns every window of the caller's key, and costs no call.
 import { afterEach, expect, it } from 'vitest';
 import { z } from 'zod';
 import { type InProcessGateway, startInProcess } from '../../support/fixtures/gateway/in-process.ts';

@@ -1,5 +1,5 @@
-// What a call promises: typed errors, retries that change nothing and come when the gateway says, the reference's
-// methods as they were.
+// What a call of the client guarantees: typed errors, retries that repeat no effect and wait as long as the gateway
+// requests, and methods with the same signatures as in the reference.
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { inspect } from 'node:util';

@@ -1,5 +1,5 @@
-// What a stream promises over both transports: each event exactly once, in order, whatever breaks; one model call; an
-// end like any other.
+// What a stream of the client guarantees over both transports: each event exactly once and in order, also after lost
+// connections; one model call; the same end as without a failure.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TurnEvent } from '../../../shared/client/events.ts';
 import type { ClientOptions } from '../../../shared/client/options.ts';

@@ -1,5 +1,4 @@
-// What one connection does with calls, with readers that do not read, with keys that end, and when it has to end
-// itself.
+// One WebSocket connection: its calls, clients that do not read, keys that expire, and when the server closes it.
 import { once } from 'node:events';
 import { connect as connectTcp } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';

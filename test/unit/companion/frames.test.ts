@@ -1,5 +1,5 @@
-// The wire itself, over raw sockets: the categories of the Autobahn test suite
-// (https://github.com/crossbario/autobahn-testsuite), and frames that chance has damaged.
+// WebSocket frames over raw sockets: the categories of the Autobahn test suite
+// (https://github.com/crossbario/autobahn-testsuite), and frames with random damage.
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { closeFrame, frame, OPCODE, openRaw, type RawClient } from '../../support/fixtures/clients/frames.ts';
@@ -28,7 +28,7 @@ async function expectAlive(client: RawClient): Promise<void> {
   expect(await client.ended).toBe(1000);
 }
 
-/** Sends bytes (in pieces, where there are several) and expects the connection to survive them. */
+/** Sends bytes (in pieces, where there are several) and expects the connection to stay open. */
 function survives(...pieces: readonly Uint8Array[]): () => Promise<void> {
   return async () => {
     const client = await openRaw(fixture.port, KEY);
@@ -46,7 +46,7 @@ function ends(code: number, ...pieces: readonly Uint8Array[]): () => Promise<voi
   };
 }
 
-/** Sends bytes and expects an answer to the call with this id, and a connection that goes on. */
+/** Sends bytes and expects an answer to the call with this id, and that the connection stays open. */
 function answers(id: string, ...pieces: readonly Uint8Array[]): () => Promise<void> {
   return async () => {
     const client = await openRaw(fixture.port, KEY);

@@ -55,7 +55,7 @@ async function request(gateway: InProcessGateway, socket: WebSocket, body: strin
   return Promise.race([answered, nothing]);
 }
 
-/** How many calls a request holds when none of them wants an answer; 0 for every other request. */
+/** Number of calls in a request of notifications only; 0 for every other request. */
 function notifications(body: string | Uint8Array): number {
   try {
     const value: unknown = JSON.parse(String(body));

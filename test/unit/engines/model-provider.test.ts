@@ -25,7 +25,7 @@ function post(content: string, signal?: AbortSignal): Promise<Response> {
   return fetch(`${url}/v1/messages`, { method: 'POST', body, ...(signal === undefined ? {} : { signal }) });
 }
 
-/** The last request it saw, by its own account. */
+/** The last request that the fake provider has recorded. */
 async function last(): Promise<unknown> {
   const report: unknown = await (await fetch(`${url}/__requests`)).json();
   const list: unknown = typeof report === 'object' && report !== null ? Reflect.get(report, 'requests') : undefined;

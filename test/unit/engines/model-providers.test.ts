@@ -1,4 +1,5 @@
-// Servers of the operator that speak the wire of OpenAI: how they are reached, and streams as real servers write them.
+// Servers of the operator with an OpenAI-compatible API (MODEL_PROVIDERS): how they are called, and streams as real
+// servers send them.
 
 import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage } from 'node:http';
@@ -151,7 +152,7 @@ const chunk = (choices: unknown, more: object = {}) =>
   `data: ${JSON.stringify({ id: 'c1', object: 'chat.completion.chunk', created: 1_732_551_988, model: 'm', choices, ...more })}\n\n`;
 const DONE = 'data: [DONE]\n\n';
 
-/** Each says `Hello`, in the form of the server that is named. */
+/** Each stream contains `Hello`, in the format of the named server. */
 const STREAMS: readonly (readonly [name: string, body: string, usage?: object])[] = [
   [
     'vLLM: usage in a chunk without choices',

@@ -62,7 +62,7 @@ const notified = defineMethod({
     return { value: 1 };
   },
 });
-/** In the place of the real one: its answer is as long as the session's name says. */
+/** Replaces the real method: its answer has the length that the name of the session contains. */
 const prompt = defineMethod({
   ...common,
   name: 'conversation.prompt',

@@ -20,7 +20,7 @@ async function start() {
   return { url: gateway.url, [Symbol.asyncDispose]: () => gateway.close() };
 }
 
-/** The first bytes of a subscription's stream; the stream goes on until `signal` aborts. */
+/** The first bytes of a subscription's stream; the stream continues until `signal` aborts. */
 async function subscribe(url: string, signal: AbortSignal): Promise<string> {
   const response = await fetch(`${url}/jsonrpc`, { method: 'POST', headers: HEADERS, body: BODY, signal });
   const { value } = (await response.body?.getReader().read()) ?? {};

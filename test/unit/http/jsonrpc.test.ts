@@ -66,7 +66,7 @@ describe('POST /jsonrpc', () => {
     await spent.close();
     expect(status).toBe(429);
     expect(payload).toMatchObject({ error: { code: 429, data: { reason: 'rate_limited' } } });
-    // Less than a day, and not the second of an error that does not know.
+    // Less than a day, and not the one second of an error without a known time.
     expect(Number(headers?.get('retry-after'))).toBeGreaterThan(1);
     expect(Number(headers?.get('retry-after'))).toBeLessThanOrEqual(86_400);
   });

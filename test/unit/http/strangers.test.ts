@@ -76,7 +76,7 @@ async function listen(server: Server): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-/** Where Google's certificates would be; no test asks Google for them. */
+/** Address of Google's certificates; no test requests them from Google. */
 const UNREACHABLE = 'http://127.0.0.1:1/certificates';
 const DOWN = { ping: () => Promise.reject(new RpcError('unavailable')) };
 const DEPLOYABLES: readonly (readonly [string, (isDown: boolean) => Promise<readonly [string, () => string]>])[] = [

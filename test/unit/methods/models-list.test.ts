@@ -86,7 +86,7 @@ describe('models.list', () => {
       output_schema: true,
       price: { input: 0.5, output: 2, cached_input: 0.05, cache_write: 0.6 },
     });
-    // Nothing is known of it, so nothing is said.
+    // No property of this model is known, so none is returned.
     expect(result.models[2]).toEqual({ id: 'own/other', provider: 'own', default: false });
     expect(provider.calls).toBe(before);
     expect(provider.checks.seen).toEqual([]);

@@ -52,7 +52,7 @@ function openFixture() {
   return { watches, notified, connection, context };
 }
 
-/** Every reaction to a promise that is settled has run. */
+/** Resolves after all handlers of settled promises have run. */
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 it('leaves a terminal whose watch begins after the connection has ended', async () => {

@@ -1,4 +1,4 @@
-// Blocks as callers and other instances see them, in virtual time.
+// Blocks of calls in virtual time: the decisions that callers receive, and the documents that other instances read.
 import { describe, expect, test } from 'vitest';
 import type { Limit } from '../../../shared/config/values/limits.ts';
 import { createEntries } from '../../../shared/rate-limit/counting/entries.ts';

@@ -136,7 +136,7 @@ describe('cost', () => {
   test('spends two operations at most per call when two instances take turns on a key', async () => {
     const other = createDocumentLimiter({ store, clock });
     for (let calls = 0; calls < 44; calls++) {
-      // The first to come back after the other has not learned of it yet and loses one commit.
+      // The first instance that writes after the other one has an outdated version, so it loses one commit.
       if (calls === 4) store.reset();
       clock.advance(250);
       expect(await call({}, calls % 2 === 0 ? limiter : other)).toMatchObject({ outcome: 'admitted' });

@@ -11,7 +11,7 @@ const used = (count: number): LimitState => ({
   revoked: false,
 });
 
-/** Every second: we make `own` calls, others `foreign`, as the transactions of one instance see it. */
+/** Every second: `own` calls of this instance and `foreign` ones of others, as its transactions read them. */
 function watchFor(seconds: number, foreign: number, traffic: Traffic = { calls: 0, elapsedMs: 0 }): Traffic {
   let left = used(0);
   let count = 0;

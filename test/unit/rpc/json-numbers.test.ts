@@ -1,4 +1,4 @@
-// Which numbers survive JSON.parse, and where in a text those are that do not.
+// Which numbers JSON.parse does not round, and the positions in a text of those that it rounds.
 import { expect, it } from 'vitest';
 import {
   findUnsafeNumbers,

@@ -1,5 +1,5 @@
-// A sandbox that an attacker controls: the gateway side takes nothing from it but answers to what it has requested, and
-// a call with an answer that is not valid fails, and nothing else does.
+// A sandbox that an attacker controls: the gateway accepts only responses to its own requests from it. An invalid
+// response fails the call that it answers, and no other call.
 import { randomUUID } from 'node:crypto';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createLogger } from '../../../shared/log.ts';
@@ -247,7 +247,7 @@ describe('a sandbox that does not answer', () => {
   const request = { shell: undefined, cwd: undefined, env: {}, requestId: 'req_1' };
   const { signal } = new AbortController();
 
-  /** With the methods that it was asked, as they arrive. */
+  /** With the methods of the received requests, in order of arrival. */
   async function connectSilent(answering: readonly string[] = []) {
     const asked: string[] = [];
     const methods = [

@@ -1,4 +1,5 @@
-// What a peer that breaks the protocol of a sandbox link gets: a refusal, or the end of its link; other links go on.
+// A peer that violates the protocol of a sandbox link: its message is refused or its link ends; other links continue to
+// work.
 import { request } from 'node:http';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { serverHello } from '../../../shared/sandbox-link/link/connect/hello.ts';

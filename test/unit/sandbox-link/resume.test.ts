@@ -1,4 +1,5 @@
-// What a sandbox link survives, and when it is over: cuts, silence, the move to a new WebSocket.
+// When a sandbox link continues and when it ends: after a cut, after a time without messages, and after the move to a
+// new WebSocket.
 import { once } from 'node:events';
 import { afterEach, expect, it } from 'vitest';
 import { createLinkKeeper } from '../../../shared/sandbox-link/link/connect/link-keeper.ts';

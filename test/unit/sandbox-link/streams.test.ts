@@ -1,4 +1,4 @@
-// Streams over a sandbox link: whole, in order, within their credit, and apart from each other.
+// Streams over a sandbox link: complete, in order, within their credit, and independent of each other.
 import { once } from 'node:events';
 import { pipeline } from 'node:stream/promises';
 import { afterEach, expect, it } from 'vitest';
@@ -106,7 +106,7 @@ it('sends requests before data: an answer waits only for a small part of the uns
   await readAll(near, ({ length }) => {
     const before = receivedBytes;
     receivedBytes += length;
-    // At every fourth MiB, while the reader goes on.
+    // At every fourth MiB, while the reader continues.
     if (before >> 22 === receivedBytes >> 22) return;
     waits.push(gateway.request('echo', 1).then(() => receivedBytes - before));
   });

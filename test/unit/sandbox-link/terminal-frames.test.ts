@@ -1,4 +1,4 @@
-// Frames of a terminal's output survive every cut of the stream, and what is no frame is refused.
+// Frames of a terminal's output are decoded wherever the stream is split, and invalid frames are refused.
 import { expect, it } from 'vitest';
 import { createFrameReader, encodeFrame, type TerminalFrame } from '../../../shared/sandbox-link/terminal-frames.ts';
 

@@ -1,5 +1,5 @@
-// The helper that starts processes: passes streams on whole, reports failures by their code, and ends with its
-// processes when the helper or the gateway dies.
+// The helper that starts processes: it passes on complete streams, reports failures by their code, and ends with its
+// processes when the helper or the gateway ends unexpectedly.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';

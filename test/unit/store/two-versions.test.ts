@@ -1,5 +1,5 @@
 // Two versions of the gateway share a store during a deploy. Here every stored document gets fields of a newer version,
-// or a newer format number, and this version goes on with its work.
+// or a newer format number, and this version continues to work.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { issueTicket, redeemTicket } from '../../../shared/auth/tickets.ts';
 import { createRollouts } from '../../../shared/conversations/records/rollouts.ts';

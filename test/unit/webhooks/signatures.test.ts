@@ -7,7 +7,7 @@ const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
 const OTHER = 'whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD';
 const body = Buffer.from('{"event":"a","data":{}}');
 
-/** Signed by node's own HMAC, as the specification says it, not by the library under test. */
+/** Signed by node:crypto as the specification requires, not by the library under test. */
 function signed(secret: string, payload: Uint8Array, options: { id?: string; seconds?: number } = {}) {
   const { id = 'msg_p5jXN8AQM9LWM0D4loKWxJek', seconds = Math.floor(Date.now() / 1000) } = options;
   const key = Buffer.from(secret.slice('whsec_'.length), 'base64');

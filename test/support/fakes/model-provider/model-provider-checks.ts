@@ -1,5 +1,5 @@
-// The part of the fake provider that a token is checked with: a list of models, or the usage of a ChatGPT plan.
-// Remembers the clients.
+// The endpoints of the fake provider with which the gateway checks a token: a list of models, and the usage of a
+// ChatGPT plan. Records the callers.
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 
 export interface SeenCheck {

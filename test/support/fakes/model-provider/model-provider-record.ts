@@ -2,7 +2,7 @@
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import type { Format } from './model-provider-wire.ts';
 
-/** One request as the provider saw it; times are epoch milliseconds. */
+/** One request as the provider received it; times are epoch milliseconds. */
 export interface SeenRequest {
   /** From 0, over the life of the server. */
   readonly index: number;

@@ -3,7 +3,7 @@
 import type { EndReason, ToolCall } from './model-provider-wire.ts';
 
 export interface Script {
-  /** Default: `You said: ` and the prompt without its magic words. */
+  /** Default: `You said: ` and the prompt without its directives. */
   readonly text?: string;
   /** The text in these pieces; default: the text in one. */
   readonly chunks?: readonly string[];

@@ -1,4 +1,4 @@
-// What the providers check of tools before they read a prompt: one that they do not take fails the whole request.
+// The providers' validation of tools: an invalid tool fails the whole request.
 const NAME = /^[a-zA-Z0-9_-]{1,64}$/;
 const PROPERTY = /^[a-zA-Z0-9_.-]{1,64}$/;
 const TOOLS_MAX = 128;

@@ -1,5 +1,5 @@
-// A small real HTTP server on loopback that answers as Anthropic, OpenAI and Vertex do, with or without faults as
-// scripted, and remembers what it saw: headers, bodies, and whether the client closed the socket. Knows nothing of the
+// A real HTTP server on loopback that answers as Anthropic, OpenAI and Vertex do, with scripted faults if requested. It
+// records the received headers and bodies, and whether the client closed the socket, and imports nothing of the
 // gateway.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';

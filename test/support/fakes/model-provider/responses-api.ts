@@ -1,11 +1,11 @@
-// A small real HTTP server on loopback that answers as OpenAI's Responses API does (server-sent events), one scripted
-// step per request, so that an agent can be driven through tool calls. Remembers what it saw and who ended each answer.
-// Knows nothing of the gateway.
+// A real HTTP server on loopback that answers as OpenAI's Responses API does (server-sent events), with one scripted
+// step per request, so that an agent can be led through tool calls. It records the received requests and which side
+// ended each answer, and imports nothing of the gateway.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type Checks, createChecks } from './model-provider-checks.ts';
 
-/** One request as the provider saw it. */
+/** One request as the provider received it. */
 export interface AgentRequest {
   /** From 0, over the life of the server. */
   readonly index: number;
@@ -27,7 +27,7 @@ export interface AgentRequest {
   readonly sizeBytes: number;
   /** Text of the last user message. */
   readonly prompt: string;
-  /** Output of the tool call that this request answers; undefined when it asks something new. */
+  /** Output of the tool call that this request answers; undefined when it has a new prompt. */
   readonly toolOutput: string | undefined;
   /** Resolves when the answer is over, and who ended it. */
   readonly ended: Promise<'server' | 'client'>;

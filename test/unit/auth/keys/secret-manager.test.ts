@@ -8,7 +8,7 @@ import { createLogger } from '../../../../shared/log.ts';
 import { type FakeSecretManager, startFakeSecretManager } from '../../../support/fakes/secret-manager.ts';
 
 const digestOf = (key: string): Uint8Array => createHash('sha256').update(key).digest();
-// The client would otherwise look for a metadata server to learn its universe.
+// Otherwise the client would call a metadata server for its universe domain.
 vi.stubEnv('METADATA_SERVER_DETECTION', 'none');
 afterAll(() => vi.unstubAllEnvs());
 const stops: (() => void)[] = [];

@@ -10,7 +10,7 @@ import type { Store } from '../../../../shared/store/store.ts';
 import { type FakeKms, startFakeKms } from '../../../support/fakes/kms.ts';
 import { startFaultProxy } from '../../../support/fixtures/network/fault-proxy.ts';
 
-// The client would otherwise look for a metadata server to learn its universe.
+// Otherwise the client would call a metadata server for its universe domain.
 vi.stubEnv('METADATA_SERVER_DETECTION', 'none');
 afterAll(() => vi.unstubAllEnvs());
 

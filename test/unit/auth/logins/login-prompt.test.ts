@@ -8,7 +8,7 @@ import { conversationPrompt } from '../../../../shared/methods/conversation.prom
 import { conversationResume } from '../../../../shared/methods/conversation.resume.ts';
 import { createFixture, type Fixture, failure, type Instance } from '../../../support/fixtures/turns/conversations.ts';
 
-/** Of no form that a redaction by pattern would know. */
+/** A secret in a format that no redaction pattern matches. */
 const TOKEN = 'token+of/the=caller-0123456789';
 const OWN_KEY = 'sk-secret-of-the-test';
 

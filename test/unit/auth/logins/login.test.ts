@@ -91,7 +91,7 @@ describe('the check of a token', () => {
   const quoting = { body: JSON.stringify({ error: { message: `bad key ${TOKEN}`, status: 'API_KEY_INVALID' } }) };
   it.each<readonly [LoginProvider, number]>([
     ...LOGIN_PROVIDERS.flatMap((name) => [[name, 401] as const, [name, 403] as const]),
-    // Google's own way to say that it does not know a key.
+    // Google's response for an unknown key.
     ['google', 400],
   ])('refused by %s with %d is invalid_params for the token, and nothing is stored', async (name, status) => {
     provider.checks.answer({ status, ...quoting });

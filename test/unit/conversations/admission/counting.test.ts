@@ -1,5 +1,5 @@
 // Prompts that are admitted by the commit that counts them, on whole gateways that share one store: each call is
-// counted once and runs once, whatever becomes of that commit.
+// counted once and runs once, also if the outcome of that commit is unknown.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../../../shared/clock.ts';
 import { loadConfig } from '../../../../shared/config/load-config.ts';

@@ -1,5 +1,5 @@
-// One key, one turn: duplicates are answered from it, wherever and whenever they come; a turn that failed lets its key
-// go.
+// An idempotency key identifies one turn: duplicates get its answer, on any instance and at any time; after a failed
+// turn the key can be used again.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

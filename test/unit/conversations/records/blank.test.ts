@@ -1,4 +1,5 @@
-// Sessions that hold messages of nothing but white space: however they came there, the next prompt is answered.
+// Sessions with messages that are only white space: the next prompt is answered, whichever way the messages were
+// stored.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Conversations, conversationRef } from '../../../../shared/conversations/records/documents.ts';
 import { conversationCancel } from '../../../../shared/methods/conversation.cancel.ts';

@@ -1,5 +1,5 @@
-// The memory of a conversation: whole, in order and cheap however long it gets; what of it the model sees; what erases
-// it.
+// The history of a conversation: complete, in order, with a cost that does not grow with its length; which part the
+// model receives, and what erases it.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createHistory } from '../../../../shared/conversations/records/messages/history.ts';
 import { appendMessage } from '../../../../shared/conversations/records/messages/messages.ts';
@@ -209,7 +209,7 @@ describe('sessions', () => {
     await readAll(a, 200);
     await readAll(b, 200);
     await b.call(conversationDelete, { session_id: 's' });
-    // What counts the owner's tokens and bytes stays; it holds no content.
+    // The counters of the owner's tokens and bytes remain; they contain no content.
     const kept = (await fixture.documents()).filter((path) => !/^(usage|storage)\//.test(path));
     expect(kept).toEqual([]);
     for (let n = 0; n < 15; n++) await b.prompt(`new ${n}`);

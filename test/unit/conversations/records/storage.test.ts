@@ -1,5 +1,5 @@
-// What an owner may store: a bound over all instances, freed by delete, and without effect on an answer
-// that is there already.
+// The storage limit of an owner: it holds over all instances, deletion frees storage, and an existing answer is not
+// affected.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Conversations, conversationRef } from '../../../../shared/conversations/records/documents.ts';
 import { StorageTotals, storageRef } from '../../../../shared/conversations/records/storage.ts';

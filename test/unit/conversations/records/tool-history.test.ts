@@ -1,5 +1,5 @@
-// A conversation remembers what its model did: tool calls and results are in the next turn's request, on another
-// instance and for another provider, and in the history.
+// Tool calls and results of a turn are in the next turn's request, on another instance and for another provider, and in
+// the history.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { partsOfEvents } from '../../../../shared/conversations/turns/end/event-parts.ts';
 import { conversationCancel } from '../../../../shared/methods/conversation.cancel.ts';

@@ -107,7 +107,7 @@ describe('a daily budget', () => {
     c.counted.reset();
     await Promise.all(Array.from({ length: 10 }, (_, n) => c.prompt('hi', { session_id: `c${n}` })));
     await c.services.conversations.ledger.flush();
-    // Per prompt: a read of a session this instance does not know, the admission, and the end with its record.
+    // Per prompt: a read of a session that this instance has not cached, the admission, and the end with its record.
     const ofTurns = [...c.counted.byCollection].filter(([name]) => name !== 'usage' && name !== 'storage');
     const sum = (key: 'reads' | 'writes'): number => ofTurns.reduce((total, [, counts]) => total + counts[key], 0);
     expect({ reads: sum('reads'), writes: sum('writes') }).toEqual({ reads: 10, writes: 10 * 3 });

@@ -1,5 +1,5 @@
-// What a failed turn leaves: one error, a line of the log for the turn and one for the call, and whether the prompt
-// may be sent again.
+// The reports of a failed turn: one error, one log line for the turn and one for the call, and whether the prompt may
+// be sent again.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { createGateway } from '../../../../shared/gateway.ts';
 import * as methods from '../../../../shared/methods/index.ts';

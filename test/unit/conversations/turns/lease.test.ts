@@ -1,5 +1,5 @@
-// The owner of a turn: leases that expire, owners that return too late, cancels that race the end. A turn ends exactly
-// once.
+// Leases of turns: leases that expire, owners that continue after their lease has expired, cancels at the time of the
+// end. A turn ends exactly once.
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {

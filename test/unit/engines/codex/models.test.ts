@@ -1,4 +1,5 @@
-// The tools of Codex, for every model of its catalogue: it can call them itself, and no script that calls them.
+// The tools of Codex, for every model of its catalogue: the model calls them directly, and cannot run a script that
+// calls them.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// Turns of Codex of two owners at once, in one sandbox service: what the commands of the model see, and what Codex
-// itself sees where its own sandbox does not hold.
+// Concurrent Codex turns of two owners in one sandbox service: which files and processes the model's commands can
+// access, and which ones Codex itself can access if its own sandbox fails.
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { EXIT_PORT } from '../../../../shared/codex-host/app-server/exit.ts';
@@ -45,7 +45,7 @@ describeWith('codex', 'turns of two owners in one sandbox service', () => {
   beforeAll(async () => {
     fixture = await setUpFixture('in the sandbox service');
     const { promise: gate } = Promise.withResolvers<void>();
-    // A turn whose command runs longer than Codex waits for it goes on.
+    // The turn continues although its command runs longer than Codex waits.
     fixture.api.behave((request) =>
       request.toolOutput !== undefined && request.prompt.includes('sleep 1000')
         ? { text: '', gate }

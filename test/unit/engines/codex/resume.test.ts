@@ -1,5 +1,5 @@
-// A conversation with Codex that goes from machine to machine, from engine to engine, and outlives its process: nothing
-// of it is lost.
+// A Codex conversation that is continued on another machine, by another engine, or after the end of its process: no
+// message is lost.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';

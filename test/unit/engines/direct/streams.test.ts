@@ -1,5 +1,4 @@
-// Streams that are not as the SDK expects them: kinds of events that are not known yet, and servers that leave out what
-// they do not need.
+// Streams that differ from what the SDK expects: unknown kinds of events, and servers that omit optional fields.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -32,7 +31,7 @@ const COMPLETED = {
   response: { status: 'completed', usage: { input_tokens: 3, output_tokens: 1 } },
 };
 
-/** Each stream says `Hello` or `Hello there`, and ends. */
+/** Each stream contains `Hello` or `Hello there`, and ends. */
 const STREAMS: readonly (readonly [name: string, model: string, body: string, answer: string])[] = [
   ['an unknown event and delta', ANTHROPIC.model, stored('anthropic-unknown-event.sse'), 'Hello there'],
   [

@@ -1,5 +1,5 @@
-// Processes of callers inside the sandbox service, in each way to start them: what they see of it, of other owners and
-// of the machine, and what one owner can take from the others.
+// Callers' processes inside the sandbox service, in each way to start them: what they can read of the service, of other
+// owners and of the machine, and which resources one owner can use up.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

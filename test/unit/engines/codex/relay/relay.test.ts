@@ -1,5 +1,5 @@
-// What stands between Codex and its providers: a request passes only for a running turn, on the account of that turn,
-// and each side sees how the other one ended.
+// The relay between Codex and its providers: it forwards only requests of a running turn, with the account of that
+// turn, and reports the end of each side to the other.
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, createServer as createListener } from 'node:net';
@@ -28,7 +28,7 @@ const KEY = toAccount({}, 'sk-of-the-deployment');
 const CLAIMS = Buffer.from('{"https://api.openai.com/auth":{"chatgpt_account_id":"acc-1"}}').toString('base64url');
 const CHATGPT = toAccount({ credential: { provider: 'chatgpt', token: () => `e30.${CLAIMS}.x` } }, undefined);
 
-/** A provider that answers as told, and a relay to it with the exit of one app-server and a running turn. */
+/** A provider with scripted answers, and a relay to it with the exit of one app-server and a running turn. */
 async function start(answer: (request: IncomingMessage, response: ServerResponse) => void) {
   let connections = 0;
   const provider = createServer(answer).on('connection', () => connections++);
