@@ -27,12 +27,11 @@ export interface EventStream {
 }
 
 export function openEventStream(res: ServerResponse): EventStream {
-  let started = false;
   let keepAlive: NodeJS.Timeout | undefined;
 
   const start = (headers: OutgoingHttpHeaders = stream.headers): void => {
-    if (started || res.headersSent || res.destroyed) return;
-    started = true;
+    if (stream.started || res.headersSent || res.destroyed) return;
+    stream.started = true;
     clearTimeout(silent);
     res.writeHead(200, {
       'Content-Type': 'text/event-stream; charset=utf-8',
@@ -56,10 +55,8 @@ export function openEventStream(res: ServerResponse): EventStream {
   }, KEEP_ALIVE_MS);
   res.once('close', () => clearTimeout(silent));
 
-  const stream: EventStream = {
-    get started() {
-      return started;
-    },
+  const stream: EventStream & { started: boolean } = {
+    started: false,
     headers: {},
     start,
     notify(method, params, eventId) {

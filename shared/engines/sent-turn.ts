@@ -14,17 +14,15 @@ export interface SentTurn {
 }
 
 export function createSentTurn(turn: TurnInput): SentTurn {
-  let current = turn;
   let overflows = 0;
-  return {
-    get current() {
-      return current;
-    },
-    trim(overflow) {
-      const trimmed = trimTurn(current, overflow.limitTokens, ++overflows >= TRIMS_MAX);
+  const sent = {
+    current: turn,
+    trim(overflow: ContextOverflow): EngineEvent {
+      const trimmed = trimTurn(sent.current, overflow.limitTokens, ++overflows >= TRIMS_MAX);
       if (trimmed === undefined) throw overflow;
-      current = trimmed.turn;
+      sent.current = trimmed.turn;
       return toEvent(trimmed);
     },
   };
+  return sent;
 }

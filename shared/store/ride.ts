@@ -38,33 +38,30 @@ export interface Ride {
 export function createRide(): Ride {
   const ready = Promise.withResolvers<void>();
   const outcome = Promise.withResolvers<RideOutcome>();
-  let offered: Offer | undefined;
-  let isExpected = false;
   let isOver = false;
-  return {
-    expect() {
-      isExpected = true;
-    },
-    get isExpected() {
-      return isExpected && !isOver;
-    },
-    get offered() {
-      return isOver ? undefined : offered;
-    },
+  const ride: Ride & { isExpected: boolean; offered: Offer | undefined } = {
+    isExpected: false,
+    offered: undefined,
     ready: ready.promise,
+    expect() {
+      ride.isExpected = !isOver;
+    },
     async offer(given) {
-      if (isOver || offered !== undefined) return 'left';
-      offered = given;
+      if (isOver || ride.offered !== undefined) return 'left';
+      ride.offered = given;
       ready.resolve();
       return outcome.promise;
     },
     end(given) {
       if (isOver) return;
       isOver = true;
+      ride.isExpected = false;
+      ride.offered = undefined;
       outcome.resolve(given);
       ready.resolve();
     },
   };
+  return ride;
 }
 
 /** A call that is being counted: its first commit may join that of the limiter. */

@@ -69,17 +69,12 @@ export function createTurnRecord(facts: TurnFacts): TurnRecord {
   const { owner } = conversation;
   const ref = Turns.ref(lease.turn_id);
   let version: Version | null = null;
-  let flushedSeq = 0;
   let state: { chunks: readonly number[]; firstSeq: number } = { chunks: [], firstSeq: 1 };
   let pending: { seq: number; state: typeof state } = { seq: 0, state };
-  return {
+  const record: TurnRecord & { flushedSeq: number; sealedChunks: number } = {
     ref,
-    get flushedSeq() {
-      return flushedSeq;
-    },
-    get sealedChunks() {
-      return state.chunks.length;
-    },
+    flushedSeq: 0,
+    sealedChunks: 0,
     writes(events, end, nowMs) {
       const expireAtMs = nowMs + TURN_KEPT_MS;
       const chunks = [...state.chunks];
@@ -119,13 +114,15 @@ export function createTurnRecord(facts: TurnFacts): TurnRecord {
     },
     flushed(committed) {
       version = committed ?? version;
-      flushedSeq = pending.seq;
       state = pending.state;
+      record.flushedSeq = pending.seq;
+      record.sealedChunks = state.chunks.length;
     },
     updateFence(stored) {
       version = stored;
     },
   };
+  return record;
 }
 
 /** The model that answers, which may be a fallback; undefined until the turn's first event. */

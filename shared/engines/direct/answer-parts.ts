@@ -52,6 +52,8 @@ export interface AnswerParts {
   readonly finish: Finish | undefined;
 }
 
+type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
+
 /** `size`: the bytes of answers and reasoning in the whole turn, which grow with each part, and their limit. */
 export function createAnswerParts(provider: string, size: { bytes: number; readonly bytesMax: number }): AnswerParts {
   const pieces = createPieces();
@@ -60,31 +62,19 @@ export function createAnswerParts(provider: string, size: { bytes: number; reado
   const joinReasoning = createPairJoiner();
   /** The reasoning deltas since the last AgentReasoning event. */
   let reasoning = '';
-  let warnings: readonly SharedV4Warning[] = [];
-  let content = '';
-  let answeredBy: string | undefined;
-  let finish: Finish | undefined;
 
   const grow = (text: string): void => {
     size.bytes += Buffer.byteLength(text);
     if (size.bytes > size.bytesMax) throw toTooLarge(provider, size.bytesMax);
   };
 
-  return {
+  const answer: Mutable<AnswerParts> = {
     output: pieces.output,
     toolCalls,
-    get warnings() {
-      return warnings;
-    },
-    get content() {
-      return content;
-    },
-    get answeredBy() {
-      return answeredBy;
-    },
-    get finish() {
-      return finish;
-    },
+    warnings: [],
+    content: '',
+    answeredBy: undefined,
+    finish: undefined,
     add(part) {
       switch (part.type) {
         case 'text-start':
@@ -95,7 +85,7 @@ export function createAnswerParts(provider: string, size: { bytes: number; reado
           const delta = joinPairs(part.delta);
           if (delta === '') return undefined;
           grow(delta);
-          content += delta;
+          answer.content += delta;
           pieces.of('text', part.id, part.providerMetadata).text += delta;
           return { AgentMessageDelta: { delta } };
         }
@@ -124,21 +114,22 @@ export function createAnswerParts(provider: string, size: { bytes: number; reado
           return undefined;
         }
         case 'stream-start':
-          warnings = part.warnings;
+          answer.warnings = part.warnings;
           return undefined;
         case 'response-metadata':
-          answeredBy = part.modelId || answeredBy;
+          answer.answeredBy = part.modelId || answer.answeredBy;
           return undefined;
         case 'error':
           throw part.error;
         case 'finish':
-          finish = toFinish(part);
+          answer.finish = toFinish(part);
           return undefined;
         default:
           return undefined;
       }
     },
   };
+  return answer;
 }
 
 interface Pieces {

@@ -69,7 +69,7 @@ export async function* runTurn(
     return { TokenCount: usage };
   };
   const outcome = yield* runRounds(provider, toolset, { callModel, signal, record: keep });
-  const warnings = [...settings.warnings, ...tools.warnings];
+  const warnings = [...settings.toWarnings(), ...tools.warnings];
   return { ...outcome, usage, ...(warnings.length > 0 && { warnings }) };
 
   async function* callModel(soFar: readonly MessagePart[]): AsyncGenerator<EngineEvent, Answer, void> {

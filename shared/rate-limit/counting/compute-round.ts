@@ -79,14 +79,5 @@ export function createComputeRound(
 function createBlockIds(next: () => string): Taker['ids'] {
   let ofNow: string | undefined;
   let ofNext: string | undefined;
-  return {
-    get now() {
-      ofNow ??= next();
-      return ofNow;
-    },
-    get next() {
-      ofNext ??= next();
-      return ofNext;
-    },
-  };
+  return { now: () => (ofNow ??= next()), next: () => (ofNext ??= next()) };
 }

@@ -57,7 +57,7 @@ export interface Taker {
   readonly held: HeldBlocks;
   readonly upkeep: Upkeep;
   /** Ids of the blocks that this transaction may take; unused before it. */
-  readonly ids: { readonly now: string; readonly next: string };
+  readonly ids: { now(): string; next(): string };
 }
 
 /** Takes the blocks that are due at `time` from `state`. */
@@ -102,10 +102,10 @@ export function takeBlocks(
   // A block whose life crosses the edge is split into one for each side of it.
   const toEdgeMs = edgeMs - nowMs;
   const due = isRefillDue(held, limits, { rate, leadMs: leadMs(upkeep) }, time);
-  if (due.now) take(ids.now, nowMs, held.usableLeft(time), (life) => Math.min(life, toEdgeMs));
+  if (due.now) take(ids.now(), nowMs, held.usableLeft(time), (life) => Math.min(life, toEdgeMs));
   const leftNext = held.leftFrom(edgeMs);
   if (toEdgeMs <= earlyMs(limits, upkeep) && (due.next || leftNext === 0)) {
-    take(ids.next, edgeMs, leftNext, (life) => Math.max(0, life - toEdgeMs));
+    take(ids.next(), edgeMs, leftNext, (life) => Math.max(0, life - toEdgeMs));
   }
   return { state: after, taken: { blocks, holders } };
 }

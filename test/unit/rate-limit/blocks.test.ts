@@ -348,7 +348,7 @@ describe('a block', () => {
     upkeep.holders = 30;
     const windows = [{ window_ms: MINUTE, start_ms: NOON }];
     held.add({ id: 'a', left: 500, limits, windows, fromMs: NOON, toMs: NOON + MINUTE, endsAtMs: 1_000 });
-    const taker = { id: 'me', held, upkeep, ids: { now: 'b', next: 'c' } };
+    const taker = { id: 'me', held, upkeep, ids: { now: () => 'b', next: () => 'c' } };
     const { taken } = takeBlocks(EMPTY_STATE, { limits, rate: 10 }, taker, { nowMs: NOON + 10_000, atMs: 0 });
     expect(taken).toEqual({ blocks: [], holders: 30 });
   });

@@ -129,20 +129,18 @@ function createGate(
   const held: TurnEvent[] = [];
   const late = new AbortController();
   const timer = setTimeout(() => late.abort(toTimeout(deadline)), deadline.withinMs);
-  let isOpen = false;
-  return {
-    get isOpen() {
-      return isOpen;
-    },
+  const gate: Gate & { isOpen: boolean } = {
+    isOpen: false,
     open() {
       clearTimeout(timer);
-      isOpen = true;
+      gate.isOpen = true;
       for (const event of held.splice(0)) append(event);
     },
     close: () => clearTimeout(timer),
-    append: (event) => (isOpen ? append(event) : void held.push(event)),
+    append: (event) => (gate.isOpen ? append(event) : void held.push(event)),
     signal: AbortSignal.any([signal, late.signal]),
   };
+  return gate;
 }
 
 function toTimeout({ model, withinMs }: { readonly model: string; readonly withinMs: number }): RpcError {

@@ -20,7 +20,6 @@ export interface ItemPlaces {
 
 export function createItemPlaces(): ItemPlaces {
   const indexes = new Map<unknown, number>();
-  let itemId = 'item_0';
 
   const indexOf = (id: unknown): number => {
     const index = indexes.get(id) ?? indexes.size;
@@ -28,23 +27,23 @@ export function createItemPlaces(): ItemPlaces {
     return index;
   };
 
-  return {
-    get itemId() {
-      return itemId;
-    },
-    place(event) {
-      const item_id = typeof event.item_id === 'string' ? event.item_id : itemId;
+  const places = {
+    itemId: 'item_0',
+    place(event: JsonObject): JsonObject {
+      const item_id = typeof event.item_id === 'string' ? event.item_id : places.itemId;
       const output_index = typeof event.output_index === 'number' ? event.output_index : indexOf(item_id);
       return { ...event, item_id, output_index };
     },
-    toItemEvent({ type, output_index: given }, item) {
-      if (typeof item.id === 'string') itemId = item.id;
-      else if (type === 'response.output_item.added') itemId = `item_${indexes.size}`;
+    toItemEvent({ type, output_index: given }: JsonObject, item: JsonObject): JsonObject {
+      if (typeof item.id === 'string') places.itemId = item.id;
+      else if (type === 'response.output_item.added') places.itemId = `item_${indexes.size}`;
+      const { itemId } = places;
       const output_index = typeof given === 'number' ? given : indexOf(itemId);
       indexes.set(itemId, output_index);
       return { type, output_index, item: { ...completeItem(item), id: itemId } };
     },
   };
+  return places;
 }
 
 /**

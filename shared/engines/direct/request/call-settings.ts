@@ -57,7 +57,7 @@ export interface Settings {
   toOptions(): CallSettings;
   /** The caller's instructions, with the schema of the answer if it cannot be sent otherwise. */
   toInstructions(given: string | undefined): string | undefined;
-  readonly warnings: readonly SettingWarning[];
+  toWarnings(): readonly SettingWarning[];
   /** Adds the SDK's warnings, and one for each setting that is missing in the body of the request. */
   warn(warnings: readonly SharedV4Warning[], body: unknown): void;
   /** Leaves out the setting that the provider refuses with this error; false if it refuses something else. */
@@ -70,32 +70,30 @@ export function createSettings(
   label: string,
 ): Settings {
   const warnings = new Map<SettingWarning['setting'], SettingWarning>();
-  let sent = given;
   let format = outputSchema && toFormat(outputSchema);
   const addWarning = (warning: SettingWarning): void => void warnings.set(warning.setting, warning);
-  return {
-    get current() {
-      return sent;
-    },
-    toOptions: () => ({ ...toCallSettings(sent), ...(format !== undefined && { responseFormat: format }) }),
+  const settings: Settings & { current: TurnSettings } = {
+    current: given,
+    toOptions: () => ({
+      ...toCallSettings(settings.current),
+      ...(format !== undefined && { responseFormat: format }),
+    }),
     toInstructions(instructions) {
       if (outputSchema === undefined || format !== undefined) return instructions;
       return [instructions, toSchemaInstruction(outputSchema)].filter((text) => text).join('\n\n');
     },
-    get warnings() {
-      return [...warnings.values()];
-    },
+    toWarnings: () => [...warnings.values()],
     warn(found, body) {
       for (const warning of toWarnings(given, found, label)) addWarning(warning);
-      for (const setting of missingSettings(sent, body)) {
+      for (const setting of missingSettings(settings.current, body)) {
         if (!warnings.has(setting)) addWarning({ setting, message: `${label} does not support it for this model` });
       }
     },
     leaveOut({ data, message }) {
       if (data.status !== 400 && data.status !== 422) return false;
-      const setting = refusedSetting(sent, message);
+      const setting = refusedSetting(settings.current, message);
       if (setting !== undefined) {
-        sent = { ...sent, [setting]: undefined };
+        settings.current = { ...settings.current, [setting]: undefined };
         addWarning({ setting, message });
         return true;
       }
@@ -105,6 +103,7 @@ export function createSettings(
       return true;
     },
   };
+  return settings;
 }
 
 function toFormat(schema: OutputSchema): NonNullable<CallSettings['responseFormat']> {

@@ -25,23 +25,19 @@ export interface CallTools {
 }
 
 export function createCallTools(turn: Pick<TurnInput, 'messages' | 'tools'>): CallTools {
-  let current = toCallTools(toDeclaredTools(turn));
-  let warnings: readonly SettingWarning[] = [];
-  return {
-    get current() {
-      return current;
-    },
-    get warnings() {
-      return warnings;
-    },
-    leaveOut({ data: { status }, message }) {
-      if (current.tools === undefined || typeof status !== 'number' || status === 429) return false;
+  const warnings: SettingWarning[] = [];
+  const tools = {
+    current: toCallTools(toDeclaredTools(turn)),
+    warnings,
+    leaveOut({ data: { status }, message }: RpcError): boolean {
+      if (tools.current.tools === undefined || typeof status !== 'number' || status === 429) return false;
       if (!REFUSED.some((form) => form.test(message))) return false;
-      current = {};
-      if ((turn.tools?.tools.length ?? 0) > 0) warnings = [{ setting: 'tools', message }];
+      tools.current = {};
+      if ((turn.tools?.tools.length ?? 0) > 0) warnings.push({ setting: 'tools', message });
       return true;
     },
   };
+  return tools;
 }
 
 /** Tools in the form of the SDK; an empty object without any. */

@@ -21,18 +21,18 @@ export function createPromptCache(
   conversationId: string,
 ): PromptCache {
   let isAsked = true;
-  return {
-    get key() {
-      return isAsked && provider === 'openai' ? conversationId : undefined;
-    },
-    mark: (prompt) => (isAsked && wire === 'anthropic' ? withMarks(prompt) : prompt),
-    leaveOut({ data, message }) {
+  const cache = {
+    key: provider === 'openai' ? conversationId : undefined,
+    mark: (prompt: LanguageModelV4Prompt) => (isAsked && wire === 'anthropic' ? withMarks(prompt) : prompt),
+    leaveOut({ data, message }: RpcError): boolean {
       if (!isAsked || !REFUSED.test(message)) return false;
       if (data.status !== 400 && data.status !== 422) return false;
       isAsked = false;
+      cache.key = undefined;
       return true;
     },
   };
+  return cache;
 }
 
 /**
