@@ -12,13 +12,21 @@ const DELTAS: ReadonlyMap<unknown, string> = new Map([
   ['signature_delta', 'signature'],
 ]);
 
-/** Start of the data line of a text delta in the first block, which is usually the only one. */
-const TEXT = Buffer.from('data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"');
+/**
+ * Starts of the data lines of a first block that is text, which is usually the only one: these events are complete. The
+ * most frequent is first.
+ */
+const PLAIN = [
+  '{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"',
+  '{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}',
+  '{"type":"content_block_stop","index":0}',
+  '{"type":"message_stop"}',
+].map((start) => Buffer.from(`data: ${start}`));
 
 export function createAnthropicRepair(): EventRepair {
   /** Indexes of the blocks that are removed, with all their events. */
   const left = new Set<unknown>();
-  const isPlain = (line: Buffer): boolean => left.size === 0 && startsWith(line, TEXT);
+  const isPlain = (line: Buffer): boolean => left.size === 0 && PLAIN.some((start) => startsWith(line, start));
   const repair: EventRepair['repair'] = (event) => {
     const { type, index = 0 } = event;
     switch (type) {
