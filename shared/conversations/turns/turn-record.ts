@@ -81,7 +81,9 @@ export function createTurnRecord(facts: TurnFacts): TurnRecord {
       let firstSeq = state.firstSeq;
       const sealed: Write[] = [];
       let open = events.filter((numbered) => numbered.seq >= firstSeq);
-      for (let part = fullPart(open); part > 0; part = fullPart(open)) {
+      const text = encodeEvents(open);
+      // charsOf() is at most the length of the text, so events of less text fill no chunk.
+      for (let part = text.length < CHUNK_CHARS ? 0 : fullPart(open); part > 0; part = fullPart(open)) {
         const data = { owner, first_seq: firstSeq, events: encodeEvents(open.slice(0, part)) };
         sealed.push(TurnEvents.write(turnEventsRef(lease.turn_id, chunks.length), data, { expireAtMs }));
         chunks.push(firstSeq);
@@ -104,7 +106,7 @@ export function createTurnRecord(facts: TurnFacts): TurnRecord {
         seq,
         chunks,
         first_seq: firstSeq,
-        events: encodeEvents(open),
+        events: sealed.length === 0 ? text : encodeEvents(open),
         last_event: null,
         idempotency_id: lease.idempotency_id,
         failure: end?.failure ?? null,

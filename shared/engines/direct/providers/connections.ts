@@ -57,9 +57,9 @@ export function createConnections(
     return opened.socket;
   };
 
-  const idle = (): Duplex[] => Object.values(agent.freeSockets).flatMap((sockets) => sockets ?? []);
+  const hasIdle = (): boolean => Object.values(agent.freeSockets).some((sockets) => (sockets?.length ?? 0) > 0);
   const closeIdle = (): void => {
-    for (const socket of idle()) socket.destroy();
+    for (const socket of Object.values(agent.freeSockets).flatMap((sockets) => sockets ?? [])) socket.destroy();
     ahead?.socket.destroy();
     ahead = undefined;
   };
@@ -73,7 +73,7 @@ export function createConnections(
   };
   const tick = (): void => {
     check();
-    if (idle().length > 0 || Object.keys(agent.sockets).length > 0) return;
+    if (hasIdle() || Object.keys(agent.sockets).length > 0) return;
     clearInterval(ticking);
     ticking = undefined;
   };
@@ -84,9 +84,10 @@ export function createConnections(
     check,
     closeIdle,
     openAhead() {
-      check();
       // Through a proxy a connection is more than a socket.
-      if (last === undefined || ahead !== undefined || proxyEnv !== undefined || idle().length > 0) return;
+      if (last === undefined || ahead !== undefined || proxyEnv !== undefined) return;
+      check();
+      if (hasIdle()) return;
       const socket = connect(last);
       if (socket == null) return;
       const opened: Ahead = { origin: originOf(last), socket };

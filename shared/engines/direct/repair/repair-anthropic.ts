@@ -1,7 +1,7 @@
 // Anthropic's Messages stream, of its own API and of compatible servers. The provider may add kinds of events, blocks
 // and deltas at any time; only those that are part of an answer are passed on.
 import { isObject, type JsonObject } from '../../../json/json-object.ts';
-import { type EventRepair, startsWith } from './stream-repair.ts';
+import type { EventRepair } from './stream-repair.ts';
 
 const BLOCKS: ReadonlySet<unknown> = new Set(['text', 'thinking', 'redacted_thinking', 'tool_use']);
 /** Type of a delta -> the member that contains its text. */
@@ -21,12 +21,12 @@ const PLAIN = [
   '{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}',
   '{"type":"content_block_stop","index":0}',
   '{"type":"message_stop"}',
-].map((start) => Buffer.from(`data: ${start}`));
+].map((start) => `data: ${start}`);
 
 export function createAnthropicRepair(): EventRepair {
   /** Indexes of the blocks that are removed, with all their events. */
   const left = new Set<unknown>();
-  const isPlain = (line: Buffer): boolean => left.size === 0 && PLAIN.some((start) => startsWith(line, start));
+  const isPlain = (line: string): boolean => left.size === 0 && PLAIN.some((start) => line.startsWith(start));
   const repair: EventRepair['repair'] = (event) => {
     const { type, index = 0 } = event;
     switch (type) {

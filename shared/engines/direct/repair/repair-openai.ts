@@ -6,13 +6,13 @@ import { isObject, type JsonObject } from '../../../json/json-object.ts';
 import { NotAStream } from '../../failures/not-a-stream.ts';
 import { createItemPlaces, createItemTexts, isItem } from './repair-openai-items.ts';
 import { hasError, toBeginning, toEnd, toErrorEvent } from './repair-openai-response.ts';
-import { type EventRepair, startsWith } from './stream-repair.ts';
+import type { EventRepair } from './stream-repair.ts';
 
-const TEXT = Buffer.from('data: {"type":"response.output_text.delta",');
+const TEXT = 'data: {"type":"response.output_text.delta",';
 /** A delta without an item id must be completed, and one with empty text or log probabilities must be parsed. */
-const HAS_PLACE = Buffer.from('"item_id":"');
-const NO_TEXT = Buffer.from('"delta":""');
-const LOGPROBS = Buffer.from('"logprobs":[{');
+const HAS_PLACE = '"item_id":"';
+const NO_TEXT = '"delta":""';
+const LOGPROBS = '"logprobs":[{';
 
 export function createOpenAiRepair(): EventRepair {
   const places = createItemPlaces();
@@ -21,8 +21,8 @@ export function createOpenAiRepair(): EventRepair {
 
   return { isPlain, repair };
 
-  function isPlain(line: Buffer): boolean {
-    if (!startsWith(line, TEXT) || !line.includes(HAS_PLACE)) return false;
+  function isPlain(line: string): boolean {
+    if (!line.startsWith(TEXT) || !line.includes(HAS_PLACE)) return false;
     if (line.includes(NO_TEXT) || line.includes(LOGPROBS)) return false;
     texts.sent();
     return true;

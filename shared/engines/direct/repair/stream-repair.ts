@@ -10,9 +10,9 @@ export interface EventRepair {
   repair(event: JsonObject): readonly JsonObject[] | undefined;
   /**
    * Whether the line of an event is passed on without parsing it: text deltas in the provider's own form, which are
-   * most of a stream.
+   * most of a stream. Each character of `line` is one byte (latin1).
    */
-  isPlain?(line: Buffer): boolean;
+  isPlain?(line: string): boolean;
   /** The events that are missing before the end marker of OpenAI's protocol. */
   atEnd?(): readonly JsonObject[];
 }
@@ -26,7 +26,7 @@ export interface StreamRepair {
 
 const SAMPLE_BYTES_MAX = 8 << 10;
 const LINE_END = 0x0a;
-const DATA = Buffer.from('data:');
+const DATA = 'data:';
 const END_OF_EVENT = Buffer.from('\n\n');
 const NOTHING = Buffer.alloc(0);
 /** Ends a stream of OpenAI's protocol. */
@@ -39,10 +39,11 @@ export function createStreamRepair(repair: EventRepair, contentType: string): St
   let sampleBytes = 0;
   let hasEvents = false;
 
-  const repairLine = (line: Buffer): string | undefined => {
+  /** `line`: the bytes as characters. */
+  const repairLine = (line: string, bytes: Buffer): string | undefined => {
     hasEvents = true;
     if (repair.isPlain?.(line)) return undefined;
-    const text = line.toString('utf8', DATA.length).trim();
+    const text = bytes.toString('utf8', DATA.length).trim();
     if (text === END_MARKER) return toLines(repair.atEnd?.() ?? [], line);
     // One of several data lines of an event: no JSON object.
     if (!text.startsWith('{')) return undefined;
@@ -58,12 +59,14 @@ export function createStreamRepair(repair: EventRepair, contentType: string): St
 
   const lines = (whole: Buffer): Buffer => {
     const ready: Buffer[] = [];
+    // Lines are found and recognised in a string: each call of a Buffer's method costs more than a short line.
+    const text = whole.toString('latin1');
     let kept = 0;
-    for (let start = 0; start < whole.length; ) {
-      const at = whole.indexOf(LINE_END, start);
-      const end = at === -1 ? whole.length : at + 1;
-      if (whole.compare(DATA, 0, DATA.length, start, Math.min(end, start + DATA.length)) === 0) {
-        const repaired = repairLine(whole.subarray(start, end));
+    for (let start = 0; start < text.length; ) {
+      const at = text.indexOf('\n', start);
+      const end = at === -1 ? text.length : at + 1;
+      if (text.startsWith(DATA, start)) {
+        const repaired = repairLine(text.slice(start, end), whole.subarray(start, end));
         if (repaired !== undefined) {
           ready.push(whole.subarray(kept, start), Buffer.from(repaired));
           kept = end;
@@ -113,11 +116,6 @@ function toLine(event: JsonObject): string {
 }
 
 /** The events before a line; undefined without events. */
-function toLines(events: readonly JsonObject[], line: Buffer): string | undefined {
+function toLines(events: readonly JsonObject[], line: string): string | undefined {
   return events.length === 0 ? undefined : `${events.map(toLine).join('\n')}\n${line}`;
-}
-
-/** Whether a line begins with these bytes. */
-export function startsWith(line: Buffer, start: Buffer): boolean {
-  return line.length >= start.length && line.compare(start, 0, start.length, 0, start.length) === 0;
 }
