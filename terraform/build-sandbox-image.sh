@@ -1,8 +1,8 @@
 #!/bin/bash
 # Builds the container of the sandbox service (bubblewrap, Codex) in Cloud Build, without a local Docker, and prints the
-# line for the .tfvars file. After `npm run build` and a first `terraform apply`, which makes the registry, the build
-# account and the bucket. BASE_IMAGE=IMAGE@sha256:... takes the base from a mirror, BUILDER_IMAGE the program that
-# builds.
+# line for the .tfvars file. Run it after `npm run build` and a first `terraform apply`, which creates the registry,
+# the build account and the bucket. BASE_IMAGE=IMAGE@sha256:... sets the base image, for example of a mirror, and
+# BUILDER_IMAGE that of the builder.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # usage: terraform/init.sh BUCKET ENVIRONMENT
-# Initialises Terraform with its state in a Cloud Storage bucket, one prefix for each environment. Make the bucket once:
+# Initialises Terraform with its state in a Cloud Storage bucket, one prefix per environment. Create the bucket once:
 #   gcloud storage buckets create gs://BUCKET --location=REGION --uniform-bucket-level-access --public-access-prevention
 #   gcloud storage buckets update gs://BUCKET --versioning
 set -euo pipefail

@@ -1,8 +1,8 @@
 #!/bin/bash
 # usage: terraform/preflight.sh PROJECT [REGION]
 # Checks, without changing anything, what an apply would fail on: the login, the project, billing, APIs, the rights of
-# the deployer, organisation policies and what is in the project already. Each line says what to do. Exit code 1: at
-# least one line begins with "fix".
+# the deployer, organisation policies and existing resources of the project. A line that begins with "fix" contains
+# the required action; with at least one such line the exit code is 1.
 set -uo pipefail
 
 project=${1:?usage: terraform/preflight.sh PROJECT [REGION]} region=${2:-us-central1}
@@ -11,7 +11,7 @@ ok() { printf 'ok    %s\n' "$1"; }
 note() { printf 'note  %s\n' "$1"; }
 fix() { printf 'fix   %s\n      -> %s\n' "$1" "$2"; fixes=$((fixes + 1)); }
 stop() { fix "$@"; exit 1; }
-# A program that waits for an answer would wait for ever in a pipeline.
+# In a pipeline, a program that waits for input would never end.
 cloud() { gcloud --quiet "$@" 2>/dev/null; }
 
 command -v gcloud >/dev/null || stop 'gcloud is not installed' 'https://cloud.google.com/sdk/docs/install'

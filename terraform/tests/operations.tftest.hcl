@@ -68,7 +68,7 @@ run "alerts" {
   }
 }
 
-run "nobody_receives_alerts" {
+run "without_alert_email" {
   command = plan
 
   variables {

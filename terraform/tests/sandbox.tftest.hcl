@@ -109,7 +109,7 @@ run "the_service" {
   }
 }
 
-run "who_reaches_it" {
+run "ingress" {
   command = plan
 
   assert {
@@ -148,7 +148,7 @@ run "who_reaches_it" {
   }
 }
 
-run "what_it_reaches" {
+run "egress" {
   command = plan
 
   assert {
@@ -219,7 +219,7 @@ run "open_egress" {
   }
 }
 
-run "a_registered_server_without_the_network_it_wants_is_refused" {
+run "a_registered_server_that_needs_the_network_is_refused_without_egress" {
   command = plan
 
   variables {
