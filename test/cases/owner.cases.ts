@@ -163,7 +163,7 @@ export function ownerCases(name: string, openRaw: () => Promise<RawStore>): void
       expect(usage_today.total_tokens).toBe(usage.total_tokens);
     });
 
-    it('tokens of the day outlive the erasure, so that no budget is passed by it', async () => {
+    it('tokens of the day are kept after the erasure, so that an erasure cannot extend the budget', async () => {
       const [poor] = [await fixture.instance({ GATEWAY_DAILY_TOKENS: '1' })];
       await poor.prompt('hello', { session_id: 's' }, { owner: OWNER });
       await poor.services.conversations.ledger.flush();

@@ -261,7 +261,7 @@ describe('an answer', () => {
     });
   });
 
-  it('an answer that never ends is cut at 5 MiB, and the backend sees its connection closed', async () => {
+  it('an endless response is cut at 5 MiB, and the connection to the backend is closed', async () => {
     const closed = new Promise<void>((resolve) => {
       backend.answer = (response) => {
         const more = (): void => {

@@ -80,7 +80,7 @@ export function retentionCases(name: string, openFixture: () => Promise<Fixture>
       expect(await read('s')).toBeUndefined();
     });
 
-    it('a prompt to an expired session starts a new one, of which the model sees only this prompt', async () => {
+    it('a prompt to an expired session starts a new one, and the model receives only this prompt', async () => {
       const first = await a.prompt('my name is Ada', { session_id: 's' });
       fixture.clock.advance(3 * DAY_MS);
       const requested = fixture.provider.next();

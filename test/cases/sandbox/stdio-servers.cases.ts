@@ -110,7 +110,7 @@ export function stdioServersCases(name: string, create: CreatePortsFixture): voi
       expect(await server.exited).toEqual({ exitCode: 137 });
     });
 
-    it('are not left behind by a caller that leaves while they start, and outlive the call that started them', async () => {
+    it('end if their caller disconnects while they start, and keep running after the call that started them', async () => {
       const mark = freshMark();
       const reason = new Error('gone');
       const sleep: StdioServer = { command: 'sleep', args: [mark], env: {} };

@@ -21,7 +21,7 @@ export function storeTransactCases({ store, clock }: StoreFixture): void {
     expect(snapshots).toEqual(await store().get([ref]));
   });
 
-  it('commits riders with its own writes, and after a lost commit goes on without them', async () => {
+  it('commits riders with its own writes, and after a lost commit continues without them', async () => {
     const [ref, rider, taken] = [freshRef(), freshRef(), freshRef()];
     const withRider = (to: Ref) => (snapshots: readonly Snapshot[]) => ({
       ...increment(ref)(snapshots),

@@ -50,7 +50,7 @@ describe('authenticate', () => {
     });
   });
 
-  it('answers at once, without a promise, when keys are in memory', () => {
+  it('returns the caller synchronously when keys are in memory', () => {
     expect(authenticate({ 'x-api-key': 'app-key' })).not.toBeInstanceOf(Promise);
   });
 

@@ -99,7 +99,7 @@ it('starts a terminal on the newest boot when an older version refuses to look f
   ).toEqual(started);
 });
 
-it('stays where it is when the newest boot speaks no protocol of its own', async () => {
+it('keeps its link when it shares no protocol with the newest boot', async () => {
   const older = await startBoot('older', STARTED_MS);
   const { keeper, records } = startGateway(older);
   const first = await keeper.open();

@@ -79,7 +79,7 @@ it('reports a refused credential immediately, and logs that the service cannot b
   expect(fixture.logged.join('')).not.toContain('Bearer');
 });
 
-it('refuses a protocol that it does not speak', async () => {
+it('refuses an unknown protocol', async () => {
   const client = await openRaw(fixture.proxy.url, { protocol: { min: 2, max: 3 } });
   expect(await client.next()).toMatchObject({ method: 'link.refused', params: { reason: 'protocol' } });
   expect(await client.closed).toBe(POLICY);

@@ -239,7 +239,7 @@ describe('a prompt that is tried again under its key', () => {
   }, 30_000);
 });
 
-it('a key outlives a restart of the gateway', async () => {
+it('a key is kept over a restart of the gateway', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'turns-'));
   const path = join(directory, 'gateway.sqlite');
   const open = () => createFixture({ openStore: (clock) => createEmbeddedStore({ path, clock }) });

@@ -102,19 +102,22 @@ describeWith('bubblewrap', 'inside the sandbox service', () => {
     rmSync(dataDir, { recursive: true, force: true });
   });
 
-  it.each(Object.entries(WAYS))('a process sees its own owner alone, and has no right: %s', async (name, way) => {
-    for (const owner of ['a', 'b']) {
-      // A server that has the network gets a home of its own.
-      const files = name.endsWith('administrator') ? '' : `file-of-${owner} `;
-      const lines = (await way(first, owner)).trimEnd().split('\n');
-      expect(lines.slice(0, EXPECTED.length)).toEqual(EXPECTED);
-      expect(lines.slice(EXPECTED.length)).toEqual([
-        'service=0',
-        `files=${files}`,
-        expect.stringMatching(/^processes=\d$/),
-      ]);
-    }
-  });
+  it.each(Object.entries(WAYS))(
+    'a process can access only files and processes of its owner, and has no capability: %s',
+    async (name, way) => {
+      for (const owner of ['a', 'b']) {
+        // A server that has the network gets a home of its own.
+        const files = name.endsWith('administrator') ? '' : `file-of-${owner} `;
+        const lines = (await way(first, owner)).trimEnd().split('\n');
+        expect(lines.slice(0, EXPECTED.length)).toEqual(EXPECTED);
+        expect(lines.slice(EXPECTED.length)).toEqual([
+          'service=0',
+          `files=${files}`,
+          expect.stringMatching(/^processes=\d$/),
+        ]);
+      }
+    },
+  );
 
   it('no command line of the machine has a variable of a caller', async () => {
     expect(await processesWith(CANARY)).toEqual([]);
