@@ -47,6 +47,14 @@ export function isRefillDue(
   };
 }
 
+/** What a transaction does besides counting its calls; undefined: the key is not counted in blocks. */
+export interface BlockPlan {
+  readonly limits: readonly Limit[];
+  /** Calls a second of the owner on this instance. */
+  readonly rate: number;
+  readonly mayTake: boolean;
+}
+
 export interface Taken {
   readonly blocks: readonly HeldBlock[];
   readonly holders: number;
@@ -63,7 +71,7 @@ export interface Taker {
 /** Takes the blocks that are due at `time` from `state`. */
 export function takeBlocks(
   state: LimitState,
-  { limits, rate }: { readonly limits: readonly Limit[]; readonly rate: number },
+  { limits, rate }: Pick<BlockPlan, 'limits' | 'rate'>,
   { id, held, upkeep, ids }: Taker,
   time: Moment,
 ): { readonly state: LimitState; readonly taken: Taken } {

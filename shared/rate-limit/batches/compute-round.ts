@@ -1,22 +1,13 @@
 // What a transaction of the limiter computes from the document: the decisions of the calls, the blocks that it takes
 // and gives back, and the state to store. No I/O and no clock.
-import type { Limit } from '../../config/values/limits.ts';
+import type { Entry, Waiting } from '../counting/entries.ts';
+import type { Moment } from '../counting/outage.ts';
+import { refusalOf, wouldFitWithout } from '../counting/refusals.ts';
+import { type BlockPlan, type Taken, type Taker, takeBlocks } from '../counting/take-blocks.ts';
 import type { RateDecision } from '../limiter.ts';
 import { type GiveBack, updateHolder } from '../windows/blocks.ts';
 import type { LimitState } from '../windows/limit-state.ts';
 import { charge } from '../windows/windows.ts';
-import type { Entry, Waiting } from './entries.ts';
-import type { Moment } from './outage.ts';
-import { refusalOf, wouldFitWithout } from './refusals.ts';
-import { type Taken, type Taker, takeBlocks } from './take-blocks.ts';
-
-/** What a transaction does besides counting its calls; undefined: the key is not counted in blocks. */
-export interface BlockPlan {
-  readonly limits: readonly Limit[];
-  /** Calls a second of the owner on this instance. */
-  readonly rate: number;
-  readonly mayTake: boolean;
-}
 
 export interface BlockIds {
   /** The id of this instance in the documents of the keys that it counts in blocks. */

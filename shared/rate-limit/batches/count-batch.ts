@@ -2,21 +2,21 @@
 // the same one, and keeps the document that it read or wrote for the next one. A call that is alone may have the first
 // commit of its method carried along (store/ride.ts).
 import type { Clock } from '../../clock.ts';
-import { RpcError } from '../../errors.ts';
 import type { Logger } from '../../log.ts';
-import { NewerFormat } from '../../store/define-document.ts';
 import type { Ride } from '../../store/ride.ts';
 import type { Snapshot, Store } from '../../store/store.ts';
 import { type Decision, transact } from '../../store/transact.ts';
+import type { Entry, Waiting } from '../counting/entries.ts';
+import type { Outage } from '../counting/outage.ts';
+import type { BlockPlan } from '../counting/take-blocks.ts';
+import type { Timers } from '../counting/timers.ts';
 import { addDemand, retryPauseMs } from '../windows/block-policy.ts';
 import { pruneHolders } from '../windows/blocks.ts';
 import { toLimitState, toLimitWrite } from '../windows/limit-document.ts';
 import { EMPTY_STATE } from '../windows/limit-state.ts';
 import { isProbablyCurrent, observe } from '../windows/traffic.ts';
-import { type BatchDecision, type BlockIds, type BlockPlan, createComputeRound, type Round } from './compute-round.ts';
-import type { Entry, Waiting } from './entries.ts';
-import type { Outage } from './outage.ts';
-import type { Timers } from './timers.ts';
+import { type BatchDecision, type BlockIds, createComputeRound, type Round } from './compute-round.ts';
+import { isUnavailable } from './failed-batch.ts';
 
 /** Deadline of a probe during an outage, shorter than that of an ordinary call. */
 const PROBE_TIMEOUT_MS = 1_000;
@@ -158,8 +158,4 @@ async function untilOffered(ride: Ride, timers: Timers, readMs: number): Promise
   const pause = timers.pause(Math.min(readMs, RIDE_WAIT_MS_MAX), waited.signal).catch(() => {});
   await Promise.race([ride.ready, pause]);
   waited.abort();
-}
-
-function isUnavailable(error: unknown): boolean {
-  return error instanceof RpcError && error.reason === 'unavailable' && !(error instanceof NewerFormat);
 }
