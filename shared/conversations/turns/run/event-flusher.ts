@@ -1,23 +1,13 @@
 // Writes the events of a running turn to the store, so that little is lost when this instance crashes, and other
-// instances can follow it. Writes are billed and most turns have no reader elsewhere, so they are spaced out as the
-// turn gets longer; for a reader on another instance the turn is written every second.
+// instances can follow it. flush-pace.ts has the delays.
 import { errorFields } from '../../../log.ts';
 import { Conflict } from '../../../store/store.ts';
 import type { TurnDeps } from '../../deps.ts';
 import type { EventLog } from '../../records/event-log.ts';
 import { Turns } from '../../records/turn-documents.ts';
 import { charsOf, type TurnRecord } from '../turn-record.ts';
+import { createFlushPace } from './flush-pace.ts';
 
-/** Events of a turn that another instance follows reach the store at most this late; Firestore's guideline. */
-const FOLLOWED_FLUSH_MS = 1_000;
-/** The same for turns that no other instance follows: at first, and once the turn is LONG_MS old. */
-const FLUSH_MS_MIN = 2_000;
-const FLUSH_MS_MAX = 10_000;
-const LONG_MS = 60_000;
-/** Characters of unwritten text from which on the turn is written as if it were followed. */
-const UNWRITTEN_CHARS_MAX = 64 << 10;
-/** A reader that has not shown itself again within this time has left. */
-const FOLLOWED_MS = 30_000;
 /** Most characters of events in the commit that ends the turn. */
 const END_CHARS_MAX = 1 << 20;
 
@@ -33,11 +23,6 @@ export interface EventFlusher {
   finish(): Promise<void>;
 }
 
-/** Milliseconds from an event to its write, for a turn that nothing follows; grows with the age of the turn. */
-function flushDelayMs(ageMs: number): number {
-  return Math.min(FLUSH_MS_MAX, FLUSH_MS_MIN + (FLUSH_MS_MAX - FLUSH_MS_MIN) * Math.cbrt(ageMs / LONG_MS));
-}
-
 /** `onLost` is called when the record shows that another instance has ended or erased the turn. */
 export function createEventFlusher(
   { store, clock, log: logger }: Pick<TurnDeps, 'store' | 'clock' | 'log'>,
@@ -49,14 +34,11 @@ export function createEventFlusher(
   let flushing: Promise<void> | undefined;
   let finished = false;
   let lost = false;
-  let failed = false;
   let armedAtMs = 0;
-  let followedUntilMs = Number.NEGATIVE_INFINITY;
-  let unwrittenChars = 0;
-  const startMs = clock.monotonic();
+  const pace = createFlushPace(clock.monotonic());
 
   const flush = async (): Promise<void> => {
-    unwrittenChars = 0;
+    pace.writing();
     try {
       const versions = await store.commit(record.writes(log.events, undefined, clock.now()));
       record.flushed(versions[0]);
@@ -72,33 +54,26 @@ export function createEventFlusher(
     }
   };
   const lastSeq = (): number => log.events.at(-1)?.seq ?? 0;
-  const delayMs = (nowMs: number): number => {
-    // After a failed write, events have waited for a whole delay already.
-    const isUrgent = failed || nowMs < followedUntilMs || unwrittenChars >= UNWRITTEN_CHARS_MAX;
-    return isUrgent ? FOLLOWED_FLUSH_MS : flushDelayMs(nowMs - startMs);
-  };
   const arm = (): void => {
     if (finished || lost || timer !== undefined || flushing !== undefined || lastSeq() <= record.flushedSeq) return;
     armedAtMs = clock.monotonic();
-    startIn(delayMs(armedAtMs));
+    startIn(pace.delayMs(armedAtMs));
   };
   /** The delay of the events that wait may have become shorter. */
   const hurry = (): void => {
     if (timer === undefined || finished) return;
     clearTimeout(timer);
     const nowMs = clock.monotonic();
-    startIn(Math.max(0, armedAtMs + delayMs(nowMs) - nowMs));
+    startIn(Math.max(0, armedAtMs + pace.delayMs(nowMs) - nowMs));
   };
   const startIn = (ms: number): void => {
     timer = setTimeout(() => {
       timer = undefined;
       flushing = flush()
         .then(
-          () => {
-            failed = false;
-          },
+          () => pace.written(true),
           (error: unknown) => {
-            failed = true;
+            pace.written(false);
             logger.warn('turn events not flushed yet', errorFields(error));
           },
         )
@@ -111,17 +86,12 @@ export function createEventFlusher(
 
   return {
     touch() {
-      const before = unwrittenChars;
       const last = log.events.at(-1);
-      if (last !== undefined) unwrittenChars += charsOf(last.event);
-      if (before < UNWRITTEN_CHARS_MAX && unwrittenChars >= UNWRITTEN_CHARS_MAX) hurry();
+      if (last !== undefined && pace.appended(charsOf(last.event))) hurry();
       arm();
     },
     followed() {
-      const nowMs = clock.monotonic();
-      const before = followedUntilMs;
-      followedUntilMs = nowMs + FOLLOWED_MS;
-      if (before <= nowMs) hurry();
+      if (pace.followed(clock.monotonic())) hurry();
     },
     async finish() {
       finished = true;
