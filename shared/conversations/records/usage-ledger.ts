@@ -13,15 +13,14 @@ import { errorFields, type Logger } from '../../log.ts';
 import { erasureOf, toLimitRef } from '../../rate-limit/windows/limit-document.ts';
 import type { Snapshot, Store } from '../../store/store.ts';
 import type { Usage } from '../../turn-events.ts';
-import { addUsage, NO_USAGE } from '../../usage.ts';
+import { addUsage } from '../../usage.ts';
 import { addToDay, type DailyUsage, toDaily, usageRef } from './daily-usage.ts';
+import { gather, isCounted, type Pending, pendingOf, putBack, takeGathered } from './pending-usage.ts';
 import { toStorage } from './storage.ts';
 
 const DAY_MS = 86_400_000;
 const GATHER_MS = 100;
 const RETRY_MS = 1_000;
-/** Most keys in memory; above it, counts that are not written yet are dropped. */
-const KEYS_MAX = 10_000;
 
 export interface UsageLedger {
   /**
@@ -47,31 +46,6 @@ export interface UsageLedger {
   flush(): Promise<void>;
 }
 
-interface Pending {
-  usage: Usage;
-  turns: number;
-  bytes: number;
-  cached: Snapshot | undefined;
-  storage: Snapshot | undefined;
-  limits: Snapshot | undefined;
-  /** When the first of what is counted began. */
-  sinceMs: number;
-  writing: Promise<void> | undefined;
-  timer: NodeJS.Timeout | undefined;
-}
-
-const NOTHING: Pending = {
-  usage: NO_USAGE,
-  turns: 0,
-  bytes: 0,
-  cached: undefined,
-  storage: undefined,
-  limits: undefined,
-  sinceMs: 0,
-  writing: undefined,
-  timer: undefined,
-};
-
 export interface UsageLedgerDeps {
   readonly store: Store;
   readonly clock: Clock;
@@ -83,28 +57,15 @@ export interface UsageLedgerDeps {
 export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedgerDeps): UsageLedger {
   const keys = new Map<string, Pending>();
 
-  const entryOf = (owner: string): Pending => {
-    const known = keys.get(owner);
-    if (known !== undefined) return known;
-    if (keys.size >= KEYS_MAX) keys.clear();
-    const made = { ...NOTHING };
-    keys.set(owner, made);
-    return made;
-  };
-
   const write = async (owner: string, pending: Pending): Promise<void> => {
-    while (pending.turns > 0 || pending.bytes !== 0) {
-      const { usage, turns, bytes, sinceMs, cached, storage, limits } = pending;
-      const gathered = { usage, turns, bytes, sinceMs };
-      Object.assign(pending, { usage: NO_USAGE, turns: 0, bytes: 0 });
+    while (isCounted(pending)) {
+      const { cached, storage, limits } = pending;
+      const gathered = takeGathered(pending);
       try {
         Object.assign(pending, await addToDay({ store, clock }, owner, gathered, { cached, storage, limits }));
       } catch (error) {
         // A write with an unknown outcome is repeated: it may be counted twice, but is never lost.
-        pending.usage = addUsage(pending.usage, usage);
-        pending.turns += turns;
-        pending.bytes += bytes;
-        Object.assign(pending, { cached: undefined, storage: undefined, limits: undefined, sinceMs });
+        putBack(pending, gathered);
         log.warn('usage of the day not recorded, will be tried again', errorFields(error));
         startIn(RETRY_MS, owner, pending);
         break;
@@ -116,7 +77,7 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
   const start = async (owner: string, pending: Pending): Promise<void> => {
     clearTimeout(pending.timer);
     pending.timer = undefined;
-    if (pending.turns > 0 || pending.bytes !== 0) pending.writing ??= write(owner, pending);
+    if (isCounted(pending)) pending.writing ??= write(owner, pending);
     await pending.writing;
   };
   const startIn = (ms: number, owner: string, pending: Pending): void => {
@@ -138,14 +99,9 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
   return {
     today,
     add(owner, usage, bytes = 0, sinceMs = clock.now()) {
-      const isUsed = usage.total_tokens > 0;
-      if (!isUsed && bytes === 0) return;
-      const pending = entryOf(owner);
-      const isFirst = pending.turns === 0 && pending.bytes === 0;
-      pending.sinceMs = isFirst ? sinceMs : Math.min(pending.sinceMs, sinceMs);
-      pending.usage = addUsage(pending.usage, usage);
-      pending.bytes += bytes;
-      if (isUsed) pending.turns++;
+      if (usage.total_tokens <= 0 && bytes === 0) return;
+      const pending = pendingOf(keys, owner);
+      gather(pending, usage, bytes, sinceMs);
       startIn(GATHER_MS, owner, pending);
     },
     stored(owner) {
@@ -153,7 +109,7 @@ export function createUsageLedger({ store, clock, log, dailyTokens }: UsageLedge
       return pending?.storage === undefined ? undefined : toStorage(pending.storage, owner).bytes + pending.bytes;
     },
     cacheTotal(owner, snapshot) {
-      const pending = entryOf(owner);
+      const pending = pendingOf(keys, owner);
       // While this instance writes, the result of the write is newer than this snapshot.
       if (pending.writing === undefined) pending.storage = snapshot;
       return toStorage(snapshot, owner).bytes + pending.bytes;
