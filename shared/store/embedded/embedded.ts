@@ -1,21 +1,19 @@
-// The embedded Store on node:sqlite: one file (or memory), which several processes can share. This file owns waiting
-// and deadlines; documents.ts has the SQL, commits.ts groups commits, changes.ts notifies watchers, purge.ts deletes
-// expired documents.
+// The embedded Store on node:sqlite: one file (or memory), which several processes can share. documents.ts has the SQL,
+// attempt.ts waits for locks, commits.ts groups commits, changes.ts notifies watchers, purge.ts deletes expired
+// documents.
 
-import { pause } from '../../async.ts';
 import type { WallClock } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
 import { checkQuery, checkRef, checkWrites, withoutImpliedPreconditions } from '../document.ts';
 import type { CallOptions, Query, Ref, Snapshot, Store, Write } from '../store.ts';
+import { createAttempt } from './attempt.ts';
 import { createChanges } from './changes.ts';
 import { createCommits } from './commits.ts';
-import { createPresenceCheck, isBusy, openDatabase, toStoreError } from './database.ts';
+import { createPresenceCheck, openDatabase } from './database.ts';
 import { createDocuments } from './documents.ts';
 import { createPurge } from './purge.ts';
 import { prepareWrite } from './writes.ts';
 
-const TIMEOUT_DEFAULT_MS = 10_000;
-const BUSY_PAUSE_MS = 15;
 /** The clock must have been steady for this long before expired documents are deleted. */
 const STEADY_MS = 600_000;
 
@@ -51,19 +49,7 @@ export function createEmbeddedStore({ path, clock, steadyMs = STEADY_MS }: Embed
     checkPresence();
   }
 
-  /** Runs `work`, waiting for other processes' locks until the deadline without blocking the event loop. */
-  async function attempt<R>({ signal, timeoutMs = TIMEOUT_DEFAULT_MS }: CallOptions, work: () => R): Promise<R> {
-    const start = performance.now();
-    for (;;) {
-      checkOpen(signal);
-      try {
-        return work();
-      } catch (error) {
-        if (!isBusy(error) || performance.now() - start >= timeoutMs) throw toStoreError(error);
-      }
-      await pause(Math.random() * BUSY_PAUSE_MS, signal);
-    }
-  }
+  const attempt = createAttempt(checkOpen);
 
   return {
     isRemote: false,
