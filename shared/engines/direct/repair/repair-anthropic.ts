@@ -104,10 +104,10 @@ const COUNTS = ['input_tokens', 'output_tokens', 'cache_creation_input_tokens', 
 function toUsage(usage: unknown): JsonObject {
   const counted = isObject(usage) ? usage : {};
   const { thinking_tokens } = isObject(counted.output_tokens_details) ? counted.output_tokens_details : {};
-  return {
-    ...Object.fromEntries(COUNTS.flatMap((name) => (typeof counted[name] === 'number' ? [[name, counted[name]]] : []))),
-    ...(typeof thinking_tokens === 'number' && { output_tokens_details: { thinking_tokens } }),
-  };
+  const kept: Record<string, unknown> = {};
+  for (const name of COUNTS) if (typeof counted[name] === 'number') kept[name] = counted[name];
+  if (typeof thinking_tokens === 'number') kept.output_tokens_details = { thinking_tokens };
+  return kept;
 }
 
 function toText(value: unknown): string | undefined {
