@@ -1,5 +1,7 @@
 // Checks an answer against its JSON Schema, without a limit of time: output-checker.ts runs it within one, also as the
-// program of a worker thread.
+// program of a worker thread. `matchesSchema` may be interrupted on the main thread, because it shares no state with
+// other code. `checkAnswer` may not: zod completes its classes when they are first used, so an interrupted call can
+// leave one incomplete for the life of the thread, and with it all schemas that use it.
 import { parentPort, workerData } from 'node:worker_threads';
 import { CfWorkerJsonSchemaValidator } from '@modelcontextprotocol/client/validators/cf-worker';
 import { z } from 'zod';
@@ -20,7 +22,17 @@ export const WORKER = 'output-check';
 /** The address of this file, in a bundle too. */
 export const workerUrl = new URL(import.meta.url);
 
-/** What does not match; empty if all does. */
+/** Whether an answer matches; also false if that cannot be found out. */
+export function matchesSchema({ schema, content }: CheckJob): boolean {
+  try {
+    const found = findJson(content);
+    return found !== undefined && mismatch(toCheckedSchema(schema), withoutPrototypes(found.output)) === undefined;
+  } catch {
+    return false;
+  }
+}
+
+/** What does not match; empty if all does. Only for a thread that ends when it is interrupted. */
 export function checkAnswer({ schema, content }: CheckJob): readonly Issue[] {
   try {
     const found = findJson(content);
@@ -45,11 +57,15 @@ type Found = readonly { readonly path: readonly PropertyKey[]; readonly message:
 
 /** What does not match. Only the validator decides; zod, which supports fewer keywords, describes it better. */
 function issuesOf(schema: OutputSchema, output: unknown): Found {
-  const validate = new CfWorkerJsonSchemaValidator({ draft: '2020-12' }).getValidator(copyOf(schema));
-  const message = validate(output).errorMessage;
+  const message = mismatch(schema, output);
   if (message === undefined) return [];
   const described = describe(schema, output);
   return described.length > 0 ? described : [{ path: [], message: `does not match the schema: ${message}` }];
+}
+
+function mismatch(schema: OutputSchema, output: unknown): string | undefined {
+  const validate = new CfWorkerJsonSchemaValidator({ draft: '2020-12' }).getValidator(copyOf(schema));
+  return validate(output).errorMessage;
 }
 
 /** Empty for a schema that zod does not support. */

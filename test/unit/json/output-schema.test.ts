@@ -1,5 +1,6 @@
 // The JSON Schema of an answer: which are accepted, and which answers match.
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import { z } from 'zod';
 import { type CheckOptions, checkOutput } from '../../../shared/json/output-checker.ts';
 import { findJson, type OutputSchema, schemaProblem, toSentSchema } from '../../../shared/json/output-schema.ts';
 
@@ -311,6 +312,22 @@ describe('an answer', () => {
     expect(schemaProblem(schema)).toBeUndefined();
     const { issues } = { issues: [], ...(await readOutput(schema, JSON.stringify({ a: `${'a'.repeat(64)}!` }))) };
     expect(issues).toEqual([{ path: 'output', message: 'takes too long, or is too deep, to check' }]);
+  });
+
+  it('a check that is interrupted leaves the schemas of other code intact: the main thread runs nothing of zod', async () => {
+    // zod calls it for each schema that is made.
+    const made = vi.fn();
+    Object.assign(z.config(), { postProcessor: made });
+    try {
+      z.string();
+      expect(made).toHaveBeenCalledOnce();
+      expect(await readOutput(CITY, '{"city":1}')).toHaveProperty('issues');
+      expect(await readOutput(CITY, '{"city":"Rome"}')).toHaveProperty('output');
+      expect(await readOutput(...SLOW, BRIEF)).toHaveProperty('issues');
+      expect(made).toHaveBeenCalledOnce();
+    } finally {
+      Object.assign(z.config(), { postProcessor: undefined });
+    }
   });
 
   it.each<[string, OutputSchema, unknown]>([
