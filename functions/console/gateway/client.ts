@@ -17,6 +17,7 @@ import { followTurn, type TurnRequest } from '../../../shared/client/turns/turn-
 import { METHODS } from '../../../shared/protocol.ts';
 import type { Value } from '../view.ts';
 import { toFailure, unexpected } from './failure.ts';
+import { FREE_METHODS } from './free-methods.ts';
 import { createLimits, type Limits, limitedFetch } from './limits.ts';
 import { connectSocket } from './link.ts';
 import { Identity } from './results.ts';
@@ -111,7 +112,7 @@ function createClient({ endpoint, limits, keyId, observe }: ClientDeps): Client 
     try {
       await socket.settled(call.signal);
       if (socket.state === 'absent') return yield* openEventStream(call);
-      limits.spend();
+      if (!FREE_METHODS.has(call.method)) limits.spend();
       return yield* streamCall(socket.current(), call);
     } catch (error) {
       throw observe(error);
@@ -140,7 +141,7 @@ function createClient({ endpoint, limits, keyId, observe }: ClientDeps): Client 
       }
     },
     async attached(schema, method, params) {
-      limits.spend();
+      if (!FREE_METHODS.has(method)) limits.spend();
       const answer = within(ATTACHED_MS, undefined, async (signal) =>
         socket.current().call({ method, params, signal }),
       );

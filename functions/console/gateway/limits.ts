@@ -16,7 +16,7 @@ export interface Limits {
   /** Epoch milliseconds until which the gateway refuses calls; 0 when it does not. */
   readonly blockedUntilMs: Value<number>;
   replace(windows: readonly RateWindow[]): void;
-  /** One call was sent. */
+  /** One call that costs one was sent. */
   spend(): void;
   /** The headers of one response, which are those of the tightest window. */
   observe(limit: number, remaining: number, resetMs: number): void;

@@ -1,12 +1,11 @@
-// One shell of the page. It has a name, so that it is opened again after a reload or a lost connection. Input is sent
-// in batches, which are larger while few calls of the key's rate windows are left.
+// One shell of the page. It has a name, so that it is opened again after a reload or a lost connection. Input that is
+// typed within a few milliseconds is sent in one call.
 import type { Notification } from '../../../shared/client/events.ts';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';
 import { randomId } from '../../../shared/client/random-id.ts';
 import { METHODS, NOTIFICATIONS } from '../../../shared/protocol.ts';
 import type { Client } from '../gateway/client.ts';
 import { toFailure } from '../gateway/failure.ts';
-import { roll } from '../gateway/limits.ts';
 import { Anything, Terminal, TerminalExit, TerminalOutput } from '../gateway/results.ts';
 import { createValue, type Value } from '../view.ts';
 
@@ -21,13 +20,12 @@ export interface Screen {
 export interface TerminalState {
   readonly phase: 'starting' | 'running' | 'ended' | 'failed';
   readonly exitCode: number | null;
-  /** Input is sent in larger batches, because few calls are left. */
-  readonly paced: boolean;
   readonly failure?: GatewayError | undefined;
 }
 
 const NAME = 'gateway-terminal';
-const GATHER_MIN_MS = 25;
+/** Keeps one page below the rate up to which input costs no call. */
+const GATHER_MS = 25;
 const RESIZE_MS = 400;
 /** The most that interactive.input accepts. */
 const INPUT_CHARS_MAX = 64 << 10;
@@ -37,7 +35,6 @@ export class TerminalSession {
   readonly state: Value<TerminalState> = createValue<TerminalState>({
     phase: 'starting',
     exitCode: null,
-    paced: false,
   });
   readonly #client: Client;
   readonly #left = new AbortController();
@@ -75,7 +72,7 @@ export class TerminalSession {
   input(data: string): void {
     if (this.state.current.phase !== 'running' || this.#waiting.length + data.length > WAITING_CHARS_MAX) return;
     this.#waiting += data;
-    this.#sending ??= setTimeout(() => void this.#flush(), this.#pace());
+    this.#sending ??= setTimeout(() => void this.#flush(), GATHER_MS);
   }
 
   resize(): void {
@@ -142,20 +139,7 @@ export class TerminalSession {
       this.#waiting = '';
       this.#change({ failure: toFailure(error) });
     }
-    this.#sending = this.#waiting === '' ? undefined : setTimeout(() => void this.#flush(), this.#pace());
-  }
-
-  /** The delay before input is sent: none while more than half of a window is left, else spread over its rest. */
-  #pace(): number {
-    const nowMs = Date.now();
-    let delayMs = GATHER_MIN_MS;
-    for (const known of this.#client.limits.windows.current) {
-      const { remaining, limit, resetMs, seconds } = roll(known, nowMs);
-      if (seconds > 60 || remaining > limit / 2) continue;
-      delayMs = Math.max(delayMs, (resetMs - nowMs) / Math.max(1, remaining - limit / 10));
-    }
-    this.#change({ paced: delayMs > 4 * GATHER_MIN_MS });
-    return delayMs;
+    this.#sending = this.#waiting === '' ? undefined : setTimeout(() => void this.#flush(), GATHER_MS);
   }
 
   #change(part: Partial<TerminalState>): void {

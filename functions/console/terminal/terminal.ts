@@ -22,7 +22,7 @@ export function TerminalPage({ client }: { client: Client }): ComponentChild {
 
 function Screen({ client }: { client: Client }): ComponentChild {
   const session = useMemo(() => new TerminalSession(client), [client]);
-  const { phase, failure, exitCode, paced } = useValue(session.state);
+  const { phase, failure, exitCode } = useValue(session.state);
   const [notLoaded, setNotLoaded] = useState<GatewayError>();
   const host = useRef<HTMLDivElement>(null);
   useEffect(() => {
@@ -65,9 +65,7 @@ function Screen({ client }: { client: Client }): ComponentChild {
       el(
         'p',
         { class: 'quiet' },
-        'The shell runs in this key’s sandbox, without network. ',
-        paced && 'Few calls are left, so input is sent in larger batches. ',
-        'Ctrl+Shift+E moves the focus out of the terminal.',
+        'The shell runs in this key’s sandbox, without network. Ctrl+Shift+E moves the focus out of the terminal.',
       ),
     phase !== 'failed' &&
       el(

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { launchBrowser, openPage, takeScreenshot } from '../../support/fixtures/gateway/browser.ts';
-import { signIn, startFixture, withoutSandbox } from '../../support/fixtures/gateway/console.ts';
+import { signIn, startFixture, useUp, withoutSandbox } from '../../support/fixtures/gateway/console.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describeWith('chromium', 'the console’s terminal', () => {
@@ -65,6 +65,23 @@ describeWith('chromium', 'the console’s terminal', () => {
       expect(await page.evaluate('document.activeElement?.id')).toBe('content');
       await page.getByRole('button', { name: 'End the shell' }).click();
       await page.getByText('The shell has ended').waitFor();
+      expect(open.faults).toEqual([]);
+    });
+
+    it('typing costs no call of the windows that the console shows, and works at once when no call is left', async () => {
+      const limits = { GATEWAY_LIMITS: '8/minute,1000/day' };
+      await using fixture = await startFixture({ GATEWAY_DATA_DIR: data, ...limits });
+      await using open = await openPage(browser, fixture.gateway.url);
+      const { page } = open;
+      await signIn(page);
+      await page.getByRole('link', { name: 'Terminal' }).click();
+      await page.locator('.screen[data-phase=running]').waitFor();
+      await useUp(fixture.gateway.url);
+      const day = page.getByRole('meter', { name: 'Calls left this day' });
+      const leftOfDay = await day.getAttribute('aria-valuenow');
+      await page.keyboard.type('echo no call $((6*7))\n');
+      await page.locator('.xterm-rows').getByText('no call 42').waitFor({ timeout: 5_000 });
+      expect(await day.getAttribute('aria-valuenow')).toBe(leftOfDay);
       expect(open.faults).toEqual([]);
     });
   });

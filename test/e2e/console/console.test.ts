@@ -19,6 +19,7 @@ import {
   signIn,
   startFixture,
   startRelay,
+  useUp,
 } from '../../support/fixtures/gateway/console.ts';
 import { type LocalGateway, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';
 import { describeWith } from '../../support/requirements.ts';
@@ -50,15 +51,6 @@ function toTransfer(how: 'paste' | 'drop', target: string, texts: readonly strin
     const event = new ${how === 'paste' ? 'ClipboardEvent' : 'DragEvent'}('${how}', options);
     return document.querySelector('${target}').dispatchEvent(event);
   })()`;
-}
-
-/** Another client uses up the calls of the key. */
-async function useUp(url: string): Promise<void> {
-  for (let status = 200; status !== 429; ) {
-    const call = { jsonrpc: '2.0', method: 'conversation.list', params: {}, id: 1 };
-    const headers = { 'x-api-key': 'dev-key' };
-    status = (await fetch(`${url}/jsonrpc`, { method: 'POST', headers, body: JSON.stringify(call) })).status;
-  }
 }
 
 /** A model that sends its second chunk when the test releases it. */
