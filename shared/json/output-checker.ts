@@ -1,7 +1,7 @@
 // Checks answers against their JSON Schemas without blocking other requests. A pattern of a schema, or references that
-// branch, can take time that grows exponentially. So the main thread checks for some milliseconds only whether an answer
-// matches, which is enough for nearly all. Other answers are checked by a worker thread, which is stopped when a check
-// takes too long.
+// branch, can take time that grows exponentially. So the main thread only checks, for some milliseconds, whether an
+// answer matches, which is enough for nearly all. Other answers are checked by a worker thread, which is stopped when a
+// check takes too long.
 import { once } from 'node:events';
 import { createContext, runInContext } from 'node:vm';
 import { Worker } from 'node:worker_threads';
