@@ -55,13 +55,13 @@ export function connectionCases(name: string, open: () => Promise<ConnectionTarg
       ['one NUL byte', '\0'],
       ['garbage', '\x16\x03\x01 not HTTP\r\n\r\n'],
       ['a request that is too large', `GET / HTTP/1.1\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`],
-    ])('finishes the answer in flight untouched before %s ends it', async (_name, behind) => {
+    ])('the answer in flight is complete before %s behind its request ends the connection', async (_name, behind) => {
       const text = await exchange(`${request([host()])}${behind}`);
       expect(statuses(text)).toEqual([target.status]);
       expect(() => text.endsWith('\r\n\r\n') || bodyOf(text)).not.toThrow();
     });
 
-    it('answers a client that has ended its side', async () => {
+    it('a client that has ended its side of the connection is answered', async () => {
       const socket = connect({ port: target.port, host: '127.0.0.1', allowHalfOpen: true });
       socket.end(request([host()]));
       expect(statuses(await readAll(socket))).toEqual([target.status]);
@@ -71,13 +71,13 @@ export function connectionCases(name: string, open: () => Promise<ConnectionTarg
       ['no Host', []],
       ['two Hosts', ['Host: localhost', 'Host: localhost']],
       ['a Host that is none', ['Host: a b']],
-    ])('refuses %s with 400, in JSON', async (_name, headers) => {
+    ])('a request with %s is refused with 400, in JSON', async (_name, headers) => {
       const text = await exchange(request([...headers, 'Connection: close']));
       expect(statuses(text)).toEqual([400]);
       expect(bodyOf(text)).toMatchObject({ error: { code: -32600, data: { reason: 'invalid_request' } } });
     });
 
-    it('takes HTTP/1.0 without a Host', async () => {
+    it('an HTTP/1.0 request without a Host is answered', async () => {
       const text = await exchange(request([], target.line.replace('HTTP/1.1', 'HTTP/1.0')));
       expect(statuses(text)).toEqual([target.status]);
     });
@@ -87,14 +87,14 @@ export function connectionCases(name: string, open: () => Promise<ConnectionTarg
       ['a header that is none', 'GET / HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n', 400],
       ['a method that is none', 'NOPE / HTTP/1.1\r\nHost: localhost\r\n\r\n', 400],
       ['two lengths', 'POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n', 400],
-    ])('refuses %s in JSON', async (_name, text, status) => {
+    ])('a request with %s is refused in JSON', async (_name, text, status) => {
       const answer = await exchange(text);
       expect(statuses(answer)).toEqual([status]);
       expect(bodyOf(answer)).toMatchObject({ error: { code: -32600 } });
     });
 
     it.each(['localhost', 'LOCALHOST:1', '127.0.0.1', '127.0.0.1:65535', '[::1]', '[::1]:8080'])(
-      'is open to the host %s',
+      'a server on a loopback address is open to the host %s',
       async (name_) => {
         const text = await exchange(request([`Host: ${name_}`, 'Connection: close']));
         expect(statuses(text)).toEqual([target.status]);
@@ -102,7 +102,7 @@ export function connectionCases(name: string, open: () => Promise<ConnectionTarg
     );
 
     it.each(['rebind.example', 'rebind.example:8080', 'localhost.rebind.example', '192.168.0.1', '0.0.0.0', '[::2]'])(
-      'is closed to the host %s',
+      'a server on a loopback address is closed to the host %s',
       async (name_) => {
         const text = await exchange(request([`Host: ${name_}`, `Origin: http://${name_}`, 'Connection: close']));
         expect(statuses(text)).toEqual([403]);
@@ -110,13 +110,13 @@ export function connectionCases(name: string, open: () => Promise<ConnectionTarg
       },
     );
 
-    it('is closed to another host in the target itself', async () => {
+    it('a server on a loopback address is closed to another host in the target itself', async () => {
       const line = target.line.replace(' /', ' http://rebind.example/');
       expect(statuses(await exchange(request([host(), 'Connection: close'], line)))).toEqual([403]);
     });
 
     it.each(['https://elsewhere.example', 'null', 'http://localhost:1', 'http://localhost.elsewhere.example'])(
-      'refuses pages of %s, and logs the variable that allows them',
+      'a server on a loopback address refuses pages of %s, and logs the variable that allows them',
       async (origin) => {
         const text = await exchange(request([host(), `Origin: ${origin}`, 'Connection: close']));
         expect(statuses(text)).toEqual([403]);
@@ -125,7 +125,7 @@ export function connectionCases(name: string, open: () => Promise<ConnectionTarg
     );
 
     it.each(['http://localhost:PORT', 'http://127.0.0.1:PORT', 'http://[::1]:PORT'])(
-      'is open to its own pages: %s',
+      'a server on a loopback address is open to its own pages: %s',
       async (origin) => {
         const own = `Origin: ${origin.replace('PORT', String(target.port))}`;
         const text = await exchange(request([host(), own, 'Connection: close']));

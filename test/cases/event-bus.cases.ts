@@ -18,7 +18,7 @@ export function eventBusCases(name: string, open: () => Promise<BusUnderTest>): 
     });
     afterAll(() => opened.close());
 
-    test('delivers an event with every field as it was published', async () => {
+    test('an event bus delivers an event with every field as it was published', async () => {
       const event = eventOf('whole', {
         type: 'deployment.success',
         source: '/webhook/key/d%C3%A9faut',
@@ -41,7 +41,7 @@ export function eventBusCases(name: string, open: () => Promise<BusUnderTest>): 
       expect(new Set(sent.map(({ messageId }) => messageId)).size).toBe(20);
     });
 
-    test('keeps the order of a key, for events published at the same time', async () => {
+    test('an event bus keeps the order of a key, for events published at the same time', async () => {
       const events = Array.from({ length: 30 }, (_, n) => eventOf(`order-${n}`, { orderingKey: `key-${n % 3}` }));
       await Promise.all(events.map((event) => opened.bus.publish(event)));
       const received = await opened.arrived(30, ({ id }) => id.startsWith('order-'));
@@ -51,14 +51,14 @@ export function eventBusCases(name: string, open: () => Promise<BusUnderTest>): 
       }
     });
 
-    test('carries an event of the largest size', async () => {
+    test('an event bus carries an event of the largest size', async () => {
       const event = eventOf('large', { body: JSON.stringify({ pad: 'x'.repeat(900 * 1024 - 10) }) });
       await opened.bus.publish(event);
       const [received] = await opened.arrived(1, ({ id }) => id === 'large');
       expect(received?.body.length).toBe(event.body.length);
     });
 
-    test('does not publish for a caller that has aborted before', async () => {
+    test('an event bus does not publish for a caller that has aborted before', async () => {
       const reason = new Error('gone');
       await expect(opened.bus.publish(eventOf('gone'), { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
     });

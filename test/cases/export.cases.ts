@@ -66,7 +66,7 @@ export function exportCases(name: string, openFixture: () => Promise<Fixture>): 
         type === 'message' ? [`${session_id} ${seq} ${content}`] : [],
       );
 
-    it('has everything of the owner, once, and nothing of another; pages of any size are the same file', async () => {
+    it('an export has everything of the owner, once, and nothing of another; pages of any size are the same file', async () => {
       await a.prompt('of another', { session_id: 's0' }, { owner: OTHER });
       const long = `"\\ \u0001 ä 漢 \n${'x'.repeat(400_000)}${'"'.repeat(200_000)}`;
       await a.prompt(long, { session_id: 's0', idempotency_key: 'k' }, { owner: OWNER });
@@ -96,7 +96,7 @@ export function exportCases(name: string, openFixture: () => Promise<Fixture>): 
       expect((await exportAll(3)).pages.join('')).toBe(pages.join(''));
     });
 
-    it('has documents of every declared type, without secrets', async () => {
+    it('an export has documents of every declared type, without secrets', async () => {
       const types = DOCUMENT_TYPES.filter(({ definition }) => typeof definition.owned === 'object');
       await fixture.store.commit(
         types.map((type) => {
@@ -115,7 +115,7 @@ export function exportCases(name: string, openFixture: () => Promise<Fixture>): 
       expect(JSON.stringify(lines)).not.toContain('SECRET');
     });
 
-    it('stays exact while other calls write: nothing twice, nothing lost', async () => {
+    it('an export stays exact while other calls write: nothing twice, nothing lost', async () => {
       for (const session_id of ['s0', 's1', 's2']) {
         for (let n = 0; n < 3; n++) await a.prompt(`${n}`, { session_id }, { owner: OWNER });
         fixture.clock.advance(1_000);
@@ -137,7 +137,7 @@ export function exportCases(name: string, openFixture: () => Promise<Fixture>): 
       ]);
     });
 
-    it('continues after a session that was erased between two pages', async () => {
+    it('an export continues after a session that was erased between two pages', async () => {
       for (const session_id of ['s0', 's1']) {
         await a.prompt('hello', { session_id }, { owner: OWNER });
         fixture.clock.advance(1_000);
@@ -148,7 +148,7 @@ export function exportCases(name: string, openFixture: () => Promise<Fixture>): 
       expect(messagesOf(lines)).toEqual(['s1 1 hello', 's1 2 answer']);
     });
 
-    it('has no session that has expired', async () => {
+    it('an export has no session that has expired', async () => {
       await a.prompt('old', { session_id: 's0' }, { owner: OWNER });
       await a.call(conversationUpdate, { session_id: 's0', retention_days: 1 }, { owner: OWNER });
       const first = await page(undefined, 1);
@@ -158,7 +158,7 @@ export function exportCases(name: string, openFixture: () => Promise<Fixture>): 
       expect(messagesOf((await exportAll(undefined, first.next_cursor)).lines)).toEqual(['s1 1 new', 's1 2 answer']);
     });
 
-    it('another owner needs the scope admin, and a cursor of another owner shows nothing of it', async () => {
+    it('an export of another owner needs the scope admin, and a cursor of another owner shows nothing of it', async () => {
       await a.prompt('hello', { session_id: 's0' }, { owner: OWNER });
       const { next_cursor = '' } = await page(undefined, 1);
       const foreign = await b.call(ownerExport, { cursor: next_cursor }, { owner: OTHER });

@@ -64,7 +64,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
 
     describe('ids', () => {
       it.each([[1], [0], [-7], [Number.MAX_SAFE_INTEGER], ['a'], [''], ['x'.repeat(128)], ['é𝄞\u0000'], [null]])(
-        'come back as they were sent: %j',
+        'an id comes back as it was sent: %j',
         async (id) => {
           const answer = await send(known(id));
           expectStatus(answer, 200);
@@ -73,7 +73,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
       );
 
       it.each([[1.5], [2 ** 53], ['x'.repeat(129)], [{}], [[1]], [true]])(
-        'ids of another kind are -32600 under null: %j',
+        'an id of another kind is refused with -32600 under null: %j',
         async (id) => {
           const answer = await send(known(id));
           expectStatus(answer, 400);
@@ -124,7 +124,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         },
       );
 
-      it('about params contains the path of each mistake', async () => {
+      it('an error about params contains the path of each mistake', async () => {
         const { payload } = await send(call('conversation.prompt', { prompt: 5, on_busy: 'panic' }));
         expect(payload).toMatchObject({
           error: {
@@ -158,7 +158,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         ['an empty one', 'conversation.prompt', { prompt: '' }, 'prompt must not be empty'],
         ['a blank one', 'conversation.prompt', { prompt: ' \n\t' }, 'prompt must contain more than white space'],
         ['params by position', STATUS, ['a'], 'params must be given by name, in an object'],
-      ])('about params states what is wrong: %s', async (_name, method, params, message) => {
+      ])('an error about params states what is wrong: %s', async (_name, method, params, message) => {
         const { payload } = await send(call(method, params));
         expect(payload).toMatchObject({ error: { code: -32602, message } });
         expect(dataOf(payload).issues).toMatchObject(message.split('; ').map((expected) => ({ message: expected })));
@@ -167,7 +167,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
       it.each([
         ['UTF-8', '\ufeff{}', /byte order mark/],
         ['UTF-16', Uint8Array.of(0xff, 0xfe, 0x7b, 0, 0x7d, 0), /UTF-16/],
-      ])('about a byte order mark names it: %s', async (_name, body, expected) => {
+      ])('an error about a byte order mark names it: %s', async (_name, body, expected) => {
         const answer = await transport.call(body);
         if (transport.isText === true && typeof body !== 'string') expect(answer.payload).toEqual({ closed: 1007 });
         else expect(dataOf(answer.payload).detail).toMatch(expected);
@@ -179,7 +179,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         expect((await send(call(STATUS, []))).payload).toMatchObject({ error: { message: 'session_id is required' } });
       });
 
-      it('about a missing scope names it, before the params are looked at', async () => {
+      it('an error about a missing scope names it, before the params are looked at', async () => {
         const answer = await send(call('conversation.prompt', { wrong: true }), 'webhook-only');
         expectStatus(answer, 200);
         expect(answer.payload).toMatchObject({
@@ -245,7 +245,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         data: { reason: 'rate_limited', retryable: true, limit: TIGHT_CALLS, remaining: 0 },
       };
 
-      it('admit the allowed calls, then answer 429 with limit, remaining, reset and Retry-After', async () => {
+      it('limits admit the allowed calls, then answer 429 with limit, remaining, reset and Retry-After', async () => {
         for (let n = 0; n < TIGHT_CALLS; n++) expectStatus(await send(known(n), 'tight-1'), 200);
         const answer = await send(known('late'), 'tight-1');
         expectStatus(answer, 429);
@@ -256,7 +256,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         expect(Math.abs(Number(reset) * 1000 - Date.now() - Number(retry_after_ms))).toBeLessThan(10_000);
       });
 
-      it('charge a batch its length at once: over the limit nothing of it runs and nothing is charged', async () => {
+      it('a batch is charged its length at once: over the limit nothing of it runs and nothing is charged', async () => {
         const key = 'tight-2';
         expectStatus(await send([known(1), known(2), known(3)], key), 200);
         const answer = await send([known(1), known('b'), notification], key);
@@ -270,7 +270,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         expect((await send(known(1), key)).payload).toMatchObject({ error: refused });
       });
 
-      it('count unknown methods, wrong params and unreadable bodies: failing is not free', async () => {
+      it('unknown methods, wrong params and unreadable bodies are counted, so that failing is not free', async () => {
         const key = 'tight-3';
         await send(call('nope'), key);
         await send(call(STATUS, []), key);
@@ -280,7 +280,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         expect((await send(known(1), key)).payload).toMatchObject({ error: refused });
       });
 
-      it('let free calls pass when nothing is left, and do not count them', async () => {
+      it('free calls pass when nothing is left, and are not counted', async () => {
         const key = 'tight-7';
         const free = [call('rpc.discover'), call('auth.limits')];
         for (const one of [...free, free]) expectStatus(await send(one, key), 200);
@@ -303,7 +303,7 @@ export function jsonRpcCases(name: string, open: () => Promise<Transport>): void
         expect((await send(known(1), 'tight-5')).payload).toMatchObject({ result: {} });
       });
 
-      it('hold against calls at the same time: never one too many', async () => {
+      it('limits hold for concurrent calls: never one too many is admitted', async () => {
         const answers = await Promise.all(Array.from({ length: 40 }, (_, n) => send(known(n), 'tight-6')));
         const admitted = answers.filter(({ payload }) => hasMember(payload, 'result'));
         expect(admitted).toHaveLength(TIGHT_CALLS);

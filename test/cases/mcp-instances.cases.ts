@@ -103,7 +103,7 @@ export function mcpInstanceCases(name: string, open: (clock: WallClock) => Store
       await expect.poll(() => processesWith(marker)).toEqual([]);
     });
 
-    it('are replaced by a connect on another one: the first uses the new configuration', async () => {
+    it('connections are replaced by a connect on another instance: the first uses the new configuration', async () => {
       await connect(first, 'modern', 'again');
       await call(second, 'mcp.disconnect', { name: 'modern', session_id: 'again' });
       const params = { server_config: { name: 'modern' }, session_id: 'again', allowed_tools: ['nothing'] };
@@ -114,7 +114,7 @@ export function mcpInstanceCases(name: string, open: (clock: WallClock) => Store
       await call(first, 'mcp.disconnect', { name: 'modern', session_id: 'again' });
     });
 
-    it('of a caller are started again with the same variables, which are stored sealed', async () => {
+    it('connections of a caller are started again with the same variables, which are stored sealed', async () => {
       const greeter = { name: 'own', command: '/bin/sh', args: ['-c', GREETER], env: { GREETING: 'canary-greeting' } };
       const connected = await call(first, 'mcp.connect', { server_config: greeter });
       expect(connected).toMatchObject({ result: { tools: [{ name: 'greet' }] } });
@@ -137,7 +137,7 @@ export function mcpInstanceCases(name: string, open: (clock: WallClock) => Store
       await call(first, 'mcp.disconnect', { name: 'own' });
     });
 
-    it('are used by prompts on another one; a process that was started again is named once', async () => {
+    it('connections are used by prompts on another instance; a process that was started again is named once', async () => {
       await connect(first, 'modern', 'prompts');
       await connect(first, 'remote', 'prompts');
       const own = await prompt(first, 'prompts', 'modern__add');
@@ -151,7 +151,7 @@ export function mcpInstanceCases(name: string, open: (clock: WallClock) => Store
       expect(again.started).not.toHaveProperty('mcp_lost');
     });
 
-    it('are connected still when the instance that connected them has ended', async () => {
+    it('connections remain when the instance that connected them has ended', async () => {
       const ending = await start();
       await connect(ending, 'modern', 'restart');
       await ending.close();
@@ -161,7 +161,7 @@ export function mcpInstanceCases(name: string, open: (clock: WallClock) => Store
       expect(started).toMatchObject({ restarted_servers: ['modern'] });
     });
 
-    it('are found by their owner only, and end with their session on every instance', async () => {
+    it('connections are found by their owner only, and end with their session on every instance', async () => {
       await connect(first, 'remote', 'deleted');
       expect(await names(second, 'deleted', 'bob')).toEqual([]);
       for (const [method, params] of [
@@ -178,7 +178,7 @@ export function mcpInstanceCases(name: string, open: (clock: WallClock) => Store
       });
     });
 
-    it('are at most eight of a key, over all instances', async () => {
+    it('connections are at most eight of a key, over all instances', async () => {
       const answers = await Promise.all(
         Array.from({ length: 12 }, (_, n) =>
           call(
@@ -198,7 +198,7 @@ export function mcpInstanceCases(name: string, open: (clock: WallClock) => Store
       expect(result?.servers).toHaveLength(8);
     });
 
-    it('that a version without stored connections had connected are reported as lost, once', async () => {
+    it('connections of a version that did not store them are reported as lost, once', async () => {
       const session = { owner: 'alice', sessionId: 'old' };
       await first.services.conversations.markCompanionState(session, 'mcp', { isStarted: true });
       const lost = await prompt(second, 'old');

@@ -62,7 +62,7 @@ export function ownerCases(name: string, openRaw: () => Promise<RawStore>): void
       expect(rows.get(LIMITS)).toMatch(/erased/);
     };
 
-    it('erases sessions with all that belongs to them, and nothing of another owner', async () => {
+    it('an erasure erases sessions with all that belongs to them, and nothing of another owner', async () => {
       await a.prompt('mine', { session_id: 's0' }, { owner: OTHER });
       await flush();
       const before = await raw.rows();
@@ -85,7 +85,7 @@ export function ownerCases(name: string, openRaw: () => Promise<RawStore>): void
       expect(await a.prompt('again', { session_id: 's0' }, { owner: OWNER })).toMatchObject({ content: 'answer' });
     });
 
-    it('erases documents of every declared type, expired ones too', async () => {
+    it('an erasure erases documents of every declared type, expired ones too', async () => {
       const before = await raw.rows();
       for (const expireAtMs of [undefined, fixture.clock.now() - 1_000]) {
         const writes = DOCUMENT_TYPES.flatMap((type) => {
@@ -105,7 +105,7 @@ export function ownerCases(name: string, openRaw: () => Promise<RawStore>): void
       await expectErased(before);
     });
 
-    it('continues where a call stopped, on another instance, also in a session that was half deleted', async () => {
+    it('an erasure continues where a call stopped, on another instance, also in a session that was half deleted', async () => {
       const before = await raw.rows();
       for (const session_id of ['s0', 's1']) await a.prompt('x'.repeat(50_000), { session_id }, { owner: OWNER });
       await flush();
@@ -176,7 +176,7 @@ export function ownerCases(name: string, openRaw: () => Promise<RawStore>): void
       }
     });
 
-    it('is refused without the id of the owner, and for another owner without the scope admin', async () => {
+    it('an erasure is refused without the id of the owner, and for another owner without the scope admin', async () => {
       await a.prompt('hello', { session_id: 's' }, { owner: OWNER });
       const wrong = await failure(a.call(ownerErase, { confirm: OTHER }, { owner: OWNER }));
       expect(wrong).toMatchObject({ reason: 'invalid_params', data: { issues: [{ path: 'confirm' }] } });

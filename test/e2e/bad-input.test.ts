@@ -154,7 +154,7 @@ describe('a bad body', () => {
     expect(await codeOf(await post(bomb, { 'content-encoding': 'gzip' }), 415)).toBe(415);
   });
 
-  it('sent in chunks without a length is measured all the same', async () => {
+  it('a body in chunks without a length is measured all the same', async () => {
     const chunk = (bytes: number): string => `${bytes.toString(16)}\r\n${' '.repeat(bytes)}\r\n`;
     const chunked = head(['X-API-Key: dev-key', 'Transfer-Encoding: chunked']);
     const small = await raw([chunked, `${OK.length.toString(16)}\r\n${OK}\r\n`, '0\r\n\r\n'], /\}$/);
@@ -163,7 +163,7 @@ describe('a bad body', () => {
     expect(large).toMatch(/^HTTP\/1\.1 413 .*"payload_too_large"/s);
   });
 
-  it('sent byte by byte is read like any other, and one that stops halfway delays no other call', async () => {
+  it('a body that is sent byte by byte is read like any other, and one that stops halfway delays no other call', async () => {
     const stuck = connect(gateway.port, '127.0.0.1');
     stuck.write(head(['X-API-Key: dev-key', 'Content-Length: 1000']) + OK);
     const request = head(['X-API-Key: dev-key', `Content-Length: ${OK.length}`, 'Connection: close']) + OK;

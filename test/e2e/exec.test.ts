@@ -38,7 +38,7 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
   const sh = (script: string, key?: string): Promise<unknown> =>
     call('exec', { command: 'sh', args: ['-c', script] }, key);
 
-  it('answers the request of the reference', async () => {
+  it('exec answers the request of the reference', async () => {
     const params = { command: 'echo', args: ['Hello from Codex Gateway'], env: { ENV_VAR: 'value' }, cwd: '/tmp' };
     expect(await call('exec', params)).toMatchObject({
       id: 1,
@@ -89,7 +89,7 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
     expect(await sh('cat /tmp/dry/file.txt')).toMatchObject({ result: { stdout: 'old\n' } });
   });
 
-  it('refuses dangerous variables with their path, and a key without the scope', async () => {
+  it('exec refuses dangerous variables with their path, and a key without the scope', async () => {
     const params = { command: 'env', env: { LD_PRELOAD: '/tmp/x.so', FINE: '1' } };
     expect(await call('exec', params)).toMatchObject({
       error: { code: -32602, data: { issues: [{ path: 'env.LD_PRELOAD' }] } },
@@ -120,7 +120,7 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
     expect(messages.slice(0, 4).every(({ params: { session_id } }) => session_id === 's')).toBe(true);
   });
 
-  it('answers a short command over WebSocket by its response alone, a long one with events', async () => {
+  it('exec over WebSocket answers a short command by its response alone, a long one with events', async () => {
     const socket = new WebSocket(`${gateway.url.replace('http', 'ws')}/ws`, { headers: { 'x-api-key': ONE } });
     const messages: { id?: number; params?: { event: object }; result?: object }[] = [];
     const answered = new Map<number, () => void>();
@@ -146,7 +146,7 @@ describeWith('bubblewrap', 'the workspace of a running gateway', () => {
     socket.close();
   });
 
-  it('writes a line per command, with its arguments and end, without its output', async () => {
+  it('every command writes a log line with its arguments and end, without its output', async () => {
     await sh('echo a-secret-$((40 + 2)); exit 5');
     const find = (): string | undefined =>
       gateway

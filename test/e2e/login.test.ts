@@ -98,7 +98,7 @@ function hits(bytes: Buffer | string): number {
   return TRACES.filter((trace) => searched.includes(trace)).length;
 }
 
-it('leaves no trace of its token, and is kept over a restart', { timeout: 60_000 }, async () => {
+it('a login leaves no trace of its token, and is kept over a restart', { timeout: 60_000 }, async () => {
   await start();
   for (const name of PROVIDERS) await logIn(name);
   expect(provider.checks.seen).toHaveLength(4);

@@ -35,7 +35,7 @@ describeWith('bubblewrap', 'MCP over the wire', async () => {
     return JSON.parse(await response.text());
   };
 
-  it('answers the reference’s example, whose module is nowhere, at once with a message', async () => {
+  it('mcp.connect answers the reference’s example, whose module is nowhere, at once with a message', async () => {
     const server_config = { name: 'my-mcp-server', command: 'python', args: ['-m', 'mcp_server'] };
     const { error } = await rpc('alice', 'mcp.connect', { server_config });
     expect(error).toMatchObject({ code: 502, data: { reason: 'upstream_error', server: 'my-mcp-server' } });
@@ -68,7 +68,7 @@ describeWith('bubblewrap', 'MCP over the wire', async () => {
   });
 
   it.each(['anthropic/claude-sonnet-4-5', 'openai/gpt-5'])(
-    'lets %s use the tools of its session, and of no other',
+    '%s can use the tools of its session, and of no other',
     async (model) => {
       const session_id = `with-tools-${model.slice(0, 6)}`;
       const server_config = { name: 'modern' };
@@ -128,7 +128,7 @@ describeWith('bubblewrap', 'MCP over the wire', async () => {
     },
   );
 
-  it('gives the next turn the tools that a server has announced during the one before', async () => {
+  it('a turn can use the tools that a server has announced during the one before', async () => {
     const session_id = 'growing';
     await rpc('alice', 'mcp.connect', { server_config: { name: 'growing' }, session_id });
     const sendPrompt = (prompt: string) =>
@@ -143,7 +143,7 @@ describeWith('bubblewrap', 'MCP over the wire', async () => {
     await rpc('alice', 'mcp.disconnect', { name: 'growing', session_id });
   });
 
-  it('answers another key’s connection exactly like one that is not there', async () => {
+  it('the connection of another key is answered exactly like one that is not there', async () => {
     await rpc('alice', 'mcp.connect', { server_config: { name: 'modern' }, session_id: 'private' });
     const calls: readonly (readonly [string, object])[] = [
       ['mcp.call', { tool: 'add', arguments: { a: 1, b: 2 } }],

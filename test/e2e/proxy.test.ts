@@ -166,7 +166,7 @@ describe('a request', () => {
     ['a number', 0, '0', 'application/json'],
     ['null', null, 'null', 'application/json'],
     ['a string, as it is', 'a=1&b=2', 'a=1&b=2', 'text/plain;charset=UTF-8'],
-  ])('sends a body that is %s', async (_name, body, arrived, type) => {
+  ])('a request has a body that is %s', async (_name, body, arrived, type) => {
     const { result } = await proxy({ endpoint: '/x', method: 'POST', body });
     expect(result?.status).toBe(200);
     expect(backend.seen).toMatchObject([{ method: 'POST', body: arrived, headers: { 'content-type': type } }]);
@@ -177,12 +177,12 @@ describe('a request', () => {
     expect(backend.seen).toMatchObject([{ method: 'PUT', headers: { 'content-type': 'application/ld+json' } }]);
   });
 
-  it('adds its query to the endpoint’s own, encoded, lists as repeated names', async () => {
+  it('the query of a request is added to the endpoint’s own, encoded, lists as repeated names', async () => {
     await proxy({ endpoint: '/x?a=1', query: { b: ['x y', true], 'c&d': 'e=f' } });
     expect(backend.seen[0]?.url).toBe('/base/x?a=1&b=x+y&b=true&c%26d=e%3Df');
   });
 
-  it.each(['GET', 'HEAD'])('%s with a body is refused as the caller’s mistake', async (method) => {
+  it.each(['GET', 'HEAD'])('a %s request with a body is refused as the caller’s mistake', async (method) => {
     const { error } = await proxy({ endpoint: '/x', method, body: { a: 1 } });
     expect(error).toMatchObject({ code: -32602, data: { issues: [{ path: 'body' }] } });
     expect(backend.connections).toBe(0);
@@ -316,25 +316,28 @@ describe('a backend that is slow', () => {
       { totalTimeoutMs: 300 },
       (response: ServerResponse) => void response.writeHead(200, { 'content-length': '10' }).write('half'),
     ],
-  ])('and %s is upstream_timeout at the deadline, and sees its connection closed', async (_name, deadlines, answer) => {
-    const { services } = gateway;
-    const registry = createRegistry([createBffProxy(deadlines)]);
-    const server = createServer(createJsonRpcHandler(services, createGateway(services, registry)));
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    backend.answer = answer;
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-    const { status, error } = await proxy({ endpoint: '/x' }, KEY, { url });
-    expect({ status, error }).toMatchObject({
-      status: 200,
-      error: { code: 504, data: { reason: 'upstream_timeout', retryable: true } },
-    });
-    const connections = (): Promise<number> =>
-      new Promise((resolve) => backend.server.getConnections((_, count) => resolve(count)));
-    await expect.poll(connections).toBe(0);
-    server.closeAllConnections();
-    server.close();
-  });
+  ])(
+    'a backend that %s is upstream_timeout at the deadline, and sees its connection closed',
+    async (_name, deadlines, answer) => {
+      const { services } = gateway;
+      const registry = createRegistry([createBffProxy(deadlines)]);
+      const server = createServer(createJsonRpcHandler(services, createGateway(services, registry)));
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      backend.answer = answer;
+      const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+      const { status, error } = await proxy({ endpoint: '/x' }, KEY, { url });
+      expect({ status, error }).toMatchObject({
+        status: 200,
+        error: { code: 504, data: { reason: 'upstream_timeout', retryable: true } },
+      });
+      const connections = (): Promise<number> =>
+        new Promise((resolve) => backend.server.getConnections((_, count) => resolve(count)));
+      await expect.poll(connections).toBe(0);
+      server.closeAllConnections();
+      server.close();
+    },
+  );
 });
 
 describe('a redirect', () => {
@@ -395,7 +398,7 @@ describe('numbers and nesting', () => {
     });
   });
 
-  it('answers are held up to a part of the memory: calls beyond it are refused until some is free again', async () => {
+  it('answers of backends use a bounded part of the memory: calls beyond it are refused until some is free again', async () => {
     const open: ServerResponse[] = [];
     backend.answer = (response) => {
       open.push(response.writeHead(200, { 'content-type': 'text/plain' }));

@@ -40,7 +40,7 @@ const prompt = (params: object, id: number | string = 1) => ({
   id,
 });
 
-it('sends numbered events, each with its id, and the ordinary response last', async () => {
+it('a stream has numbered events, each with its id, and the ordinary response last', async () => {
   const response = await post(prompt({ prompt: '[[chunks 3 every 5]]', session_id: 'format' }, 'call-7'));
   expect(response.status).toBe(200);
   expect(response.headers.get('content-type')).toBe('text/event-stream; charset=utf-8');
@@ -161,7 +161,7 @@ it('a resume without a stream returns the state of the turn, while it runs and a
   expect(after?.events).toMatchObject(running.events.slice(5).map(({ seq, event }) => ({ seq, event })));
 });
 
-it('refuses a Last-Event-ID that is none', async () => {
+it('a Last-Event-ID that is none is refused', async () => {
   const response = await post(
     { jsonrpc: '2.0', method: 'conversation.resume', params: { session_id: 'plain' }, id: 1 },
     { 'last-event-id': 'not an id' },
@@ -169,7 +169,7 @@ it('refuses a Last-Event-ID that is none', async () => {
   expect(await response.text()).toContain('"Last-Event-ID"');
 });
 
-it('answers what fails before a method with its own status, and a failed turn in the stream', async () => {
+it('what fails before a method is answered with its own status, and a failed turn in the stream', async () => {
   expect((await post('{')).status).toBe(400);
   expect((await post(prompt({}), { 'x-api-key': 'wrong' })).status).toBe(401);
   const failed = follow(url, 'conversation.prompt', { prompt: '[[chunks 4 every 5]] [[cut]]', session_id: 'fails' });
@@ -178,7 +178,7 @@ it('answers what fails before a method with its own status, and a failed turn in
   expect(failed.events.at(-1)?.event).toMatchObject({ Error: { reason: 'upstream_error' } });
 });
 
-it('streams a batch: events of all its prompts, then one array', async () => {
+it('a batch is streamed: events of all its prompts, then one array', async () => {
   const response = await post([
     prompt({ prompt: 'a', session_id: 'batch-a' }, 1),
     prompt({ prompt: 'b', session_id: 'batch-b' }, 2),
@@ -219,7 +219,7 @@ it('a reader that does not read holds up only itself: the turn ends, the gateway
   expect(received).toBeGreaterThan(3_500_000 * 2);
 });
 
-it('reports the time of each phase in the header and in the log', async () => {
+it('the time of each phase is in the header and in the log', async () => {
   const startMs = performance.now();
   const response = await post(prompt({ prompt: '[[delay 300]]', session_id: 'meter' }), { accept: 'application/json' });
   await response.json();

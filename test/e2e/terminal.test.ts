@@ -34,7 +34,7 @@ describeWith('bubblewrap', 'terminals over the wire', async () => {
   const until = (client: Client, sessionId: string, pattern: RegExp) =>
     client.until(() => pattern.test(output(client, sessionId)));
 
-  it('types, resizes, interrupts, and ends with the exit code of the shell', async () => {
+  it('a terminal accepts input, sizes and interrupts, and ends with the exit code of the shell', async () => {
     const client = await open('alice');
     const start = { session_id: 'tty-session-456', shell: '/bin/bash', cols: 80, rows: 24 };
     const { result } = await client.call('interactive.start', start);
@@ -130,7 +130,7 @@ describeWith('bubblewrap', 'terminals over the wire', async () => {
     }
   });
 
-  it('gives a caller over HTTP the way to attach', async () => {
+  it('a caller of interactive.start over HTTP gets the way to attach', async () => {
     const rpc = async (method: string, params: object): Promise<Message> => {
       const response = await fetch(`${gateway.url}/jsonrpc`, {
         method: 'POST',
@@ -155,7 +155,7 @@ describeWith('bubblewrap', 'terminals over the wire', async () => {
     client.socket.close();
   });
 
-  it('answers another key’s terminal exactly like one that is not there', async () => {
+  it('another key’s terminal is answered exactly like one that is not there', async () => {
     const [alice, bob] = await Promise.all([open('alice'), open('bob')]);
     await alice.call('interactive.start', { session_id: 'mine' });
     const calls: readonly (readonly [string, object])[] = [

@@ -26,7 +26,7 @@ afterAll(async () => {
 /** A result; too large; no memory for it at present; no sandbox on this machine. */
 const EXPECTED = new Set(['ok', '200', '413', '503', '403', 'another call 200', 'subscriptions at least']);
 
-it.each(Object.entries(MIXES))('survives %s', async (_name, mix) => {
+it.each(Object.entries(MIXES))('a gateway with the heap of a small instance survives %s', async (_name, mix) => {
   const outcomes = await mix(sizes);
   expect(Object.keys(outcomes).filter((outcome) => !EXPECTED.has(outcome))).toEqual([]);
   expect(gateway.child.exitCode).toBeNull();
@@ -42,7 +42,10 @@ it.each(Object.entries(MIXES))('survives %s', async (_name, mix) => {
   await expect.poll(served).toBe(200);
 });
 
-it.runIf(process.platform === 'linux')('has held at most 512 MiB of memory', () => {
-  const status = readFileSync(`/proc/${gateway.child.pid}/status`, 'utf8');
-  expect(Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) / 1024).toBeLessThan(512);
-});
+it.runIf(process.platform === 'linux')(
+  'a gateway with the heap of a small instance has used at most 512 MiB of memory',
+  () => {
+    const status = readFileSync(`/proc/${gateway.child.pid}/status`, 'utf8');
+    expect(Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) / 1024).toBeLessThan(512);
+  },
+);

@@ -37,7 +37,7 @@ describeWith('emulators', 'Firestore', () => {
     return createFixture({ openStore: (clock) => createFirestoreStore({ projectId, emulatorHost, clock }) });
   });
 
-  it('an erasure on B leaves nothing of prompts that run, wait and arrive on A', async () => {
+  it('an erasure on one instance leaves nothing of prompts that run, wait and arrive on another', async () => {
     const [project, emulatorHost] = [freshProject(), inject('firestoreHost')];
     const provider = await startModelProvider();
     const gateways = await Promise.all(

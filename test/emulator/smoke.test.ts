@@ -47,7 +47,7 @@ describeWith('emulators', 'the smoke test of a deployment', () => {
     await deployed?.close();
   });
 
-  it('passes: prompt, cancel, webhook through Pub/Sub to deployment.list, and the WebSocket of the companion', async () => {
+  it('the smoke test of a deployment passes: prompt, cancel, webhook to deployment.list, and the companion’s WebSocket', async () => {
     const child = spawn(process.execPath, [join(ROOT, 'functions/run.js'), 'smoke', '--ws', socketUrl, gateway.url], {
       env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE, GATEWAY_KEY: 'dev-key' },
     });

@@ -69,7 +69,7 @@ describe.each([
   });
   afterAll(() => transport.close());
 
-  it('survive prompt, answer, stream and history', async () => {
+  it('naughty strings are unchanged in prompt, answer, stream and history', async () => {
     const session_id = `naughty ${name} <b>&"'`;
     const answers: string[] = [];
     for (const prompt of PROMPTS) {
@@ -91,7 +91,7 @@ describe.each([
 });
 
 describe('naughty strings without control characters', () => {
-  it('naughty strings without control characters are names of sessions', async () => {
+  it('naughty strings without control characters can be names of sessions', async () => {
     const transport = openHttp(fixture.gateway.url, KEY, 'http');
     const ids = NAUGHTY_STRINGS.filter((text) => text.length <= 128 && !/\p{Cc}/u.test(text));
     expect(ids.length).toBeGreaterThan(50);

@@ -162,7 +162,7 @@ async function attack(among: readonly Taking[], numRuns: number, hasTerminal: bo
 }
 
 describe('handles', () => {
-  it('handles are all in this suite: a new one must be added here', () => {
+  it('every handle of a resource is in this suite: a new one must be added here', () => {
     expect(unknownHandles()).toEqual([]);
   });
 });
@@ -172,7 +172,7 @@ describe('an attacker with the handles of another key', () => {
   afterAll(close);
 
   it.each(TAKING.map((method) => [method.name, method] as const))(
-    'learns and changes nothing by %s',
+    'an attacker with the handles of another key learns and changes nothing by %s',
     async (_name, method) => {
       await attack([method], 1, false);
     },
@@ -180,7 +180,7 @@ describe('an attacker with the handles of another key', () => {
   );
 
   it(
-    'learns and changes nothing by any of them in any order',
+    'an attacker with the handles of another key learns and changes nothing by any methods in any order',
     async () => {
       expect(await attack(TAKING, 25, false)).toBeGreaterThan(100);
     },
@@ -193,7 +193,7 @@ describeWith('bubblewrap', 'an attacker with the terminals of another key', () =
   afterAll(close);
 
   it(
-    'learns and changes nothing',
+    'an attacker with the terminals of another key learns and changes nothing',
     async () => {
       const among = TAKING.filter(({ name }) => /^(interactive\.|exec$|conversation\.status$)/.test(name));
       await attack(among, 8, true);

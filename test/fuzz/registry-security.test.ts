@@ -53,7 +53,7 @@ function audited(method: string, outcome: string): number {
 const CASES = Object.values(methods).map((method) => [method.name, method] as const);
 
 describe.each(CASES)('%s', (name, method) => {
-  it.each(['http', 'sse'] as const)('is 401 without a valid key (%s)', async (transport) => {
+  it.each(['http', 'sse'] as const)('a call without a valid key is 401 (%s)', async (transport) => {
     // An address may send 40 wrong keys at once; so many methods there are, but not twice.
     for (const key of transport === 'http' ? ['', 'wrong'] : ['']) {
       const { status, answers } = await over(transport, key, { method: name, params: method.example.params, id: 1 });
@@ -63,7 +63,7 @@ describe.each(CASES)('%s', (name, method) => {
   });
 
   it.each(['http', 'sse', 'ws'] as const)(
-    'is 403 to a key without its scope, whatever the params (%s)',
+    'a call by a key without its scope is 403, whatever the params (%s)',
     async (transport) => {
       const { scope } = method;
       for (const params of [method.example.params, { undeclared: true }, []]) {
@@ -83,7 +83,7 @@ describe.each(CASES)('%s', (name, method) => {
   );
 
   it.each(['http', 'sse', 'ws'] as const)(
-    'takes params by name, and none that it does not declare (%s)',
+    'a method accepts params by name, and none that it does not declare (%s)',
     async (transport) => {
       const byPosition = await over(transport, ALL, {
         method: name,
@@ -101,7 +101,7 @@ describe.each(CASES)('%s', (name, method) => {
     },
   );
 
-  it.each(['http', 'sse', 'ws'] as const)('is received and not answered as a notification (%s)', async (transport) => {
+  it.each(['http', 'sse', 'ws'] as const)('a notification is received and not answered (%s)', async (transport) => {
     const before = audited(name, 'invalid_params');
     const received = await over(transport, ALL, { method: name, params: { is_admin: true } });
     expect(received.answers).toEqual([]);

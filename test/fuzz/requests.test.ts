@@ -97,7 +97,7 @@ describe(`${RUNS} fuzzed requests through each transport`, () => {
   afterAll(close);
 
   it.each(registry.map((method) => [method.name, method] as const))(
-    'about %s are answered in order',
+    'fuzzed requests about %s are answered in order',
     async (_name, method) => {
       const verifier = createVerifier(names);
       const reached = (): boolean =>
@@ -108,7 +108,7 @@ describe(`${RUNS} fuzzed requests through each transport`, () => {
     TIMEOUT_MS,
   );
 
-  it('leave no trace of a defect in the log', () => {
+  it('fuzzed requests leave no trace of a defect in the log', () => {
     expectNoDefect();
   });
 });
@@ -121,7 +121,7 @@ describeWith('bubblewrap', 'with a sandbox', () => {
   afterAll(close);
 
   it.each(starting.map((method) => [method.name, method] as const))(
-    'requests about %s are answered too',
+    'fuzzed requests about %s are answered where there is a sandbox',
     async (_name, method) => {
       await plain('interactive.start', { session_id: 'tty' });
       const known = { session_id: ['tty'], cwd: ['/tmp'], repo_path: ['/tmp'], command: ['true'], shell: ['/bin/sh'] };

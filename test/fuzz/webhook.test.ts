@@ -67,7 +67,7 @@ async function list(method: string, member: string, cursor?: unknown): Promise<u
 }
 
 it(
-  `answers ${RUNS} fuzzed deliveries with 200 or a 4xx in JSON, and lists what it took`,
+  `the webhook answers ${RUNS} fuzzed deliveries with 200 or a 4xx in JSON, and lists what it accepted`,
   async () => {
     const accepted = new Set<unknown>();
     const property = fc.asyncProperty(body, headers, async (value, extra) => {

@@ -20,7 +20,7 @@ it.each([
   ['scripts and Terraform: every line', `{.ci/run,${SOURCES}.{sh,tf}}`, (text: string) => text.split('\n')],
   ['comments of sources', `${SOURCES}.{ts,js,hcl}`, commentsOf],
   ['documents, but for code blocks', `${SOURCES}.md`, withoutFences],
-])(`%s: at most ${COLUMNS_MAX} columns`, (_name, pattern, linesOf) => {
+])(`lines have at most ${COLUMNS_MAX} columns: %s`, (_name, pattern, linesOf) => {
   const files = globSync(pattern, { cwd: ROOT, exclude: NOT_WRITTEN_HERE });
   expect(files.length).toBeGreaterThan(1);
   const long = files.flatMap((file) =>

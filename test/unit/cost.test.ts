@@ -103,7 +103,7 @@ it('a webhook and its subscriber cost as much as the table says', async () => {
 });
 
 describeWith('bubblewrap', 'a command', () => {
-  it('costs as much as the table says', async () => {
+  it('a command costs as much as the table says', async () => {
     const { answer, reads, writes, log } = await measure(() => call('exec', { command: 'true' }));
     expect(answer).toContain('"exit_code":0');
     expect(COSTS.exec).toMatchObject({ writes: { count: writes }, reads: { count: reads } });

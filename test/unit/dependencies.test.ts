@@ -22,19 +22,19 @@ describe.each(MANIFESTS)('%spackage-lock.json', (directory) => {
   const manifest = readManifest(directory);
   const locked = readLockedPackages(directory);
 
-  it('has a hash of every package', () => {
+  it('the lockfile has a hash of every package', () => {
     expect(locked.length).toBeGreaterThan(100);
     expect(locked.filter(({ integrity }) => integrity?.startsWith('sha512-') !== true)).toEqual([]);
   });
 
-  it('takes every package from the registry: no repository, no address, no directory', () => {
+  it('the lockfile has every package from the registry: no repository, no address, no directory', () => {
     const elsewhere = locked.filter(
       ({ resolved, link }) => link === true || resolved?.startsWith('https://registry.npmjs.org/') === false,
     );
     expect(elsewhere).toEqual([]);
   });
 
-  it('holds exact versions of what package.json names', () => {
+  it('the lockfile has the exact versions of package.json', () => {
     const { [DEPLOYED_NODE.name]: folder, ...others } = { ...manifest.dependencies, ...manifest.devDependencies };
     if (directory === '') expect(folder).toBe(`file:${DEPLOYED_NODE.directory}`);
     const named = { ...others, ...(folder && readOwnFolder()) };
@@ -43,7 +43,7 @@ describe.each(MANIFESTS)('%spackage-lock.json', (directory) => {
     }
   });
 
-  it('has install scripts that are allowed or refused one by one', () => {
+  it('every install script in the lockfile is allowed or refused one by one', () => {
     const scripted = locked.filter(({ hasInstallScript }) => hasInstallScript === true);
     // A decision may be about one version only.
     const decided = Object.keys(manifest.allowScripts).map((key) => key.replace(/(?<=.)@[^@/]*$/, ''));
@@ -87,7 +87,7 @@ describe('licences of what is deployed', () => {
     ['GPL-3.0', false],
     ['SEE LICENSE IN LICENSE', false],
     ['none', false],
-  ])('%s: %s', (expression, allowed) => {
+  ])('the licence %s is allowed: %s', (expression, allowed) => {
     expect(isAllowed(expression)).toBe(allowed);
   });
 });
@@ -95,12 +95,12 @@ describe('licences of what is deployed', () => {
 describe('the bill of materials', () => {
   const bom = toBom();
 
-  it('lists every package that is deployed, by its address', () => {
+  it('the bill of materials lists every package that is deployed, by its address', () => {
     expect(bom.components.map((component) => component['bom-ref'])).toEqual(deployed.map(({ path }) => path));
     for (const { purl } of bom.components) expect(purl).toMatch(/^pkg:npm\/(%40[\w.-]+\/)?[\w.-]+@\d[\w.+-]*$/);
   });
 
-  it('leads from the gateway to each of them', () => {
+  it('the bill of materials leads from the gateway to each package', () => {
     const edges = new Map(bom.dependencies.map(({ ref, dependsOn }) => [ref, dependsOn]));
     const reached = new Set(edges.get('codex-gateway'));
     // A set goes on to what is added while it is walked.
@@ -115,7 +115,7 @@ describe('test/README.md', () => {
     ['deployed', readManifest().dependencies],
     ['development', readManifest().devDependencies],
     ['tests and benches', readManifest('test/').dependencies],
-  ])('gives a reason for each package of the table "%s"', (heading, packages) => {
+  ])('test/README.md gives a reason for each package of the table "%s"', (heading, packages) => {
     expect(readDependencyTable(readDocument('test/README.md'), heading).toSorted()).toEqual(
       Object.keys(packages).toSorted(),
     );

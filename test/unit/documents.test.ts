@@ -8,7 +8,7 @@ import { ROOT } from '../support/fixtures/gateway/local-gateway.ts';
 
 const README_LINES_MAX = 200;
 
-it.each(DOCUMENTS)('%s: its generated tables are those of the code (npm run docs)', (path) => {
+it.each(DOCUMENTS)('the generated tables of a document are those of the code (npm run docs): %s', (path) => {
   expect(readDocument(path)).toBe(render(path));
 });
 
@@ -24,7 +24,7 @@ it(`the README has at most ${README_LINES_MAX} lines`, () => {
   expect(readDocument('README.md').trimEnd().split('\n').length).toBeLessThanOrEqual(README_LINES_MAX);
 });
 
-it.each(DOCUMENTS)('%s: every link inside the repository leads to a file and a heading', (path) => {
+it.each(DOCUMENTS)('every link inside the repository leads to a file and a heading: %s', (path) => {
   const prose = withoutFences(readDocument(path)).join('\n');
   const targets = [...prose.matchAll(/\]\(([^)]+)\)/g)].map(([, target]) => target ?? '');
   const broken = targets.filter((target) => !/^https?:/.test(target) && !isThere(path, target));

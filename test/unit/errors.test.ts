@@ -25,7 +25,7 @@ const CONTRACT: readonly (readonly [code: number, status: number, reasons: reado
 
 describe('the error table', () => {
   it.each(CONTRACT.flatMap(([code, status, reasons]) => reasons.map((reason) => [reason, code, status] as const)))(
-    '%s is code %i with HTTP status %i',
+    'the error %s has the code %i and the HTTP status %i',
     (reason, code, status) => {
       expect(ERRORS[reason]).toMatchObject({ code, status });
       expect(new RpcError(reason)).toMatchObject({ code, callStatus: status });
@@ -33,7 +33,7 @@ describe('the error table', () => {
   );
 
   it.each(CONTRACT.flatMap(([code, status, reasons]) => reasons.map((reason) => [reason, code, status] as const)))(
-    '%s outside a call has an HTTP status of its own',
+    'the error %s outside a call has an HTTP status of its own',
     (reason, code, status) => {
       const expected = code === 499 ? 400 : code >= 400 ? code : status === 200 ? 400 : status;
       expect(new RpcError(reason).httpStatus).toBe(expected);

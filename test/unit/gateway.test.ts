@@ -49,7 +49,7 @@ function audit(gateway: InProcessGateway): Record<string, unknown>[] {
 }
 
 describe('while the store is down', () => {
-  it('what costs money fails closed with 503 and Retry-After, never 429', async () => {
+  it('a call that costs money is refused with 503 and Retry-After while the store is down, never 429', async () => {
     const { gateway, store } = await start();
     store.state = 'down';
     const { status, headers, payload } = await call(gateway, 'conversation.prompt', { prompt: 'hi' });
@@ -62,17 +62,20 @@ describe('while the store is down', () => {
     Object.values(methods)
       .filter(({ cost }) => cost === 'work')
       .map((method) => [method.name, method.example.params] as const),
-  )('what changes something, costs money or runs a command is 503 with Retry-After: %s', async (name, params) => {
-    const { gateway, store } = await start();
-    store.state = 'down';
-    // The third finds the outage known.
-    for (let n = 0; n < 3; n++) {
-      const { status, headers, payload } = await call(gateway, name, params);
-      expect([status, payload]).toMatchObject([503, { error: { code: 503, data: { reason: 'unavailable' } } }]);
-      expect(Number(headers.get('retry-after'))).toBeGreaterThan(0);
-    }
-    expect(audit(gateway).map(({ outcome }) => outcome)).toEqual(Array(3).fill('unavailable'));
-  });
+  )(
+    'a call that changes something, costs money or runs a command is 503 while the store is down: %s',
+    async (name, params) => {
+      const { gateway, store } = await start();
+      store.state = 'down';
+      // The third finds the outage known.
+      for (let n = 0; n < 3; n++) {
+        const { status, headers, payload } = await call(gateway, name, params);
+        expect([status, payload]).toMatchObject([503, { error: { code: 503, data: { reason: 'unavailable' } } }]);
+        expect(Number(headers.get('retry-after'))).toBeGreaterThan(0);
+      }
+      expect(audit(gateway).map(({ outcome }) => outcome)).toEqual(Array(3).fill('unavailable'));
+    },
+  );
 
   it('cheap reads beyond the bucket are 503 with Retry-After, never 429', async () => {
     const { gateway, store } = await start(createTestClock());
@@ -122,7 +125,7 @@ describe('while the store is down', () => {
 });
 
 describe('the audit line of a call', () => {
-  it('contains caller, method, outcome, duration and the decision of the limiter', async () => {
+  it('the audit line has caller, method, outcome, duration and the decision of the limiter', async () => {
     const { gateway } = await start();
     await call(gateway, 'conversation.status', { session_id: 's' });
     expect(audit(gateway)).toEqual([

@@ -48,7 +48,7 @@ it.each([
   ['functions/sandbox/a.ts', '../../shared/store/store.ts'],
   ['functions/sandbox/a.ts', '../../shared/engines/engine.ts'],
   ['functions/sandbox/a.ts', '../server/lifecycle/serve.ts'],
-])('%s may not import %s', (file, specifier) => {
+])('the module %s may not import %s', (file, specifier) => {
   expect(findForbidden(file, [specifier])).toHaveLength(1);
 });
 
@@ -71,7 +71,7 @@ it.each([
   ['shared/store/a.ts', 'zod'],
   ['shared/sandbox-link/a.ts', '../auth/oidc.ts'],
   ['functions/sandbox/a.ts', '../server/http.ts'],
-])('%s may import %s', (file, specifier) => {
+])('the module %s may import %s', (file, specifier) => {
   expect(findForbidden(file, [specifier])).toEqual([]);
 });
 
@@ -87,7 +87,7 @@ it.each([
   expect(findForeignFixtures(file, [specifier])).toHaveLength(violations);
 });
 
-it('reads imports in every form: static, of types, dynamic, re-exported, over several lines', () => {
+it('imports are found in every form: static, of types, dynamic, re-exported, over several lines', () => {
   const source = `import { a } from './a.ts';
 import type {
   B,
@@ -99,7 +99,7 @@ import './f.css';`;
   expect(importsOf(source)).toEqual(['./a.ts', './b.ts', './c.ts', './d.ts', './e.ts', './f.css']);
 });
 
-it('has no cycle: a row of the table names only rows above it', () => {
+it('a row of the table of modules names only rows above it, so that it has no cycle', () => {
   const rows = MODULES.map(([module]) => module);
   for (const [index, [, mayImport]] of MODULES.entries()) {
     const named = mayImport.filter((name) => !name.includes('*'));
@@ -114,7 +114,7 @@ it.each([
   ['folders', { 'shared/a/b.ts': ['../c/d.ts'], 'shared/a/e.ts': [], 'shared/c/d.ts': ['../a/e.ts'] }, 1],
   ['the interface of a module and its folder', { 'shared/a/b.ts': ['./c/d.ts'], 'shared/a/c/d.ts': ['../e.ts'] }, 0],
   ['a file of a module and its folder', { 'shared/a/b.ts': ['./c/d.ts'], 'shared/a/c/d.ts': ['../b.ts'] }, 2],
-])('finds cycles of imports: %s', (_name, files, cycles) => {
+])('cycles of imports are found: %s', (_name, files, cycles) => {
   expect(findCycles(new Map(Object.entries(files)))).toHaveLength(cycles);
 });
 
@@ -122,7 +122,7 @@ it('no file of the project breaks the import rules', () => {
   expect(checkTree(resolve(import.meta.dirname, '../..'))).toEqual([]);
 });
 
-it('keeps the types of the page out of the server: only functions/console has a DOM', () => {
+it('the types of the page are kept out of the server: only functions/console has a DOM', () => {
   // @ts-expect-error: the compiler of the server has no `document`.
   expect(globalThis.document).toBeUndefined();
 });

@@ -18,7 +18,7 @@ function lineOf(write: (log: Logger) => void, options: Partial<LoggerOptions> = 
 }
 
 describe('json lines', () => {
-  it('carry severity, time, message and fields, one object a line', async () => {
+  it('json lines have severity, time, message and fields, one object a line', async () => {
     const { writes, log } = capture('json');
     log.info('call', { request_id: 'r', ms: 1.5, remaining: undefined });
     log.error('line\nbreak', { text: '"quoted"\n' });
@@ -64,7 +64,7 @@ it('the fields of an error have a bounded length', () => {
 describe('json lines in Google Cloud', () => {
   const service = { service: 'jsonrpc', version: 'jsonrpc-00042' };
 
-  it('errors are grouped by Error Reporting: by their stack, or by their message without one', () => {
+  it('errors in Google Cloud are grouped by their stack, or by their message without one', () => {
     const error = new Error('broken', { cause: new TypeError('below') });
     expect(lineOf((log) => log.error('failed', { turn_id: 't', ...errorFields(error) }), { service })).toEqual({
       severity: 'ERROR',
@@ -88,7 +88,7 @@ describe('json lines in Google Cloud', () => {
     expect(Object.keys(Object(line))).toEqual(['severity', 'time', 'message', 'error']);
   });
 
-  it('lines of a request carry its trace in the project', () => {
+  it('lines of a request in Google Cloud have its trace in the project', () => {
     const trace = { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), sampled: false };
     expect(lineOf((log) => inTrace(trace, () => log.info('call')), { projectId: 'p' })).toEqual({
       severity: 'INFO',

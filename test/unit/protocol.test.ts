@@ -7,16 +7,16 @@ import { HEADERS, METHODS, NOTIFICATIONS, SUBPROTOCOL, TICKET_PREFIX, ticketProt
 
 const ROOT = resolve(import.meta.dirname, '../..');
 
-it('names only methods that the gateway has', () => {
+it('METHODS names only methods that the gateway has', () => {
   const known = Object.values(methods).map(({ name }) => name);
   expect(known).toEqual(expect.arrayContaining(Object.values(METHODS)));
 });
 
-it('opens a WebSocket with the two subprotocols that are documented', () => {
+it('a WebSocket is opened with the two subprotocols that are documented', () => {
   expect(ticketProtocols('secret')).toEqual(['gateway.v1', 'gateway.ticket.secret']);
 });
 
-it('is the only source file that spells out a subprotocol, a header of the gateway or a notification', () => {
+it('shared/protocol.ts alone spells out a subprotocol, a header of the gateway or a notification', () => {
   const names = [
     SUBPROTOCOL,
     TICKET_PREFIX,

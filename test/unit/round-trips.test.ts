@@ -131,14 +131,14 @@ describe('reads beside the limiter', () => {
 });
 
 describe('a prompt', () => {
-  it('in a warm session waits for two round trips: the one that counts and admits it, and the end', async () => {
+  it('a prompt in a warm session waits for two round trips: the one that counts and admits it, and the end', async () => {
     const a = await start();
     await a.call('conversation.prompt', prompt);
     expect(await a.tripsOf('conversation.prompt', prompt)).toBe(2);
     expect(await a.tripsOf('conversation.prompt', { ...prompt, idempotency_key: 'k' })).toBe(2);
   });
 
-  it('starts no turn and sends no event before the commit that admits it', async () => {
+  it('a prompt starts no turn and sends no event before the commit that admits it', async () => {
     const a = await start();
     await a.call('conversation.prompt', prompt);
     const seen: string[] = [];
@@ -153,7 +153,7 @@ describe('a prompt', () => {
     expect(seen.at(-1)).toBe('TaskComplete');
   });
 
-  it('stores nothing when the limit refuses it', async () => {
+  it('a prompt stores nothing when the limit refuses it', async () => {
     const [a, b] = [await start('2/minute'), await start('2/minute')];
     await a.call('conversation.prompt', prompt);
     await b.call('conversation.prompt', prompt);
@@ -206,7 +206,7 @@ describe('a prompt', () => {
 });
 
 describe('a webhook delivery', () => {
-  it('waits for two round trips: the one that counts and records it, and the mark that it was published', async () => {
+  it('a webhook delivery waits for two round trips: the one that counts and records it, and its mark as published', async () => {
     const store = countRoundTrips(shared);
     const gateway = await startInProcess({ GATEWAY_KEYS: KEYS }, { store });
     const deliver = (version: number) =>
@@ -237,7 +237,7 @@ describe('a webhook delivery', () => {
     }
   });
 
-  it('of a sender whose calls are refused from memory is not parsed', async () => {
+  it('a webhook delivery of a sender whose calls are refused from memory is not parsed', async () => {
     const store = countRoundTrips(shared);
     const gateway = await startInProcess({ GATEWAY_KEYS: KEYS, GATEWAY_LIMITS: '1/day' }, { store });
     const deliver = async (event: string) => {

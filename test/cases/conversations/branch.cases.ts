@@ -30,7 +30,7 @@ export function branchCases(name: string, openFixture: () => Promise<Fixture>): 
     const contents = async (session_id: string) => (await read(session_id)).map(({ content }) => content);
     const sent = (): string[] => sentStarts(fixture);
 
-    it('drops the later messages, keeps the numbers, the tokens, old turns and answered keys', async () => {
+    it('an edit drops the later messages, and keeps the numbers, the tokens, old turns and answered keys', async () => {
       const session_id = fresh();
       const first = await a.prompt('p1;', { session_id });
       const params = { session_id, idempotency_key: `answered-${name}` };
@@ -54,7 +54,7 @@ export function branchCases(name: string, openFixture: () => Promise<Fixture>): 
       expect(sent()).toEqual(['p1;', first.content, 'p3;', edited.content, 'p4;']);
     });
 
-    it('starts over after message 0, with the title of the new first prompt', async () => {
+    it('an edit after message 0 starts over, with the title of the new first prompt', async () => {
       const session_id = fresh();
       await a.prompt('p1;', { session_id });
       const { content } = await b.prompt('p2;', { session_id, after_seq: 0 });
@@ -63,7 +63,7 @@ export function branchCases(name: string, openFixture: () => Promise<Fixture>): 
       expect(await a.call(conversationStatus, { session_id })).toMatchObject({ metadata: { title: 'p2;' } });
     });
 
-    it('sends no dropped message, however deep the edits, from instances that have cached every chunk', async () => {
+    it('no dropped message is sent to a model, however deep the edits, by instances that have cached every chunk', async () => {
       const session_id = fresh();
       const random = createRandom(7);
       const expected: string[] = [];
@@ -89,7 +89,7 @@ export function branchCases(name: string, openFixture: () => Promise<Fixture>): 
       expect(left).toEqual([]);
     }, 60_000);
 
-    it('stores the prompt of a failed turn once, however often it is tried again under its key', async () => {
+    it('the prompt of a failed turn is stored once, however often it is tried again under its key', async () => {
       const session_id = fresh();
       await a.prompt('p1;', { session_id });
       await a.prompt('p2;', { session_id });
@@ -103,7 +103,7 @@ export function branchCases(name: string, openFixture: () => Promise<Fixture>): 
       expect(await a.prompt('p3;', params)).toMatchObject({ content });
     });
 
-    it('interrupts a running answer and replaces its prompt', async () => {
+    it('an edit interrupts a running answer and replaces its prompt', async () => {
       const session_id = fresh();
       fixture.provider.behave(({ prompt }) =>
         prompt === 'p1;' ? { chunks: ['a1;'], hang: 'stream' } : { text: 'a2;' },
@@ -117,7 +117,7 @@ export function branchCases(name: string, openFixture: () => Promise<Fixture>): 
       expect(await contents(session_id)).toEqual(['p2;', content]);
     });
 
-    it('refuses a message that does not exist, before anything is stored or called', async () => {
+    it('an edit after a message that does not exist is refused before anything is stored or called', async () => {
       const session_id = fresh();
       const calls = fixture.provider.calls;
       const missing = await failure(a.prompt('p1;', { session_id, after_seq: 1 }));

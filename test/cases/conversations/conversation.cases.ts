@@ -34,7 +34,7 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
     });
     afterAll(() => fixture.close());
 
-    it('sends the whole conversation to the model, from whichever instance wrote it', async () => {
+    it('the model receives the whole conversation, whichever instance wrote it', async () => {
       const session_id = fresh();
       await a.prompt('my name is Ada', { session_id });
       await b.prompt('and I like tea', { session_id });
@@ -44,7 +44,7 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
       expect(JSON.stringify(body)).toMatch(/my name is Ada.*You said: my name is Ada.*and I like tea.*who am I/);
     });
 
-    it('shows a turn to every instance once it is answered', async () => {
+    it('every instance shows a turn once it is answered', async () => {
       const session_id = fresh();
       for (const [writer, reader] of [
         [a, b],
@@ -58,7 +58,7 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
       }
     });
 
-    it('runs one turn at a time: the other prompt is refused with the running turn, and leaves no trace', async () => {
+    it('a session runs one turn at a time: the other prompt is refused with the running turn, and leaves no trace', async () => {
       const session_id = fresh();
       const running = a.stream('[[hang]]', { session_id });
       await running.until(isDelta);
@@ -72,7 +72,7 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
       expect(messages.map(({ content }) => content)).toEqual(['[[hang]]', 'You said: ']);
     });
 
-    it('runs what is queued in order, on whichever instance it waits', async () => {
+    it('queued prompts run in order, on whichever instance they wait', async () => {
       const session_id = fresh();
       const gate = Promise.withResolvers<void>();
       fixture.provider.behave(({ prompt }) => ({
@@ -95,7 +95,7 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
       expect(messages.map(({ content }) => content)).toEqual(['first', 'first', 'q0', 'q0', 'q1', 'q1', 'q2', 'q2']);
     });
 
-    it('interrupts the running turn of another instance and keeps the stored part of its answer', async () => {
+    it('an interrupting prompt stops the running turn of another instance and keeps the stored part of its answer', async () => {
       const session_id = fresh();
       const running = a.stream('[[hang]]', { session_id });
       await running.until(isDelta);
@@ -109,7 +109,7 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
       expect(messages[1]).toMatchObject({ role: 'assistant', content: 'You said: ', partial: true });
     });
 
-    it('cancels from another instance: the model’s socket is closed, and again means the same', async () => {
+    it('a cancel from another instance closes the model’s socket, and a second cancel has the same result', async () => {
       const session_id = fresh();
       const running = a.stream('[[hang]]', { session_id });
       await running.until(isDelta);
@@ -126,7 +126,7 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
       expect(await b.prompt('[[say still usable]]', { session_id })).toMatchObject({ content: 'still usable' });
     });
 
-    it('answers 20 parallel duplicates of an idempotency key, over two instances, with one model call', async () => {
+    it('20 parallel duplicates of an idempotency key, over two instances, are answered with one model call', async () => {
       const session_id = fresh();
       const before = fixture.provider.calls;
       const idempotency_key = `key-${session_id}`;
@@ -141,7 +141,7 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
       expect(error).toMatchObject({ reason: 'invalid_params' });
     });
 
-    it('lets another instance follow a running turn from any event, without a gap or a duplicate', async () => {
+    it('another instance can follow a running turn from any event, without a gap or a duplicate', async () => {
       const session_id = fresh();
       const running = a.stream('[[chunks 30 every 60]]', { session_id });
       await running.until(({ seq }) => seq >= 5);
@@ -164,7 +164,7 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
       expect(content.endsWith(text.join(''))).toBe(true);
     });
 
-    it('settles the turn of an instance that lost the store, keeps its partial text, and fences it', async () => {
+    it('the turn of an instance that lost the store is settled, its partial text is kept, and the instance is fenced', async () => {
       const session_id = fresh();
       const partitioned = await fixture.instance();
       const gate = Promise.withResolvers<void>();
@@ -197,7 +197,7 @@ export function conversationCases(name: string, openFixture: () => Promise<Fixtu
       ]);
     }, 30_000);
 
-    it('erases every document of a session, those of a turn that runs elsewhere included', async () => {
+    it('deleting a session erases every document of it, those of a turn that runs elsewhere included', async () => {
       const before = await fixture.documents();
       const session_id = fresh();
       for (let n = 0; n < 12; n++)

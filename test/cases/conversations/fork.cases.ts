@@ -41,7 +41,7 @@ export function forkCases(name: string, openFixture: () => Promise<Fixture>): vo
     const documentsOf = async (conversation: string) =>
       (await fixture.documents()).filter((path) => path.includes(conversation));
 
-    it('copies the messages up to a number: older ones, long texts, title and metadata, not the tokens', async () => {
+    it('a fork copies the messages up to a number: older ones, long texts, title and metadata, not the tokens', async () => {
       const [owner, session_id, new_session_id] = [`forker-${name.length}`, fresh(), fresh()];
       const how = { owner };
       for (let n = 0; n < 18; n++) {
@@ -79,7 +79,7 @@ export function forkCases(name: string, openFixture: () => Promise<Fixture>): vo
       expect(await countedBytes(owner)).toBe(0);
     });
 
-    it('copies nothing of a dropped branch', async () => {
+    it('a fork copies nothing of a dropped branch', async () => {
       const session_id = fresh();
       for (let n = 0; n < 14; n++) await a.prompt(`p${n};`, { session_id });
       await b.prompt('p50;', { session_id, after_seq: 5 });
@@ -97,7 +97,7 @@ export function forkCases(name: string, openFixture: () => Promise<Fixture>): vo
       expect(sent().filter((word) => word.startsWith('p'))).toEqual(kept);
     });
 
-    it('copies the stored messages of a session whose turn runs, beside it', async () => {
+    it('a fork copies the stored messages of a session while a turn runs in it', async () => {
       const session_id = fresh();
       await a.prompt('p1;', { session_id });
       fixture.provider.behave(() => ({ chunks: ['a2;'], hang: 'stream' }));
@@ -122,7 +122,7 @@ export function forkCases(name: string, openFixture: () => Promise<Fixture>): vo
       for (const name of names) expect(firstWords(await read(name))[0]).toBe('one');
     });
 
-    it('refuses what is missing, taken or beyond the end, and stores nothing', async () => {
+    it('a fork of what is missing, to a taken name or beyond the end is refused, and stores nothing', async () => {
       const session_id = fresh();
       await a.prompt('p1;', { session_id });
       const fork = (params: object, owner = 'default') =>
@@ -152,7 +152,7 @@ export function forkCases(name: string, openFixture: () => Promise<Fixture>): vo
       expect(again).toMatchObject({ session_id, message_count: 2 });
     });
 
-    it('copies more than one commit holds, or leaves nothing of it, also where the instance ends', async () => {
+    it('a fork copies more than one commit holds, or leaves nothing of it, also where the instance ends', async () => {
       const session_id = fresh();
       for (let n = 0; n < 6; n++) await a.prompt(`p${n}; ${'x'.repeat(900_000)}`, { session_id });
       const whole = await a.call(conversationFork, { session_id });
@@ -182,7 +182,7 @@ export function forkCases(name: string, openFixture: () => Promise<Fixture>): vo
       expect(await b.call(conversationFork, { session_id, new_session_id })).toMatchObject({ message_count: 12 });
     }, 60_000);
 
-    it('makes a fork whose last commit is applied without an answer, and keeps all of its messages', async () => {
+    it('a fork whose last commit is applied without an answer is complete, and keeps all of its messages', async () => {
       const session_id = fresh();
       const how = { owner: `lost-${name.length}` };
       for (let n = 0; n < 6; n++) await a.prompt(`p${n}; ${'x'.repeat(900_000)}`, { session_id }, how);
@@ -215,7 +215,7 @@ export function forkCases(name: string, openFixture: () => Promise<Fixture>): vo
       }
     }, 60_000);
 
-    it('stores no fork of a session that is deleted, or edited, just before the commit', async () => {
+    it('a fork of a session that is deleted or edited just before the commit is not stored', async () => {
       for (const isDeleted of [true, false]) {
         const session_id = fresh();
         for (const prompt of ['p1;', 'p2;']) await a.prompt(prompt, { session_id });
@@ -238,7 +238,7 @@ export function forkCases(name: string, openFixture: () => Promise<Fixture>): vo
       }
     });
 
-    it('refuses a fork beyond the storage of the owner', async () => {
+    it('a fork beyond the storage of the owner is refused', async () => {
       const session_id = fresh();
       const small = await fixture.instance({ GATEWAY_STORAGE_MB: '1' });
       const how = { owner: `full-${name.length}` };

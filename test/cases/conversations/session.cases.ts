@@ -41,7 +41,7 @@ export function sessionCases(name: string, openFixture: () => Promise<Fixture>):
       return seen;
     };
 
-    it('titles a session with the first 80 characters of its first prompt, until the caller gives it a title', async () => {
+    it('a session has the first 80 characters of its first prompt as its title, until the caller gives it another one', async () => {
       const session_id = fresh();
       const first = `${'a'.repeat(79)}\u{1F600} and more`;
       await a.prompt(`\n ${first}`, { session_id });
@@ -55,7 +55,7 @@ export function sessionCases(name: string, openFixture: () => Promise<Fixture>):
       expect(await b.call(conversationUpdate, { session_id, title: null })).toMatchObject({ title });
     });
 
-    it('changes only what is given, beside a running turn, and keeps it when the turn ends', async () => {
+    it('an update changes only what is given, beside a running turn, and remains when the turn ends', async () => {
       const session_id = fresh();
       const running = a.stream('[[chunks 6 every 30]]', { session_id });
       await running.until(isDelta);
@@ -76,7 +76,7 @@ export function sessionCases(name: string, openFixture: () => Promise<Fixture>):
       expect(cleared.updated_at).toBe(state.updated_at);
     });
 
-    it('lists title, preview and metadata, and finds sessions by metadata, page by page, each once', async () => {
+    it('the list has title, preview and metadata, and finds sessions by metadata, page by page, each once', async () => {
       const owner = `lister-${name.length}`;
       const expected: string[] = [];
       for (let n = 0; n < 11; n++) {
@@ -110,7 +110,7 @@ export function sessionCases(name: string, openFixture: () => Promise<Fixture>):
       ]);
     });
 
-    it('pages the history in both orders, exactly, while the session continues', async () => {
+    it('the history is paged in both orders, exactly, while the session continues', async () => {
       const session_id = fresh();
       const texts = Array.from({ length: 26 }, (_, n) => `prompt ${n}`);
       texts[3] = 'x'.repeat(600_000);
@@ -143,7 +143,7 @@ export function sessionCases(name: string, openFixture: () => Promise<Fixture>):
       fixture.provider.behave();
     });
 
-    it('updates no session that is missing, another key’s or deleted', async () => {
+    it('a session that is missing, another key’s or deleted is not updated', async () => {
       const session_id = fresh();
       await a.prompt('hi', { session_id });
       const update = (params: { session_id: string }, owner?: string) =>
@@ -156,7 +156,7 @@ export function sessionCases(name: string, openFixture: () => Promise<Fixture>):
       expect(await a.call(conversationStatus, { session_id })).toMatchObject({ status: 'not_found' });
     });
 
-    it('keeps the error of a failed turn until the next turn of the session', async () => {
+    it('the error of a failed turn is kept until the next turn of the session', async () => {
       const session_id = fresh();
       fixture.provider.behave(() => ({ status: 400 }));
       const error = await failure(a.prompt('refused', { session_id }));

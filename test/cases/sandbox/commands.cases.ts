@@ -34,11 +34,11 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
       return commands.run({ keyId, argv }, { ...options(), ...rest });
     };
 
-    it('commands are available', async () => {
+    it('commands can be run', async () => {
       expect(await commands.available()).toMatchObject({ ok: true });
     });
 
-    it('get their exact arguments, input and environment, and return their exact output bytes', async () => {
+    it('commands get their exact arguments, input and environment, and return their exact output bytes', async () => {
       const argv: Argv = [
         ...shell('pwd; printf "%s|" "$@" "$A" "$HOME" "$USER"; cat; printf "\\377" >&2; exit 7'),
         ...['$(x)', 'b c', '*', ''],
@@ -56,7 +56,7 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
       });
     });
 
-    it('get an environment that contains nothing of the gateway’s', async () => {
+    it('commands get an environment that contains nothing of the gateway’s', async () => {
       const { stdout } = await commands.run({ keyId: 'a', argv: ['env'], env: { GIVEN: '1' } }, options());
       const names = stdout
         .toString()
@@ -69,7 +69,7 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
       ).toEqual([]);
     });
 
-    it('end with exit codes as a shell gives them: not found 127, not executable 126, killed 128 + n', async () => {
+    it('commands end with exit codes as a shell gives them: not found 127, not executable 126, killed 128 + n', async () => {
       const [missing, data, killed] = await Promise.all([
         run(['no-such-program']),
         run(['/etc/passwd']),
@@ -81,7 +81,7 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
       expect(killed).toMatchObject({ exitCode: 139, signal: 'SIGSEGV' });
     });
 
-    it('are refused in a directory that does not exist, and with arguments that the kernel refuses', async () => {
+    it('commands are refused in a directory that does not exist, and with arguments that the kernel refuses', async () => {
       await expect(commands.run({ keyId: 'a', argv: ['true'], cwd: '/nope' }, options())).rejects.toMatchObject({
         reason: 'invalid_params',
         data: { issues: [{ path: 'cwd' }] },
@@ -92,7 +92,7 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
       });
     });
 
-    it('read binary input to its end, and none when there is none', async () => {
+    it('commands read binary input to its end, and none when there is none', async () => {
       const stdin = Buffer.from(Array.from({ length: 300_000 }, (_, index) => index % 256));
       const echoed = await run(['cat'], { stdin });
       expect(echoed.stdout.equals(stdin)).toBe(true);
@@ -101,7 +101,7 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
       expect(await run(['true'], { stdin })).toMatchObject({ exitCode: 0 });
     });
 
-    it('keep the first bytes of each stream up to the bound, and run on', async () => {
+    it('commands keep the first bytes of each stream up to the bound, and run on', async () => {
       const script = 'head -c 300000 /dev/zero; head -c 100 /dev/zero >&2; echo x > ~/went-on';
       const result = await run(shell(script), { outputBytesMax: 1_000 });
       expect(result).toMatchObject({ exitCode: 0, truncated: true });
@@ -109,7 +109,7 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
       expect(await run(shell('cat ~/went-on'))).toMatchObject({ stdout: Buffer.from('x\n'), truncated: false });
     });
 
-    it('send their output while they run, each piece when the last one is taken', async () => {
+    it('commands send their output while they run, each piece when the last one is taken', async () => {
       const seen: string[] = [];
       let isTaking = false;
       let takenBytes = 0;
@@ -140,7 +140,7 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
       expect(seen.length).toBeGreaterThan(3);
     });
 
-    it('are ended at their time with all that they started, by TERM and then by KILL', async () => {
+    it('commands are ended at their time with all that they started, by TERM and then by KILL', async () => {
       const mark = freshMark();
       // Long enough for the shells to set their traps on a busy machine.
       const timeoutMs = 2_500;
@@ -153,7 +153,7 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
       expect(await processesWith(mark)).toEqual([]);
     });
 
-    it('are ended when the caller has left, and reject with the reason', async () => {
+    it('commands are ended when the caller has left, and reject with the reason', async () => {
       const mark = freshMark();
       const leave = new AbortController();
       const reason = new Error('gone');
@@ -167,14 +167,14 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
       expect(await processesWith(mark)).toEqual([]);
     });
 
-    it('share a home and a /tmp with the other commands of their key, and with no other key', async () => {
+    it('commands share a home and a /tmp with the other commands of their key, and with no other key', async () => {
       await run(shell('echo mine > ~/file; echo mine > /tmp/file'), { keyId: 'one' });
       const look = shell('cat ~/file /tmp/file');
       expect((await run(look, { keyId: 'one' })).stdout.toString()).toBe('mine\nmine\n');
       expect(await run(look, { keyId: 'two' })).toMatchObject({ exitCode: 1, stdout: Buffer.alloc(0) });
     });
 
-    it('have no right that the port does not name', async () => {
+    it('commands have no right that the port does not name', async () => {
       const more = { readOnly: [{ from: '/', to: '/mnt' }], network: true, nested: true };
       const command: Command = { keyId: 'a', argv: shell('ls /mnt/etc; tail -n +3 /proc/net/dev | wc -l'), ...more };
       const { stdout, stderr } = await commands.run(command, options());
@@ -183,7 +183,7 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
       expect(stdout.toString().trim()).toBe('1');
     });
 
-    it('of one key start at once while another key has more of them than may run', async () => {
+    it('commands of one key start at once while another key has more of them than may run', async () => {
       const leave = new AbortController();
       const flood = Array.from({ length: 60 }, () => run(['sleep', '60'], { keyId: 'flood', signal: leave.signal }));
       const ends = Promise.allSettled(flood);
@@ -206,7 +206,7 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
       expect(await commands.run({ keyId: 'b', argv: write.argv }, options())).toMatchObject({ exitCode: 0 });
     });
 
-    it('do not get past its limit in any number', async () => {
+    it('commands in a full workspace cannot exceed its limit, however many they are', async () => {
       const codes: number[] = [];
       for (let name = 0; name < 5; name++) {
         const argv = shell(`head -c 3M /dev/zero > /tmp/${name}`);
@@ -233,7 +233,7 @@ export function commandsCases(name: string, create: CreatePortsFixture): void {
   describe(`commands ${name}, without a sandbox`, async () => {
     const { commands } = (await (await create({ hasSandbox: false })).open()).ports;
 
-    it('are refused, with what is missing', async () => {
+    it('commands are refused without a sandbox, with what is missing', async () => {
       const state = await commands.available();
       expect(state).toMatchObject({ ok: false, reason: expect.any(String), hint: expect.any(String) });
       await expect(commands.run({ keyId: 'a', argv: ['true'] }, options())).rejects.toMatchObject({

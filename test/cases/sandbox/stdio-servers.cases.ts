@@ -26,7 +26,7 @@ export function stdioServersCases(name: string, create: CreatePortsFixture): voi
     const { commands, stdioServers } = (await (await create()).open({ servers: REGISTERED })).ports;
     const start = (server: StdioServer, owner = 'a') => stdioServers.start(owner, server, signal);
 
-    it('receive and send lines, and end when their input ends', async () => {
+    it('servers over stdio receive and send lines, and end when their input ends', async () => {
       const server = await start(shell('echo ready; while read -r line; do echo "<$line>"; done; exit 5'));
       const answers: string[] = [];
       server.stdout.setEncoding('utf8').on('data', (data: string) => answers.push(data));
@@ -39,7 +39,7 @@ export function stdioServersCases(name: string, create: CreatePortsFixture): voi
       expect(await server.exited).toEqual({ exitCode: 5 });
     });
 
-    it('lose no byte of a flood in both directions, while its reader pauses', async () => {
+    it('servers over stdio lose no byte of a flood in both directions, while its reader pauses', async () => {
       const server = await start(shell('cat'));
       server.stderr.resume();
       const sent = Buffer.from(Array.from({ length: 1 << 20 }, (_, index) => index % 251));
@@ -53,13 +53,13 @@ export function stdioServersCases(name: string, create: CreatePortsFixture): voi
       expect(await server.exited).toEqual({ exitCode: 0 });
     });
 
-    it('give what they write to stderr apart from their output, and their exit code', async () => {
+    it('servers over stdio give what they write to stderr apart from their output, and their exit code', async () => {
       const server = await start(shell('echo out; echo wrong >&2; exit 9'));
       expect(await outputOf(server)).toEqual({ stdout: 'out\n', stderr: 'wrong\n', exitCode: 9 });
       expect((await outputOf(await start({ command: 'no-such-program', args: [], env: {} }))).exitCode).toBe(127);
     });
 
-    it('get the caller’s arguments and variables, and nothing of the gateway’s environment', async () => {
+    it('servers over stdio get the caller’s arguments and variables, and nothing of the gateway’s environment', async () => {
       const server = await start({ command: 'env', args: ['GIVEN=x y', 'env'], env: { TOKEN: 'of the caller' } });
       const { stdout } = await outputOf(server);
       expect(stdout).toContain('TOKEN=of the caller\n');
@@ -72,25 +72,28 @@ export function stdioServersCases(name: string, create: CreatePortsFixture): voi
       expect(names.filter((variable) => !base.test(variable ?? ''))).toEqual([]);
     });
 
-    it('run in the workspace of their owner only', async () => {
+    it('servers over stdio run in the workspace of their owner only', async () => {
       const options = { signal, timeoutMs: 10_000, outputBytesMax: 1_000 };
       await commands.run({ keyId: 'a', argv: ['/bin/sh', '-c', 'echo mine > ~/file'] }, options);
       expect((await outputOf(await start(shell('cat ~/file')))).stdout).toBe('mine\n');
       expect((await outputOf(await start(shell('cat ~/file'), 'b'))).stdout).toBe('');
     });
 
-    it('are those that the administrator registered, by name; one with secrets has a home of its own', async () => {
+    it('servers over stdio that the administrator registered are found by name; one with secrets has a home of its own', async () => {
       const options = { signal, timeoutMs: 10_000, outputBytesMax: 1_000 };
       await commands.run({ keyId: 'a', argv: ['/bin/sh', '-c', 'echo mine > ~/file'] }, options);
       expect((await outputOf(await start({ registered: 'plain' }))).stdout).toBe('mine\nargument\n');
       expect((await outputOf(await start({ registered: 'trusted' }))).stdout).toBe('registered\n');
     });
 
-    it.each(['missing', 'remote', '__proto__'])('are not found by the name %s', async (registered) => {
-      await expect(start({ registered })).rejects.toMatchObject({ reason: 'not_found' });
-    });
+    it.each(['missing', 'remote', '__proto__'])(
+      'servers over stdio are not found by the name %s',
+      async (registered) => {
+        await expect(start({ registered })).rejects.toMatchObject({ reason: 'not_found' });
+      },
+    );
 
-    it('end with all that they started: at TERM, else by KILL after the time that is given', async () => {
+    it('servers over stdio end with all that they started: at TERM, else by KILL after the time that is given', async () => {
       const mark = freshMark();
       const polite = await start(shell(`trap 'exit 3' TERM; (setsid sleep ${mark}1 &) ; echo; sleep ${mark}2 & wait`));
       const stubborn = await start(shell(`trap '' TERM; echo; while :; do sleep 0.1 ${mark}; done`));
@@ -103,14 +106,14 @@ export function stdioServersCases(name: string, create: CreatePortsFixture): voi
       await polite.kill();
     });
 
-    it('end at once by KILL without a time', async () => {
+    it('servers over stdio end at once by KILL without a time', async () => {
       const server = await start(shell(`trap '' TERM; echo; while :; do sleep 0.1; done`));
       await once(server.stdout, 'data');
       await server.kill(0);
       expect(await server.exited).toEqual({ exitCode: 137 });
     });
 
-    it('end if their caller disconnects while they start, and keep running after the call that started them', async () => {
+    it('servers over stdio end if their caller disconnects while they start, and keep running after the call that started them', async () => {
       const mark = freshMark();
       const reason = new Error('gone');
       const sleep: StdioServer = { command: 'sleep', args: [mark], env: {} };
@@ -127,12 +130,12 @@ export function stdioServersCases(name: string, create: CreatePortsFixture): voi
       expect((await outputOf(server)).stdout).toBe('still here\n');
     });
 
-    it('are refused with arguments that the kernel refuses', async () => {
+    it('servers over stdio are refused with arguments that the kernel refuses', async () => {
       const server = { command: 'true', args: ['x'.repeat(200_000)], env: {} };
       await expect(start(server)).rejects.toMatchObject({ reason: 'invalid_params' });
     });
 
-    it('are bounded per owner, so that another one has a place', async () => {
+    it('servers over stdio are bounded per owner, so that another one has a place', async () => {
       const cat: StdioServer = { command: 'cat', args: [], env: {} };
       const started = await Promise.allSettled(Array.from({ length: 20 }, () => start(cat, 'greedy')));
       const refused = started.flatMap((one) => (one.status === 'rejected' ? one.reason : []));
@@ -146,7 +149,7 @@ export function stdioServersCases(name: string, create: CreatePortsFixture): voi
   describe(`servers over stdio ${name}, without a sandbox`, async () => {
     const { stdioServers } = (await (await create({ hasSandbox: false })).open()).ports;
 
-    it('are refused, with what is missing', async () => {
+    it('servers over stdio are refused without a sandbox, with what is missing', async () => {
       await expect(stdioServers.start('a', shell('true'), signal)).rejects.toMatchObject({
         reason: 'sandbox_unavailable',
         data: { hint: expect.any(String) },

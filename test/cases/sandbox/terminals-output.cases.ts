@@ -19,7 +19,7 @@ export function terminalsOutputCases(name: string, create: CreatePortsFixture): 
     afterEach(() => fixture.endAll());
     const open = async () => ({ terminals: (await fixture.open()).ports.terminals });
 
-    it('blocks its program until its only watcher has read, which misses no output', async () => {
+    it('a terminal blocks its program until its only watcher has read, which misses no output', async () => {
       const { terminals } = await open();
       await terminals.start(HANDLE, REQUEST);
       const gate = Promise.withResolvers<void>();
@@ -52,7 +52,7 @@ export function terminalsOutputCases(name: string, create: CreatePortsFixture): 
       expect(numbers.at(-1)).toBe('100000');
     });
 
-    it('runs at the pace of the fastest watcher, and flags missing output to a slow one', async () => {
+    it('a terminal runs at the pace of the fastest watcher, and flags missing output to a slow one', async () => {
       const { terminals } = await open();
       await terminals.start(HANDLE, REQUEST);
       const gate = Promise.withResolvers<void>();
@@ -79,7 +79,7 @@ export function terminalsOutputCases(name: string, create: CreatePortsFixture): 
       expect(slow.text.length).toBeLessThan(600_000);
     });
 
-    it('refuses input beyond a bound when no program reads it', async () => {
+    it('a terminal refuses input beyond a bound when no program reads it', async () => {
       const { terminals } = await open();
       await terminals.start(HANDLE, REQUEST);
       const watching = await listen(terminals);
@@ -91,7 +91,7 @@ export function terminalsOutputCases(name: string, create: CreatePortsFixture): 
       await terminals.close(HANDLE);
     });
 
-    it('receives input in the order of the calls', async () => {
+    it('a terminal receives input in the order of the calls', async () => {
       const { terminals } = await open();
       const started = terminals.start(HANDLE, { ...REQUEST, shell: '/bin/cat' });
       const numbers = Array.from({ length: 50 }, (_, index) => String(index));
@@ -104,7 +104,7 @@ export function terminalsOutputCases(name: string, create: CreatePortsFixture): 
       expect([...new Set(typed)]).toEqual(numbers);
     });
 
-    it('output is never divided within a character', async () => {
+    it('output of a terminal is never divided within a character', async () => {
       const { terminals } = await open();
       await terminals.start(HANDLE, REQUEST);
       const watching = await listen(terminals);
@@ -117,7 +117,7 @@ export function terminalsOutputCases(name: string, create: CreatePortsFixture): 
       expect(watching.text()).toContain('héé€😀'.repeat(3000));
     });
 
-    it('full-screen programs (top, vi) draw and react to keys', async () => {
+    it('full-screen programs (top, vi) draw in a terminal and react to keys', async () => {
       const { terminals } = await open();
       await terminals.start(HANDLE, { ...REQUEST, cols: 90, rows: 20 });
       const watching = await listen(terminals);

@@ -22,7 +22,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       return { terminals: ports.terminals, ending, erase: ports.erase };
     };
 
-    it('ends 60 s (here 1 s) after the last watcher left, and not while one watches', async () => {
+    it('a terminal ends 60 s (here 1 s) after the last watcher left, and not while one watches', async () => {
       const { terminals, ending } = await open({ unwatchedMs: UNUSED_MS });
       await terminals.start(HANDLE, REQUEST);
       const first = await listen(terminals);
@@ -41,20 +41,20 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       await expect(terminals.input(HANDLE, 'x')).rejects.toMatchObject(NOT_FOUND);
     });
 
-    it('ends a terminal that never had a watcher', async () => {
+    it('a terminal that never had a watcher ends', async () => {
       const { terminals, ending } = await open({ unwatchedMs: 50 });
       await terminals.start(HANDLE, REQUEST);
       await ending('s');
     });
 
-    it('ends after 15 min (here 1 s) without input and output', async () => {
+    it('a terminal ends after 15 min (here 1 s) without input and output', async () => {
       const { terminals } = await open({ idleMs: UNUSED_MS });
       await terminals.start(HANDLE, REQUEST);
       const watching = await listen(terminals);
       expect(await watching.exited).toBeGreaterThan(128);
     });
 
-    it('leaves no process behind that was started in it, daemons included', async () => {
+    it('a terminal leaves no process behind that was started in it, daemons included', async () => {
       const { terminals } = await open();
       const mark = freshMark();
       await terminals.start(HANDLE, REQUEST);
@@ -68,7 +68,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       expect(await processesWith(mark)).toEqual([]);
     });
 
-    it('reports its end once, with the call that started it', async () => {
+    it('a terminal reports its end once, with the call that started it', async () => {
       const { terminals, ending } = await open();
       await terminals.start(HANDLE, REQUEST);
       await terminals.start(HANDLE, { ...REQUEST, requestId: 'req_2' });
@@ -82,7 +82,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       expect(await ending('default')).toMatchObject({ argv: [], exitCode: 137 });
     });
 
-    it('is bounded per key and in total, and releases places', async () => {
+    it('terminals are bounded per key and in total, and release their places', async () => {
       const { terminals } = await open({ perKeyMax: 2, totalMax: 3 });
       const start = (owner: string, sessionId: string) => terminals.start({ owner, sessionId }, REQUEST);
       const made = await Promise.allSettled(['1', '2', '3'].map((sessionId) => start('a', sessionId)));
@@ -95,7 +95,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       await expect(start('d', '1')).rejects.toMatchObject({ reason: 'unavailable' });
     });
 
-    it('is one terminal to concurrent calls for one session', async () => {
+    it('concurrent calls for one session share one terminal', async () => {
       const { terminals } = await open();
       const made = await Promise.all([1, 2, 3].map(() => terminals.start(HANDLE, { ...REQUEST, cols: 100 })));
       expect(made.map(({ resumed }) => resumed)).toEqual([false, true, true]);
@@ -106,7 +106,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       expect(new Set(watchers.map(({ text }) => /once \d+/.exec(text())?.[0])).size).toBe(1);
     });
 
-    it('is resumed with its output, from the beginning or after the last piece that was seen', async () => {
+    it('a terminal is resumed with its output, from the beginning or after the last piece that was seen', async () => {
       const { terminals } = await open();
       expect(await terminals.start(HANDLE, REQUEST)).toMatchObject({ cols: 80, rows: 24, resumed: false });
       const first = await listen(terminals);
@@ -136,7 +136,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       expect(again.text()).toBe(seen);
     });
 
-    it('has the size that was set last', async () => {
+    it('a terminal has the size that was set last', async () => {
       const { terminals } = await open();
       await terminals.start(HANDLE, { ...REQUEST, cols: 90, rows: 30 });
       const watching = await listen(terminals);
@@ -167,7 +167,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       await mine.until(/here/);
     });
 
-    it('sends the rest of its output and its exit code to a watcher that connects after its end', async () => {
+    it('a terminal sends the rest of its output and its exit code to a watcher that connects after its end', async () => {
       const { terminals, ending, erase } = await open();
       await terminals.start(HANDLE, REQUEST);
       await terminals.input(HANDLE, "echo la''st; exit 4\r");
@@ -211,7 +211,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       await expect.poll(isGone).toBe('not_found');
     });
 
-    it('gives its name to a new terminal while it is closing', async () => {
+    it('a new terminal can have the name of one that is closing', async () => {
       const { terminals, ending } = await open();
       await terminals.start(HANDLE, REQUEST);
       const closing = terminals.close(HANDLE);
@@ -222,7 +222,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       await terminals.input(HANDLE, 'echo still here\r');
     });
 
-    it('exits with its shell, and allows the shell to exec another program', async () => {
+    it('a terminal exits with its shell, and allows the shell to exec another program', async () => {
       const { terminals } = await open();
       for (const [shell, input, exitCode] of [
         ['/bin/sh', 'exit 7\r', 7],
@@ -238,7 +238,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       }
     });
 
-    it('refuses a directory that does not exist, and takes no place for it', async () => {
+    it('a terminal in a directory that does not exist is refused, and takes no place', async () => {
       const { terminals } = await open({ perKeyMax: 1 });
       await expect(terminals.start(HANDLE, { ...REQUEST, cwd: '/nope' })).rejects.toMatchObject({
         reason: 'invalid_params',
@@ -251,7 +251,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       expect(watching.text()).toMatch(/^(\$ )?\/tmp\r$/m);
     });
 
-    it('reports a program that does not exist', async () => {
+    it('a terminal reports a program that does not exist', async () => {
       const { terminals } = await open();
       await terminals.start(HANDLE, { ...REQUEST, shell: '/no/such/shell' });
       const watching = await listen(terminals);
@@ -259,7 +259,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
       expect(watching.text()).toMatch(/not found/);
     });
 
-    it('has the caller’s variables, and TERM', async () => {
+    it('a terminal has the caller’s variables, and TERM', async () => {
       const { terminals } = await open();
       await terminals.start(HANDLE, { ...REQUEST, env: { GIVEN: 'x y' } });
       const watching = await listen(terminals);
@@ -272,7 +272,7 @@ export function terminalsCases(name: string, create: CreatePortsFixture): void {
   describe(`terminals ${name}, without a sandbox`, async () => {
     const { terminals } = (await (await create({ hasSandbox: false })).open()).ports;
 
-    it('are refused, with what is missing', async () => {
+    it('terminals are refused without a sandbox, with what is missing', async () => {
       for (const call of [
         () => terminals.start(HANDLE, REQUEST),
         () => terminals.input(HANDLE, 'x'),

@@ -73,7 +73,7 @@ export function releasedStoreCases({ kind, open }: ReleasedStores): void {
 
     const historyOf = (session_id: string) => a.call(conversationHistory, { session_id, limit: 200 });
 
-    it('has no document that its declared type does not read', async () => {
+    it('a released store has no document that its declared type does not read', async () => {
       const read = (await fixture.store.get(refs)).map((snapshot) =>
         DOCUMENT_TYPES.find(({ definition }) => definition.collection === snapshot.ref.collection)?.read(snapshot),
       );
@@ -81,7 +81,7 @@ export function releasedStoreCases({ kind, open }: ReleasedStores): void {
       expect(read.length).toBeGreaterThan(30);
     });
 
-    it('keeps the history of a session, and the next prompt continues with it', async () => {
+    it('a released store keeps the history of a session, and the next prompt continues with it', async () => {
       expect(await historyOf('talk')).toMatchObject(expected.history);
       const before = await a.call(conversationStatus, { session_id: 'talk' });
       expect((await a.prompt('and now?', { session_id: 'talk' })).content).toBe('answer');
@@ -100,7 +100,7 @@ export function releasedStoreCases({ kind, open }: ReleasedStores): void {
       ]);
     });
 
-    it('forks and edits a session, which has a title from its next prompt on', async () => {
+    it('a session of a released store can be forked and edited, and has a title from its next prompt on', async () => {
       const titleOf = async (session_id: string) =>
         Object(await a.call(conversationStatus, { session_id })).metadata.title;
       const { messages } = await historyOf('talk');
@@ -127,7 +127,7 @@ export function releasedStoreCases({ kind, open }: ReleasedStores): void {
       expect(conversations.map(({ session_id }) => session_id)).toEqual(['long']);
     });
 
-    it('answers a repeated prompt under its idempotency key as before, and the failed one too', async () => {
+    it('a repeated prompt is answered under its idempotency key as before the upgrade, and the failed one too', async () => {
       const repeated = await a.prompt('Hello', { session_id: 'talk', idempotency_key: 'once' });
       expect(repeated).toMatchObject(expected.answered);
       const params = { session_id: 'failed', model: 'openai/gpt-none', idempotency_key: 'no' };
@@ -139,7 +139,7 @@ export function releasedStoreCases({ kind, open }: ReleasedStores): void {
       expect(resumed).toMatchObject({ status: 'completed' });
     });
 
-    it('ends the turn that was killed, and its session continues', async () => {
+    it('a turn that was killed before the upgrade is ended, and its session continues', async () => {
       fixture.clock.advance(31_000);
       await a.prompt('and now?', { session_id: 'killed' });
       const { messages } = await historyOf('killed');
@@ -149,7 +149,7 @@ export function releasedStoreCases({ kind, open }: ReleasedStores): void {
       expect(await a.call(conversationStatus, { session_id: 'killed' })).toMatchObject({ status: 'not_found' });
     });
 
-    it('counts on in the windows of its keys', async () => {
+    it('the windows of keys are counted on after the upgrade', async () => {
       const left = async () => (await a.call(authLimits, {})).windows.map(({ remaining }) => remaining);
       // One call came after the caller had read what was left: the one that was killed.
       const remaining = expected.limits.windows.map((window: { remaining: number }) => window.remaining - 1);
@@ -159,7 +159,7 @@ export function releasedStoreCases({ kind, open }: ReleasedStores): void {
       expect(await left()).toEqual(remaining.map((number: number) => number - 5));
     });
 
-    it('lists its events and deployments, and publishes the event whose publisher died', async () => {
+    it('events and deployments of a released store are listed, and the event whose publisher died is published', async () => {
       const { events } = await a.call(eventsList, {});
       expect(events.slice(1)).toMatchObject(expected.listed.events);
       expect(events[0]).toMatchObject({ event_id: expected.unpublished, status: 'recorded' });
@@ -169,7 +169,7 @@ export function releasedStoreCases({ kind, open }: ReleasedStores): void {
       expect((await a.call(eventsList, {})).events[0]).toMatchObject({ status: 'sent' });
     });
 
-    it('opens its logins, tickets and records of Codex threads', async () => {
+    it('logins, tickets and records of Codex threads of a released store can be opened', async () => {
       const login = await a.services.logins.use('default', expected.login.session_id, signal);
       expect([login.provider, login.token()]).toEqual(['openai', 'sk-of-a-caller']);
       const digest = await redeemTicket({ store: fixture.store, clock: fixture.clock }, expected.ticket.ticket);
@@ -178,7 +178,7 @@ export function releasedStoreCases({ kind, open }: ReleasedStores): void {
       expect(Buffer.from(rollout ?? []).toString()).toBe('the record of a thread');
     });
 
-    it('continues with the usage of the day', async () => {
+    it('the usage of the day is continued after the upgrade', async () => {
       const { ledger } = a.services.conversations;
       const before = await ledger.today('default');
       expect(before.turns).toBe(14);

@@ -20,14 +20,14 @@ export function storeQueryCases({ store, clock }: StoreFixture): void {
       { id: '_', owner: 'x', at: '2026-01-03' },
     ];
 
-    it('orders by the field, ties by id, in both directions', async () => {
+    it('a query orders by the field, ties by id, in both directions', async () => {
       const collection = await filled(store(), rows);
       expect(await ids(store(), { collection, orderBy: 'at', limit: 10 })).toEqual(['a', 'B', 'c', 'd', '_']);
       const descending: Query = { collection, orderBy: 'at', direction: 'desc', limit: 10 };
       expect(await ids(store(), descending)).toEqual(['_', 'd', 'c', 'B', 'a']);
     });
 
-    it('finds by equality and honours the limit', async () => {
+    it('a query finds by equality and honours the limit', async () => {
       const collection = await filled(store(), rows);
       const query: Query = { collection, where: { owner: 'x' }, orderBy: 'at', direction: 'desc', limit: 3 };
       expect(await ids(store(), query)).toEqual(['_', 'd', 'B']);
@@ -36,7 +36,7 @@ export function storeQueryCases({ store, clock }: StoreFixture): void {
       expect(await ids(store(), { ...query, where: { owner: "x' OR '1'='1" } })).toEqual([]);
     });
 
-    it('finds by an element of an array, in order and page by page', async () => {
+    it('a query finds by an element of an array, in order and page by page', async () => {
       const collection = freshCollection();
       const tagged = [
         { id: 'a', owner: 'x', at: 1, tags: ['red', 'blue'] },
@@ -57,14 +57,14 @@ export function storeQueryCases({ store, clock }: StoreFixture): void {
       expect(await ids(store(), { ...query, contains: { field: 'none', value: 'red' } })).toEqual([]);
     });
 
-    it('orders numbers as numbers and strings by code point', async () => {
+    it('a query orders numbers as numbers and strings by code point', async () => {
       const numbers = await filled(store(), toRows([10, 9, -1.5, 2 ** 40, 0]));
       expect(await values(store(), numbers)).toEqual([-1.5, 0, 9, 10, 2 ** 40]);
       const texts = await filled(store(), toRows(['b', '\u{1F600}', '\uFF5E', 'a', 'B', 'é']));
       expect(await values(store(), texts)).toEqual(['B', 'a', 'b', 'é', '\uFF5E', '\u{1F600}']);
     });
 
-    it.each(['asc', 'desc'] as const)('pages %s without gap or duplicate, across ties', async (direction) => {
+    it.each(['asc', 'desc'] as const)('a query pages %s without gap or duplicate, across ties', async (direction) => {
       const many = Array.from({ length: 23 }, (_, index) => ({
         id: `r${(index * 7) % 23}`,
         owner: index % 3 === 0 ? 'y' : 'x',
@@ -86,13 +86,13 @@ export function storeQueryCases({ store, clock }: StoreFixture): void {
       expect(new Set(paged)).toEqual(new Set(many.filter((row) => row.owner === 'x').map((row) => row.id)));
     });
 
-    it('leaves out documents without the field', async () => {
+    it('a query leaves out documents without the field', async () => {
       const collection = await filled(store(), rows.slice(0, 1));
       await store().commit([{ ref: { collection, id: 'without' }, data: { owner: 'x' } }]);
       expect(await ids(store(), { collection, orderBy: 'at', limit: 10 })).toEqual(['a']);
     });
 
-    it('leaves out expired documents and still fills the page', async () => {
+    it('a query leaves out expired documents and still fills the page', async () => {
       const collection = freshCollection();
       await store().commit(
         Array.from({ length: 30 }, (_, index) => ({
@@ -107,7 +107,7 @@ export function storeQueryCases({ store, clock }: StoreFixture): void {
       expect(await ids(store(), { collection, orderBy: 'at', limit: 10 })).toEqual(['r9', 'r19', 'r29']);
     });
 
-    it('reads what a query found under the version it was found with', async () => {
+    it('a document that a query found can be written under the version with which it was found', async () => {
       const collection = await filled(store(), rows.slice(0, 1));
       const [found] = await store().query({ collection, orderBy: 'at', limit: 1 });
       expect(found).toEqual((await store().get([{ collection, id: 'a' }]))[0]);

@@ -11,7 +11,7 @@ export function storeTransactCases({ store, clock }: StoreFixture): void {
     return { writes: [{ ref, data: { n } }], result: n };
   };
 
-  it('rereads and retries when another writer committed in between', async () => {
+  it('transact rereads and retries when another writer committed in between', async () => {
     const ref = freshRef();
     await put(store(), ref, { n: 1 });
     const cached = await store().get([ref]);
@@ -21,7 +21,7 @@ export function storeTransactCases({ store, clock }: StoreFixture): void {
     expect(snapshots).toEqual(await store().get([ref]));
   });
 
-  it('commits riders with its own writes, and after a lost commit continues without them', async () => {
+  it('transact commits riders with its own writes, and after a lost commit continues without them', async () => {
     const [ref, rider, taken] = [freshRef(), freshRef(), freshRef()];
     const withRider = (to: Ref) => (snapshots: readonly Snapshot[]) => ({
       ...increment(ref)(snapshots),
@@ -36,7 +36,7 @@ export function storeTransactCases({ store, clock }: StoreFixture): void {
     expect((await read(store(), taken)).data).toEqual({ n: 1 });
   });
 
-  it('continues from the snapshots of its own last commit', async () => {
+  it('transact continues from the snapshots of its own last commit', async () => {
     const ref = freshRef();
     let cached = (await transact(store(), [ref], increment(ref))).snapshots;
     for (let round = 0; round < 3; round++) {
@@ -46,7 +46,7 @@ export function storeTransactCases({ store, clock }: StoreFixture): void {
     expect(cached).toEqual(await store().get([ref]));
   });
 
-  it('writes changed, added and removed fields of a document that it has read, and keeps the others', async () => {
+  it('transact writes changed, added and removed fields of a document that it has read, and keeps the others', async () => {
     const ref = freshRef();
     const kept = { list: [{ a: 1 }, 'two'], 'a.b': { c: null }, 'back`tick\\': 'x' };
     await put(store(), ref, { ...kept, changed: { n: 1 }, 'ü removed.': true, emptied: 'x' }, Date.now() + 3_600_000);
@@ -73,7 +73,7 @@ export function storeTransactCases({ store, clock }: StoreFixture): void {
     expect((await read(store(), ref)).data).toEqual({ ...expected, changed: 3 });
   });
 
-  it('gives a document that it has read a new expiry, or none', async () => {
+  it('transact gives a document that it has read a new expiry, or none', async () => {
     const ref = freshRef();
     const soonMs = clock.ms + 60_000;
     await put(store(), ref, { n: 1 }, soonMs);
@@ -90,7 +90,7 @@ export function storeTransactCases({ store, clock }: StoreFixture): void {
     expect((await read(store(), ref)).data).toEqual({ n: 1 });
   });
 
-  it('does not let a stale cache refuse: a decision to write nothing is taken again on fresh documents', async () => {
+  it('transact does not let a stale cache refuse: a decision to write nothing is taken again on fresh documents', async () => {
     const ref = freshRef();
     await put(store(), ref, { full: true });
     const cached = await store().get([ref]);
@@ -122,7 +122,7 @@ export function storeTransactCases({ store, clock }: StoreFixture): void {
     expect(snapshots).toEqual(await store().get([ref]));
   });
 
-  it('keeps under lock the preconditions of documents that were not read', async () => {
+  it('transact keeps under lock the preconditions of documents that were not read', async () => {
     const [a, b] = [freshRef(), freshRef()];
     await put(store(), b, { taken: true });
     const locked = store().lock([a], () => ({
@@ -142,7 +142,7 @@ export function storeTransactCases({ store, clock }: StoreFixture): void {
     expect((await read(store(), a)).data).toEqual({ n: 1 });
   });
 
-  it('leaves everything as it was when the computation under lock throws', async () => {
+  it('transact leaves everything as it was when the computation under lock throws', async () => {
     const ref = freshRef();
     await put(store(), ref, { n: 1 });
     const failure = new Error('no');
@@ -154,7 +154,7 @@ export function storeTransactCases({ store, clock }: StoreFixture): void {
     expect((await read(store(), ref)).data).toEqual({ n: 2 });
   });
 
-  it('loses none of 50 increments made at once', { timeout: 60_000 }, async () => {
+  it('transact loses none of 50 increments made at once', { timeout: 60_000 }, async () => {
     const ref = freshRef();
     const results = await Promise.all(
       Array.from({ length: 50 }, async () => (await transact(store(), [ref], increment(ref))).result),

@@ -62,7 +62,7 @@ export function storeValueCases({ store }: StoreFixture): void {
       expect(found).toStrictEqual(data);
     });
 
-    it('drops undefined fields, turns undefined in arrays into null, as JSON does', async () => {
+    it('undefined fields are dropped and undefined in arrays becomes null, as in JSON', async () => {
       const ref = freshRef();
       await put(store(), ref, { a: undefined, b: { c: undefined, d: 1 }, e: [undefined, 1] });
       expect((await read(store(), ref)).data).toStrictEqual({ b: { d: 1 }, e: [null, 1] });
@@ -74,7 +74,7 @@ export function storeValueCases({ store }: StoreFixture): void {
       expect((await read(store(), ref)).data).toStrictEqual({ zero: 0, text: 'a\uFFFDb\uFFFD', list: ['\uFFFD'] });
     });
 
-    it('keeps the documented number of nested levels', async () => {
+    it('stored values may have the documented number of nested levels', async () => {
       const ref = freshRef();
       const data = nested(19);
       await put(store(), ref, data);
@@ -82,7 +82,7 @@ export function storeValueCases({ store }: StoreFixture): void {
       await expect(put(store(), ref, nested(20))).rejects.toBeInstanceOf(TypeError);
     });
 
-    it.each(REFUSED)('refuses %s and writes nothing', async (_, data) => {
+    it.each(REFUSED)('a commit with %s is refused, and writes nothing', async (_, data) => {
       const [ref, other] = [freshRef(), freshRef()];
       const commit = store().commit([
         { ref: other, data: { ok: true } },

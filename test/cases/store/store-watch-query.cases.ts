@@ -21,7 +21,7 @@ export function storeWatchQueryCases({ store, clock }: StoreFixture): void {
     const add = (collection: string, id: string, row: Row, expireAtMs?: number): Promise<string> =>
       put(store(), { collection, id }, row, expireAtMs);
 
-    it('delivers the present result first, empty or not', async () => {
+    it('watchQuery delivers the present result first, empty or not', async () => {
       const collection = freshCollection();
       const empty = watching(store(), newest(collection));
       await empty.until((ids) => ids === '');
@@ -33,7 +33,7 @@ export function storeWatchQueryCases({ store, clock }: StoreFixture): void {
       expect(filled.seen).toEqual([[{ ref: { collection, id: 'a' }, data: { at: 1, kind: 'x' }, version }]]);
     });
 
-    it('delivers documents that are added, changed and removed, in the order of the query', async () => {
+    it('watchQuery delivers documents that are added, changed and removed, in the order of the query', async () => {
       const collection = freshCollection();
       const watched = watching(store(), newest(collection));
       await watched.until((ids) => ids === '');
@@ -52,7 +52,7 @@ export function storeWatchQueryCases({ store, clock }: StoreFixture): void {
       watched.stop();
     });
 
-    it('delivers only what its filter and position select', async () => {
+    it('watchQuery delivers only what its filter and position select', async () => {
       const collection = freshCollection();
       const after = { value: 2, id: 'b' };
       const watched = watching(store(), { collection, orderBy: 'at', where: { kind: 'x' }, after, limit: 5 });
@@ -66,7 +66,7 @@ export function storeWatchQueryCases({ store, clock }: StoreFixture): void {
       expect(watched.seen.flat().every((snapshot) => snapshot.data?.kind === 'x')).toBe(true);
     });
 
-    it('does not show what has expired', async () => {
+    it('watchQuery does not show what has expired', async () => {
       const collection = freshCollection();
       await add(collection, 'old', { at: 9, kind: 'x' }, clock.ms - 1);
       await add(collection, 'new', { at: 1, kind: 'x' }, clock.ms + 60_000);
@@ -75,7 +75,7 @@ export function storeWatchQueryCases({ store, clock }: StoreFixture): void {
       watched.stop();
     });
 
-    it('delivers nothing once stopped, and may be stopped twice', async () => {
+    it('watchQuery delivers nothing once stopped, and may be stopped twice', async () => {
       const collection = freshCollection();
       const stopped = watching(store(), newest(collection));
       await stopped.until((ids) => ids === '');

@@ -12,7 +12,7 @@ interface Counted {
 /** Run by `storeCases`. */
 export function storeWatchCases({ store }: StoreFixture): void {
   describe('watch', () => {
-    it('delivers the present state first, absent or not', async () => {
+    it('watch delivers the present state first, absent or not', async () => {
       const ref = freshRef();
       const absent = watching(store(), ref);
       await absent.until((snapshot) => snapshot.version === null);
@@ -25,7 +25,7 @@ export function storeWatchCases({ store }: StoreFixture): void {
       expect(present.seen).toEqual([{ ref, data: { n: 1 }, version }]);
     });
 
-    it('delivers every later state, deletion included, in order', async () => {
+    it('watch delivers every later state, deletion included, in order', async () => {
       const ref = freshRef();
       const watched = watching(store(), ref);
       await watched.until((snapshot) => snapshot.version === null);
@@ -50,7 +50,7 @@ export function storeWatchCases({ store }: StoreFixture): void {
       expect(delivered).toEqual([...new Set(delivered)].sort((a, b) => a - b));
     });
 
-    it('delivers to each of several watchers, with versions that commits may name', async () => {
+    it('watch delivers to each of several watchers, with versions that commits may name', async () => {
       const ref = freshRef();
       const watchers = [watching(store(), ref), watching(store(), ref)];
       for (const watched of watchers) await watched.until(() => true);
@@ -63,7 +63,7 @@ export function storeWatchCases({ store }: StoreFixture): void {
       expect(watchers[0]?.seen.some((snapshot) => snapshot.data?.n === 2)).toBe(false);
     });
 
-    it('delivers nothing once stopped, and may be stopped twice', async () => {
+    it('watch delivers nothing once stopped, and may be stopped twice', async () => {
       const ref = freshRef();
       const stopped = watching(store(), ref);
       await stopped.until(() => true);
@@ -77,7 +77,7 @@ export function storeWatchCases({ store }: StoreFixture): void {
       expect(stopped.seen).toHaveLength(1);
     });
 
-    it('delivers a change made under lock', async () => {
+    it('watch delivers a change made under lock', async () => {
       const ref = freshRef();
       const watched = watching(store(), ref);
       await watched.until(() => true);

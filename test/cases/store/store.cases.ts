@@ -39,12 +39,12 @@ export function storeCases(name: string, open: (clock: WallClock) => Store | Pro
 }
 
 function commitCases(store: () => Store): void {
-  it('answers an absent document with no data and no version', async () => {
+  it('get returns no data and no version for an absent document', async () => {
     const ref = freshRef();
     expect(await read(store(), ref)).toEqual({ ref, data: undefined, version: null });
   });
 
-  it('returns documents in the order requested, absent ones among them', async () => {
+  it('get returns documents in the order requested, absent ones among them', async () => {
     const [a, b, c] = [freshRef(), freshRef(), freshRef()];
     await store().commit([
       { ref: a, data: { at: 'a' } },
@@ -55,7 +55,7 @@ function commitCases(store: () => Store): void {
     expect(await store().get([])).toEqual([]);
   });
 
-  it('hands back with a commit the very versions that are read later', async () => {
+  it('a commit returns the very versions that are read later', async () => {
     const [a, b, gone] = [freshRef(), freshRef(), freshRef()];
     await put(store(), gone, { here: true });
     const versions = await store().commit([
@@ -69,7 +69,7 @@ function commitCases(store: () => Store): void {
     expect(await store().commit([])).toEqual([]);
   });
 
-  it('replaces a whole document: no field of the previous state is kept', async () => {
+  it('a commit replaces a whole document: no field of the previous state is kept', async () => {
     const ref = freshRef();
     const version = await put(store(), ref, { old: 1, nested: { a: 1 } }, Date.now() + 3_600_000);
     await store().commit([{ ref, data: { nested: { b: 2 } }, if: { version } }]);
@@ -78,14 +78,14 @@ function commitCases(store: () => Store): void {
     expect((await read(store(), ref)).data).toEqual({});
   });
 
-  it('creates under `absent` once and refuses the second with Conflict', async () => {
+  it('a commit creates a document under `absent` once, and the second one fails with Conflict', async () => {
     const ref = freshRef();
     await store().commit([{ ref, data: { by: 'first' }, if: 'absent' }]);
     await expect(store().commit([{ ref, data: { by: 'second' }, if: 'absent' }])).rejects.toBeInstanceOf(Conflict);
     expect((await read(store(), ref)).data).toEqual({ by: 'first' });
   });
 
-  it('lets exactly one of two commits on the same version win', async () => {
+  it('exactly one of two commits on the same version succeeds', async () => {
     const ref = freshRef();
     const version = await put(store(), ref, { n: 0 });
     const outcomes = await Promise.allSettled(
@@ -97,7 +97,7 @@ function commitCases(store: () => Store): void {
     }
   });
 
-  it('refuses a version as precondition of a document that no longer exists', async () => {
+  it('a version of a document that no longer exists is refused as a precondition', async () => {
     const ref = freshRef();
     const version = await put(store(), ref, { n: 1 });
     await store().commit([{ ref, delete: true }]);
@@ -105,7 +105,7 @@ function commitCases(store: () => Store): void {
     expect((await read(store(), ref)).version).toBeNull();
   });
 
-  it('writes nothing at all when one precondition of several does not hold', async () => {
+  it('a commit writes nothing at all when one precondition of several does not hold', async () => {
     const [a, b, c] = [freshRef(), freshRef(), freshRef()];
     const stale = await put(store(), b, { n: 1 });
     await put(store(), b, { n: 2 });
@@ -119,7 +119,7 @@ function commitCases(store: () => Store): void {
     expect((await store().get([a, b, c])).map((snapshot) => snapshot.data)).toEqual([undefined, { n: 2 }, { n: 3 }]);
   });
 
-  it('deletes a document only while it has the version of the precondition', async () => {
+  it('a document is deleted only while it has the version of the precondition', async () => {
     const ref = freshRef();
     const stale = await put(store(), ref, { n: 1 });
     const version = await put(store(), ref, { n: 2 });
@@ -131,7 +131,7 @@ function commitCases(store: () => Store): void {
     expect(await store().commit([{ ref, delete: true }])).toEqual([null]);
   });
 
-  it('never uses a version for two states, not even after delete and re-create with the same data', async () => {
+  it('a version never stands for two states, not even after delete and re-create with the same data', async () => {
     const ref = freshRef();
     const versions: string[] = [];
     for (let round = 0; round < 5; round++) {
@@ -149,7 +149,7 @@ function commitCases(store: () => Store): void {
     }
   });
 
-  it('refuses to write one document twice in a commit', async () => {
+  it('a commit that writes one document twice is refused', async () => {
     const ref = freshRef();
     const commit = store().commit([
       { ref, data: { n: 1 } },
@@ -161,7 +161,7 @@ function commitCases(store: () => Store): void {
 }
 
 function expiryCases({ store, clock }: StoreFixture): void {
-  it('shows a document until its expiry and not from then on', async () => {
+  it('a document is readable until its expiry and not from then on', async () => {
     const ref = freshRef();
     const version = await put(store(), ref, { n: 1 }, clock.ms + 1000);
     clock.ms += 999;
@@ -170,7 +170,7 @@ function expiryCases({ store, clock }: StoreFixture): void {
     expect(await read(store(), ref)).toEqual({ ref, data: undefined, version });
   });
 
-  it('replaces an expired document through transact, and no longer expires it', async () => {
+  it('transact replaces an expired document, which then no longer expires', async () => {
     const ref = freshRef();
     await put(store(), ref, { n: 7 }, clock.ms + 10);
     clock.ms += 10;
@@ -185,7 +185,7 @@ function expiryCases({ store, clock }: StoreFixture): void {
 }
 
 function callCases(store: () => Store): void {
-  it('rejects with the reason of a signal that has fired, and writes nothing', async () => {
+  it('every call rejects with the reason of a signal that has fired, and writes nothing', async () => {
     const ref = freshRef();
     const reason = new Error('gone');
     const options = { signal: AbortSignal.abort(reason) };
@@ -196,7 +196,7 @@ function callCases(store: () => Store): void {
     expect((await read(store(), ref)).version).toBeNull();
   });
 
-  it.each(['', 'a/b', 'a.b', 'é', 'a b', 'x'.repeat(129)])('refuses the id %j everywhere', async (id) => {
+  it.each(['', 'a/b', 'a.b', 'é', 'a b', 'x'.repeat(129)])('the id %j is refused everywhere', async (id) => {
     const ref = { collection: 'cases', id };
     await expect(store().get([ref])).rejects.toBeInstanceOf(TypeError);
     await expect(store().commit([{ ref, data: {} }])).rejects.toBeInstanceOf(TypeError);
@@ -204,7 +204,7 @@ function callCases(store: () => Store): void {
     expect(() => store().watch(ref, () => {})).toThrow(TypeError);
   });
 
-  it.each(['x', '-_-', '__x__', '__', '0'.repeat(128)])('takes the id %j', async (id) => {
+  it.each(['x', '-_-', '__x__', '__', '0'.repeat(128)])('the id %j is accepted', async (id) => {
     const ref = { collection: freshCollection(), id };
     await put(store(), ref, { n: 1 });
     expect(await read(store(), ref)).toMatchObject({ ref, data: { n: 1 } });

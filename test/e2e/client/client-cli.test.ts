@@ -53,7 +53,7 @@ function start(
 const cli = (...args: Parameters<typeof start>): Promise<Ended> => start(...args).ended;
 
 describe('codex-gateway', () => {
-  it('prints the text of an answer, and nothing else without a terminal', async () => {
+  it('codex-gateway prints the text of an answer, and nothing else without a terminal', async () => {
     expect(await cli(['prompt', 'Hello there', '--session', 'cli'])).toEqual({
       code: 0,
       stdout: 'You said: Hello there\n',
@@ -63,7 +63,7 @@ describe('codex-gateway', () => {
     expect(piped).toEqual({ code: 0, stdout: 'You said: from  stdin (3 messages)\n', stderr: '' });
   });
 
-  it('edits the prompt after a message of the session', async () => {
+  it('codex-gateway edits the prompt after a message of the session', async () => {
     await cli(['prompt', 'first', '--session', 'edited']);
     await cli(['prompt', 'second', '--session', 'edited']);
     const edited = await cli(['prompt', 'third [[count]]', '--session', 'edited', '--after', '2']);
@@ -73,7 +73,7 @@ describe('codex-gateway', () => {
     expect(await cli(['rpc.discover', '--after', '2'])).toMatchObject({ code: 2 });
   });
 
-  it('names the models to call if the one before fails', async () => {
+  it('codex-gateway names the models to call if the one before fails', async () => {
     fixture.provider.behave(({ model }) => (model === 'next' ? { text: 'from the next' } : { status: 403 }));
     const models = ['--model', 'anthropic/first', '--fallback', 'anthropic/second', '--fallback', 'anthropic/next'];
     const answered = await cli(['prompt', 'Hello', ...models]);
@@ -82,7 +82,7 @@ describe('codex-gateway', () => {
     expect(await cli(['rpc.discover', '--fallback', 'a/b'])).toMatchObject({ code: 2 });
   });
 
-  it('sends images and the schema of the answer from files', async () => {
+  it('codex-gateway sends images and the schema of the answer from files', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'cli-'));
     onTestFinished(() => rmSync(directory, { recursive: true }));
     const [image, schema, notJson] = ['a.PNG', 's.json', 'n.json'].map((name) => join(directory, name));
@@ -112,7 +112,7 @@ describe('codex-gateway', () => {
     expect(fixture.provider.calls).toBe(calls);
   });
 
-  it('names a file that is missing or too large, of which it reads no more than a gateway accepts', async () => {
+  it('codex-gateway names a file that is missing or too large, of which it reads no more than a gateway accepts', async () => {
     const directory = mkdtempSync(join(tmpdir(), 'cli-'));
     onTestFinished(() => rmSync(directory, { recursive: true }));
     const [endless, large] = ['endless.png', 'large.png'].map((name) => join(directory, name));
@@ -134,7 +134,7 @@ describe('codex-gateway', () => {
     }
   });
 
-  it('prints the result of any method as JSON', async () => {
+  it('codex-gateway prints the result of any method as JSON', async () => {
     const { code, stdout } = await cli(['conversation.status', '{"session_id": "missing"}']);
     expect({ code, result: JSON.parse(stdout) }).toEqual({
       code: 0,
@@ -142,7 +142,7 @@ describe('codex-gateway', () => {
     });
   });
 
-  it('exports everything of an owner to one NDJSON file, and erases it to the end', async () => {
+  it('codex-gateway exports everything of an owner to one NDJSON file, and erases it to the end', async () => {
     const text = 'x'.repeat(700_000);
     for (const session of ['export-0', 'export-1'])
       expect((await cli(['prompt', '--session', session], { input: text })).code).toBe(0);
@@ -210,14 +210,14 @@ describe('codex-gateway', () => {
       { GATEWAY_URL: 'http://127.0.0.1:9' },
       /network: .* at http:\/\/127\.0\.0\.1:9$/m,
     ],
-  ])('ends with %i for %s', async (expected, _name, args, env, message) => {
+  ])('codex-gateway ends with %i for %s', async (expected, _name, args, env, message) => {
     const { code, stderr } = await cli(args, { env });
     expect(stderr).toMatch(message);
     expect(code).toBe(expected);
     expect(stderr).not.toContain('    at ');
   });
 
-  it('ends with 4 when the limit is used up and will be for longer than it may wait', async () => {
+  it('codex-gateway ends with 4 when the limit is used up and will be for longer than it may wait', async () => {
     const limited = await createFixture({ GATEWAY_LIMITS: '1/day' });
     const env = { GATEWAY_URL: limited.gateway.url };
     expect((await cli(['conversation.list'], { env })).code).toBe(0);
@@ -227,7 +227,7 @@ describe('codex-gateway', () => {
     expect(code).toBe(4);
   });
 
-  it('codex-gateway on Ctrl-C cancels the turn and ends with 130', async () => {
+  it('codex-gateway cancels the turn on Ctrl-C and ends with 130', async () => {
     const requested = fixture.provider.next();
     const { child, ended } = start(['prompt', '[[hang]]', '--session', 'ctrl-c']);
     const request = await requested;
@@ -239,7 +239,7 @@ describe('codex-gateway', () => {
     expect(status.status).toBe('cancelled');
   });
 
-  it('stops quietly when its reader has enough', async () => {
+  it('codex-gateway stops quietly when its reader has enough', async () => {
     const { child, ended } = start(['prompt', '[[chunks 400 every 5]]', '--session', 'head']);
     if (child.stdout !== null) await once(child.stdout, 'data');
     // Its output will not be read to the end, as was to be.

@@ -29,7 +29,7 @@ async function serve(handler: RequestListener): Promise<string> {
 }
 
 describe('npm run smoke', () => {
-  it('passes against the gateway of this machine and leaves no session behind', async () => {
+  it('npm run smoke passes against the gateway of this machine and leaves no session behind', async () => {
     const gateway = await startLocalGateway();
     stops.push(() => gateway.stop());
     const { code, lines } = await smoke(gateway.url);
@@ -51,7 +51,7 @@ describe('npm run smoke', () => {
     expect(await response.json()).toMatchObject({ result: { conversations: [] } });
   });
 
-  it('fails with the name and the cause of every check that a gateway does not pass', async () => {
+  it('npm run smoke fails with the name and the cause of every check that a gateway does not pass', async () => {
     const url = await serve((request, response) => {
       request.resume();
       response.writeHead(request.url === '/health' ? 200 : 404, { 'Content-Type': 'application/json' });
@@ -71,12 +71,12 @@ describe('npm run smoke', () => {
     expect(lines[1]).toBe('FAILED  wrong key: a wrong key was answered with HTTP 404');
   });
 
-  it('sends the development key to this machine only, and names the variable of the key for another gateway', async () => {
+  it('npm run smoke sends the development key to this machine only, and names the variable of the key for another gateway', async () => {
     const { code, stderr } = await smoke('https://gateway.example.com');
     expect({ code, stderr }).toEqual({ code: 2, stderr: 'smoke: set GATEWAY_KEY to the API key of this gateway\n' });
   });
 
-  it('names a URL that is none', async () => {
+  it('npm run smoke names a URL that is none', async () => {
     const { code, stderr } = await smoke('gateway');
     expect({ code, stderr }).toEqual({
       code: 2,
@@ -84,7 +84,7 @@ describe('npm run smoke', () => {
     });
   });
 
-  it('prints how to call it when the URL is missing', async () => {
+  it('npm run smoke prints how to call it when the URL is missing', async () => {
     expect(await smoke()).toMatchObject({ code: 2, stderr: expect.stringContaining('usage: npm run -s smoke -- ') });
   });
 });

@@ -45,7 +45,7 @@ describeWith('chromium', 'the console’s terminal', () => {
   });
 
   describeWith('bubblewrap', 'on a shell', () => {
-    it('echoes what is typed, colours what is coloured, and finds the shell again after a reload', async () => {
+    it('a shell in the console echoes what is typed, shows colours, and is found again after a reload', async () => {
       await using fixture = await startFixture({ GATEWAY_DATA_DIR: data });
       await using open = await openPage(browser, fixture.gateway.url);
       const { page } = open;
@@ -68,7 +68,7 @@ describeWith('chromium', 'the console’s terminal', () => {
       expect(open.faults).toEqual([]);
     });
 
-    it('typing costs no call of the windows that the console shows, and works at once when no call is left', async () => {
+    it('typing in the console costs no call of the windows that it shows, and works at once when no call is left', async () => {
       const limits = { GATEWAY_LIMITS: '8/minute,1000/day' };
       await using fixture = await startFixture({ GATEWAY_DATA_DIR: data, ...limits });
       await using open = await openPage(browser, fixture.gateway.url);

@@ -86,7 +86,7 @@ describeWith('chromium', 'the console', () => {
     expect(open.faults).toEqual([]);
   });
 
-  it('refuses a wrong key with a message and keeps a right one in this tab only', async () => {
+  it('the console refuses a wrong key with a message and keeps a right one in this tab only', async () => {
     const { page } = open;
     await page.getByLabel('API key').fill('not-the-key');
     await page.getByLabel('API key').press('Enter');
@@ -103,7 +103,7 @@ describeWith('chromium', 'the console', () => {
     expect(await page.evaluate(() => sessionStorage.length)).toBe(0);
   });
 
-  it('runs under a policy without inline code or styles', async () => {
+  it('the console runs under a policy without inline code or styles', async () => {
     const page = await fetch(fixture.gateway.url, { headers: { accept: 'text/html' } });
     const policy = page.headers.get('content-security-policy');
     expect(policy).toContain("default-src 'none'; script-src 'self'; style-src 'self'");
@@ -113,7 +113,7 @@ describeWith('chromium', 'the console', () => {
     expect(await index.json()).toMatchObject({ endpoints: ['/health', '/jsonrpc', '/webhook', '/ws'] });
   });
 
-  it('sends a prompt that was entered before the session had loaded', async () => {
+  it('the console sends a prompt that was entered before the session had loaded', async () => {
     const { page } = open;
     const [requested, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
     await page.route('**/jsonrpc', async (route) => {
@@ -131,7 +131,7 @@ describeWith('chromium', 'the console', () => {
     expect(await lastAnswer(page, 'done').textContent()).toContain('in time');
   });
 
-  it('streams an answer while the model still writes it', async () => {
+  it('the console streams an answer while the model still writes it', async () => {
     const { page } = open;
     const { script, release } = createGate();
     fixture.provider.behave(() => script);
@@ -145,7 +145,7 @@ describeWith('chromium', 'the console', () => {
   });
 
   it.each(['button', 'Escape', 'Escape among the messages'])(
-    'Cancel (%s) stops the model call, keeps what came and leaves the session usable',
+    'the Cancel of the console (%s) stops the model call, keeps what came and leaves the session usable',
     async (how) => {
       const { page } = open;
       await signIn(page);
@@ -164,7 +164,7 @@ describeWith('chromium', 'the console', () => {
     },
   );
 
-  it('follows the turn that makes a session busy, so that it can be cancelled, and gives the prompt back', async () => {
+  it('the console follows the turn that makes a session busy, so that it can be cancelled, and gives the prompt back', async () => {
     const { page } = open;
     await signIn(page);
     await page.getByText('A new session').waitFor();
@@ -195,7 +195,7 @@ describeWith('chromium', 'the console', () => {
     await lastAnswer(page, 'done').getByText('You said: Me too').waitFor();
   });
 
-  it('tries a failed prompt again with the options as they are now', async () => {
+  it('the console tries a failed prompt again with the options as they are now', async () => {
     const { page } = open;
     await signIn(page);
     await page.getByText('Options').click();
@@ -209,7 +209,7 @@ describeWith('chromium', 'the console', () => {
     expect(await page.locator('.message').count()).toBe(2);
   });
 
-  it('replaces the stored prompt of a failed turn when it is tried again', async () => {
+  it('the console replaces the stored prompt of a failed turn when it is tried again', async () => {
     const { page } = open;
     await signIn(page);
     await sendPrompt(page, 'Before');
@@ -225,7 +225,7 @@ describeWith('chromium', 'the console', () => {
     expect(await page.locator('.message').count()).toBe(4);
   });
 
-  it('finds the conversation again after a reload, also in the middle of a turn', async () => {
+  it('the console finds the conversation again after a reload, also in the middle of a turn', async () => {
     const { page } = open;
     await signIn(page);
     await sendPrompt(page, 'Remember me');
@@ -297,7 +297,7 @@ describeWith('chromium', 'the console', () => {
     expect([found, dialogs]).toEqual([[false, 0], []]);
   });
 
-  it('makes a form of every method, with the same call for a shell', async () => {
+  it('the console makes a form of every method, with the same call for a shell', async () => {
     const { page } = open;
     await signIn(page);
     await page.getByRole('link', { name: 'Methods' }).click();
@@ -398,7 +398,7 @@ describeWith('chromium', 'the console', () => {
     },
   );
 
-  it('attaches images by button, paste and drop, sends them, and shows them in the history', async () => {
+  it('the console attaches images by button, paste and drop, sends them, and shows them in the history', async () => {
     const { page } = open;
     await signIn(page);
     const draft = page.locator('.composer').getByLabel('Images', { exact: true });
@@ -438,7 +438,7 @@ describeWith('chromium', 'the console', () => {
     await takeScreenshot(page, 'chat-images-history');
   });
 
-  it('sends a prompt with all images that are pasted just before Enter, and pastes cells of a table as text', async () => {
+  it('the console sends a prompt with all images that are pasted just before Enter, and pastes cells of a table as text', async () => {
     const { page } = open;
     await signIn(page);
     await page.getByLabel('Prompt').fill('Which of both?');
@@ -452,7 +452,7 @@ describeWith('chromium', 'the console', () => {
     expect(await page.locator('.composer').getByRole('img').count()).toBe(0);
   });
 
-  it('names a file that cannot be read, and the seventeenth image', async () => {
+  it('the console names a file that cannot be read, and the seventeenth image', async () => {
     const { page } = open;
     await signIn(page);
     const field = page.getByLabel('Image files');
@@ -475,7 +475,7 @@ describeWith('chromium', 'the console', () => {
     expect(await page.locator('.composer').getByRole('img').count()).toBe(16);
   });
 
-  it('refuses files that are no images or too large, and images to a model that takes none', async () => {
+  it('the console refuses files that are no images or too large, and images to a model that takes none', async () => {
     const { page } = open;
     await signIn(page);
     const field = page.getByLabel('Image files');
@@ -495,7 +495,7 @@ describeWith('chromium', 'the console', () => {
     expect(await page.locator('.composer').getByRole('img').count()).toBe(0);
   });
 
-  it('erases a session after a confirmation', async () => {
+  it('the console erases a session after a confirmation', async () => {
     const { page } = open;
     await signIn(page);
     await sendPrompt(page, 'Forget me');
@@ -507,7 +507,7 @@ describeWith('chromium', 'the console', () => {
     await page.getByText('A new session').waitFor();
   });
 
-  it('signs in again without the user after a reload while the gateway was down', async () => {
+  it('the console signs in again without the user after a reload while the gateway was down', async () => {
     const { page } = open;
     await signIn(page);
     await sendPrompt(page, 'Keep me');
@@ -541,7 +541,7 @@ describeWith('chromium', 'the console', () => {
     await page.getByText('live', { exact: true }).waitFor();
   });
 
-  it('resumes the running turn after a cut, asking the model once and showing nothing twice', async () => {
+  it('the console resumes the running turn after a cut, asking the model once and showing nothing twice', async () => {
     await using relay = await startRelay();
     await using cut = await startFixture({ ALLOWED_ORIGINS: relay.url });
     relay.to(cut.gateway.url);
@@ -598,7 +598,7 @@ describeWith('chromium', 'the console', () => {
     await lastAnswer(page, 'done').getByText('At last.').waitFor();
   });
 
-  it('chats and shows events where no WebSocket can be opened', async () => {
+  it('the console chats and shows events where no WebSocket can be opened', async () => {
     await using relay = await startRelay({ sockets: false });
     await using closed = await startFixture({ GATEWAY_LIMITS: '2000/minute', ALLOWED_ORIGINS: relay.url });
     relay.to(closed.gateway.url);

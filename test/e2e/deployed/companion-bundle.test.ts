@@ -48,7 +48,7 @@ async function start(
 }
 
 describe('the bundle', () => {
-  it('runs without an image and without an installation', async () => {
+  it('the bundle of the companion runs without an image and without an installation', async () => {
     expect((await readdir(join(outdir, 'companion'))).toSorted()).toEqual(['chunks', 'main.js', 'package.json']);
     const manifest = JSON.parse(await readFile(join(outdir, 'companion/package.json'), 'utf8'));
     expect(manifest).not.toHaveProperty('dependencies');
@@ -72,7 +72,7 @@ describe('the bundle', () => {
     expect(await exited).toEqual([0, null]);
   }, 60_000);
 
-  it('fetches the certificates of ID tokens through the proxy of its machine', async () => {
+  it('the bundle of the companion fetches the certificates of ID tokens through the proxy of its machine', async () => {
     const proxy = createServer().listen(0, '127.0.0.1');
     const connected = once(proxy, 'connect');
     await once(proxy, 'listening');

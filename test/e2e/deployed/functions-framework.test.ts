@@ -94,7 +94,7 @@ describe('bodies', () => {
     expect((await readFigure(fn, 'rss')) - before).toBeLessThan(64 << 20);
   });
 
-  it('announced with Expect: 100-continue are requested only after authentication', async () => {
+  it('bodies announced with Expect: 100-continue are requested only after authentication', async () => {
     const { port } = await start();
     const head = (extra: string): string =>
       `POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\nExpect: 100-continue\r\n${extra}\r\n`;
@@ -146,7 +146,7 @@ describe('what goes wrong', () => {
 });
 
 describe.each(['SIGTERM', 'SIGINT'] as const)('%s', (signal) => {
-  it('lets requests in flight answer 200, closes idle connections, accepts no more and exits 0', async () => {
+  it('a function that is stopped answers the requests in flight, closes idle connections, accepts no more, exits 0', async () => {
     const fn = await start();
     const agent = new Agent({ keepAlive: true });
     await once(httpRequest(`${fn.url}/rss`, { agent }).end(), 'response');
@@ -165,7 +165,7 @@ describe.each(['SIGTERM', 'SIGINT'] as const)('%s', (signal) => {
     agent.destroy();
   });
 
-  it('gives up after its deadline and still exits 0', async () => {
+  it('a function that is stopped gives up after its deadline and still exits 0', async () => {
     const fn = await start({ DRAIN_MS: '200' });
     const held = fetch(`${fn.url}/hold`).catch((error: unknown) => error);
     await expect.poll(() => readFigure(fn, 'holding')).toBe(1);

@@ -75,7 +75,7 @@ async function call(method: string, params: object): Promise<unknown> {
   return (await fetch(fn.url, { method: 'POST', headers: { 'x-api-key': 'key' }, body })).json();
 }
 
-it('seals a login with KMS and uses it, in the deployed bundle', { timeout: 60_000 }, async () => {
+it('the deployed bundle seals a login with KMS and uses it', { timeout: 60_000 }, async () => {
   const login = await call('auth.login', { provider: 'openai', credentials: { token: TOKEN } });
   expect(login, fn.output()).toMatchObject({ result: { provider: 'openai' } });
   expect([...new Set(proxy.targets)]).toEqual([`${KMS_HOST}:443`]);
@@ -89,7 +89,7 @@ it('seals a login with KMS and uses it, in the deployed bundle', { timeout: 60_0
   expect(fn.output()).not.toContain(TOKEN);
 });
 
-it('holds nothing of the Codex package, and loads nothing that drives it but on its first turn', () => {
+it('the deployed bundle has nothing of the Codex package, and loads nothing that drives it but on its first turn', () => {
   expect(Object.keys(metafile.inputs).filter((file) => file.includes('@openai/codex'))).toEqual([]);
   const imports = Object.values(metafile.outputs).flatMap((output) => output.imports);
   expect(imports.filter(({ path }) => path.includes('@openai/'))).toEqual([]);

@@ -74,7 +74,7 @@ for (const { target: name, ...about } of [
 }
 
 describe('the build', () => {
-  it('gives the same bytes for the same source', async () => {
+  it('the build makes the same bytes of the same source', async () => {
     const again = path.join(directory, 'again');
     await build(again);
     const names = (await readdir(bundle, { recursive: true, withFileTypes: true }))
@@ -86,24 +86,27 @@ describe('the build', () => {
     }
   });
 
-  it('needs nothing but the framework, pinned exactly, on Node 24', async () => {
+  it('the bundle needs nothing but the framework, pinned exactly, on Node 24', async () => {
     const manifest: unknown = JSON.parse(await readFile(path.join(bundle, 'package.json'), 'utf8'));
     expect(manifest).toMatchObject({ type: 'module', main: 'index.js', engines: { node: '24' } });
     expect(manifest).toHaveProperty('dependencies', { '@google-cloud/functions-framework': '5.0.5' });
   });
 
-  it.each(['health', 'jsonrpc'])('starts %s without loading a module of Node that it does not use', async (target) => {
-    const script = `await import(${JSON.stringify(path.join(bundle, 'index.js'))});
+  it.each(['health', 'jsonrpc'])(
+    'the function %s starts without loading a module of Node that it does not use',
+    async (target) => {
+      const script = `await import(${JSON.stringify(path.join(bundle, 'index.js'))});
       console.log(JSON.stringify(process.moduleLoadList)); process.exit(0);`;
-    const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
-      env: { ...LOCAL, FUNCTION_TARGET: target },
-    });
-    const loaded: unknown = JSON.parse(stdout);
-    expect(loaded).toContain('NativeModule http');
-    expect(loaded).not.toContain('NativeModule internal/deps/undici/undici');
-  });
+      const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
+        env: { ...LOCAL, FUNCTION_TARGET: target },
+      });
+      const loaded: unknown = JSON.parse(stdout);
+      expect(loaded).toContain('NativeModule http');
+      expect(loaded).not.toContain('NativeModule internal/deps/undici/undici');
+    },
+  );
 
-  it('starts jsonrpc on Firestore without loading the SDK, protobuf definitions or other languages', async () => {
+  it('the function jsonrpc starts on Firestore without loading the SDK, protobuf definitions or other languages', async () => {
     const script = `import { registerHooks } from 'node:module';
       const urls = [];
       registerHooks({ load: (url, context, next) => (urls.push(url), next(url, context)) });
@@ -208,12 +211,12 @@ describe('a function that is not deployed', () => {
 });
 
 describe('a start that cannot be right', () => {
-  it('ends with a line per mistake', async () => {
+  it('a start with an invalid configuration ends with a line per mistake', async () => {
     const mistakes = { ...LOCAL, GATEWAY_LIMITS: 'many', ALLOWED_ORIGINS: 'not an origin' };
     await expect(start('jsonrpc', mistakes)).rejects.toThrow(/GATEWAY_LIMITS[\s\S]*ALLOWED_ORIGINS/);
   });
 
-  it('ends when the target is not one of ours', async () => {
+  it('a start with an unknown target ends', async () => {
     await expect(start('constructor')).rejects.toThrow(/constructor/);
   });
 });
@@ -286,18 +289,21 @@ describe('the Google SDKs load from the bundle', () => {
       503,
       /default credentials/,
     ],
-  ])('%s: an outage is an outage, not a mistake of the bundle', async (_name, target, env, status, logged) => {
-    const fn = await start(target, env);
-    const body =
-      target === 'webhook'
-        ? JSON.stringify({ event: 'a', timestamp: '2026-01-01T00:00:00Z', data: {} })
-        : call('conversation.prompt', { prompt: 'x' });
-    const response = await post(fn.url, body);
-    expect(response.status).toBe(status);
-    await fn.stop();
-    expect(fn.output()).toMatch(logged);
-    expect(fn.output()).not.toMatch(/TypeError|ReferenceError|Cannot find/);
-  });
+  ])(
+    '%s is loaded from the bundle, and its outage is reported as an outage, not as a defect of the bundle',
+    async (_name, target, env, status, logged) => {
+      const fn = await start(target, env);
+      const body =
+        target === 'webhook'
+          ? JSON.stringify({ event: 'a', timestamp: '2026-01-01T00:00:00Z', data: {} })
+          : call('conversation.prompt', { prompt: 'x' });
+      const response = await post(fn.url, body);
+      expect(response.status).toBe(status);
+      await fn.stop();
+      expect(fn.output()).toMatch(logged);
+      expect(fn.output()).not.toMatch(/TypeError|ReferenceError|Cannot find/);
+    },
+  );
 });
 
 async function refuses(port: number): Promise<boolean> {

@@ -50,7 +50,7 @@ function run(command: string, file: string, name: string, url: string): Run {
 
 describeWith('python', 'the Python client', () => {
   // It prints the first message: a command that takes longer sends an event before its response.
-  it('connects, calls and prints the response, an error where there is no sandbox, with Debian’s websockets', async () => {
+  it('the Python client of the reference, with Debian’s websockets, prints the response, an error without a sandbox', async () => {
     const gateway = await startInProcess({ GATEWAY_API_KEY: KEY }, withoutSandbox());
     const python = findPython() ?? 'python3';
     const { child, lines, received } = run(python, 'websocket_client.py', 'websocket_client.py', gateway.url);
@@ -67,7 +67,7 @@ describeWith('python', 'the Python client', () => {
 });
 
 describeWith('bubblewrap', 'the Node client', () => {
-  it('connects, calls and prints the response of the command, and stays connected', async () => {
+  it('the Node client of the reference prints the response of the command, and stays connected', async () => {
     const gateway = await startLocalGateway({ env: { GATEWAY_API_KEY: KEY } });
     const client = run(process.execPath, 'websocket-client.js.txt', 'websocket-client.cjs', gateway.url);
     const { child, lines, received } = client;

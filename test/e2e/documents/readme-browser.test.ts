@@ -66,7 +66,7 @@ describeWith('chromium', 'in a browser', () => {
     page?.close();
   });
 
-  it('shows the answer to what the user has typed', async () => {
+  it('the React component of the README shows the answer to what the user has typed', async () => {
     await using open = await openPage(browser, originOf(page));
     await open.page.getByLabel('Prompt').fill('Hello from a page');
     await open.page.getByRole('button', { name: 'Ask' }).click();

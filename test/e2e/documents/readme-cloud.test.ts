@@ -48,18 +48,22 @@ const named = (list: readonly CodeBlock[]) =>
   list.map((block) => [`${block.heading}, line ${block.line}`, block] as const);
 
 describeWith('shell', 'cloud blocks', () => {
-  it.each(named(blocks))('%s: runs to its end, and Terraform and npm know what it names', (_name, { text }) => {
-    const calls = runCloud(text, { pulled });
-    expect(calls.length).toBeGreaterThan(0);
-    for (const { program, args } of calls) {
-      if (program === 'terraform') expectTerraform(args);
-      if (program === 'npm' && args[0] === 'run') expect(scripts).toContain(args.slice(1).find((arg) => arg !== '-s'));
-      if (program === 'curl') expect(args.join(' ')).toMatch(CALLED);
-      if (program === 'bash') expect(existsSync(join(ROOT, args[0] ?? ''))).toBe(true);
-    }
-  });
+  it.each(named(blocks))(
+    'a cloud block runs to its end, and Terraform and npm know what it names: %s',
+    (_name, { text }) => {
+      const calls = runCloud(text, { pulled });
+      expect(calls.length).toBeGreaterThan(0);
+      for (const { program, args } of calls) {
+        if (program === 'terraform') expectTerraform(args);
+        if (program === 'npm' && args[0] === 'run')
+          expect(scripts).toContain(args.slice(1).find((arg) => arg !== '-s'));
+        if (program === 'curl') expect(args.join(' ')).toMatch(CALLED);
+        if (program === 'bash') expect(existsSync(join(ROOT, args[0] ?? ''))).toBe(true);
+      }
+    },
+  );
 
-  it('revoking writes the document that the limiter reads', () => {
+  it('the block that revokes a key writes the document that the limiter reads', () => {
     const [token, patch] = runBlock('data.revoked');
     expect(token?.args).toEqual(['auth', 'print-access-token']);
     expect(patch?.args.find((arg) => arg.startsWith('https://'))).toContain(
@@ -71,7 +75,7 @@ describeWith('shell', 'cloud blocks', () => {
     });
   });
 
-  it('replaying publishes what was pulled, without the marks of the dead letter, and then acknowledges it', () => {
+  it('the block that replays dead letters publishes what was pulled, without their marks, and then acknowledges it', () => {
     const calls = runBlock('subscriptions pull').map(({ args, stdin }) => ({ args: args.join(' '), stdin }));
     const [published, acknowledged] = calls.filter(({ args }) => /:publish|subscriptions ack/.test(args));
     expect(JSON.parse(published?.stdin ?? '')).toEqual({
@@ -96,7 +100,7 @@ function expectTerraform(args: readonly string[]): void {
   }
 }
 
-it.each(DOCUMENTS)('%s: every npm script and every file that it names exists', (document) => {
+it.each(DOCUMENTS)('every npm script and every file that a document names exists: %s', (document) => {
   const text = readDocument(document);
   const named = [...text.matchAll(/\bnpm run (?:-s )?([\w:]+)/g)].map(([, name]) => name ?? '');
   expect(named.filter((name) => !scripts.includes(name))).toEqual([]);

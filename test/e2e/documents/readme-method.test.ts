@@ -60,7 +60,7 @@ function run(...args: readonly string[]): void {
   if (status !== 0) throw new Error(`${args.join(' ')}: ${stdout}${stderr}`, { cause: error });
 }
 
-it('answers, validates its params, and is in rpc.discover', async () => {
+it('a method added by the documents’ steps answers, validates its params, and is in rpc.discover', async () => {
   expect(await call('hello.world', { name: 'Ada' })).toMatchObject({ result: { greeting: 'Hello, Ada' } });
   expect(await call('hello.world', { name: '' })).toMatchObject({
     error: { code: -32602, data: { issues: [{ path: 'name' }] } },
@@ -69,7 +69,7 @@ it('answers, validates its params, and is in rpc.discover', async () => {
   expect(result.methods.map(({ name }) => name)).toContain('hello.world');
 });
 
-it('passes the compiler, the linter and the tests that loop over the registry', () => {
+it('a method added by the documents’ steps passes the compiler, the linter and the tests over the registry', () => {
   const files = ['shared/methods/hello.world.ts'];
   writeFileSync(join(copy, 'method.json'), JSON.stringify({ extends: './tsconfig.json', files, include: [] }));
   run('node_modules/typescript/bin/tsc', '-p', 'method.json');

@@ -71,7 +71,7 @@ it('every block is of a kind that is run', () => {
   expect(kindOf({ language: '', options: new Map() })).toBeUndefined();
 });
 
-it('installing and starting: the lines are those that CI and this test run, and the gateway prints the line beside them', () => {
+it('the blocks that install and start have the lines that CI and this test run, and the printed line beside them', () => {
   const [start, contribute, ...others] = ofKind('start');
   expect(others).toEqual([]);
   expect(commandsOf(start)).toEqual(['npm ci', 'npm start']);
@@ -103,17 +103,20 @@ it('npm run dev serves the gateway, and again after a source has changed', async
 describeWith('shell', 'shell blocks', () => {
   const env = (): Record<string, string> => ({ GATEWAY_URL: gateway.url, GATEWAY_KEY: 'dev-key' });
 
-  it.each(named(ofKind('shell')))('%s: every command succeeds, every answer is a result', (_name, block) => {
-    const { answers, stdout } = runShell(here(block), env());
-    expect(answers).toBe(block.text.match(/^curl /gm)?.length ?? 0);
-    expect(stdout).not.toBe('');
-  });
+  it.each(named(ofKind('shell')))(
+    'every command of a shell block succeeds, and every answer is a result: %s',
+    (_name, block) => {
+      const { answers, stdout } = runShell(here(block), env());
+      expect(answers).toBe(block.text.match(/^curl /gm)?.length ?? 0);
+      expect(stdout).not.toBe('');
+    },
+  );
 
   it.each(named(ofKind('shell', clientBlocks)))('the client’s %s: every command succeeds', (_name, block) => {
     expect(runShell(here(block), env(), project).stdout).not.toBe('');
   });
 
-  it('would fail with an answer that is an error, and with a command that fails', () => {
+  it('a shell block fails with an answer that is an error, and with a command that fails', () => {
     const call = (method: string): string => `curl -s "$GATEWAY_URL/jsonrpc" -H "X-API-Key: $GATEWAY_KEY" \
       -d '{"jsonrpc": "2.0", "id": 1, "method": "${method}"}'`;
     expect(() => runShell(call('no.such'), env())).toThrow('method_not_found');
@@ -123,7 +126,7 @@ describeWith('shell', 'shell blocks', () => {
 });
 
 describe('the key document', () => {
-  it('gives its keys exactly their scopes and limits', async () => {
+  it('the key document of the documents gives its keys exactly their scopes and limits', async () => {
     const [block] = ofKind('keys');
     const { keys } = KeyDocument.parse(JSON.parse(block?.text ?? ''));
     const [web, ci] = keys;
@@ -181,13 +184,16 @@ describe('TypeScript blocks', () => {
     writeFileSync(join(project, file(block)), here(block));
     return run(process.execPath, [file(block)], project);
   };
-  it.each(named(all.filter(({ options }) => !options.has('needs'))))('%s: runs to its end', (_name, block) => {
-    expect(runIt(block)).toMatch(/You said: .*haiku|not_found/);
-  });
+  it.each(named(all.filter(({ options }) => !options.has('needs'))))(
+    'a TypeScript block runs to its end: %s',
+    (_name, block) => {
+      expect(runIt(block)).toMatch(/You said: .*haiku|not_found/);
+    },
+  );
 
   describeWith('bubblewrap', 'that need a sandbox', () => {
     it.each(named(all.filter(({ options }) => options.get('needs') === 'bubblewrap')))(
-      '%s: runs to its end',
+      'a TypeScript block that needs a sandbox runs to its end: %s',
       (_name, block) => {
         expect(runIt(block)).toMatch(/^42\r?$/m);
       },
@@ -196,7 +202,7 @@ describe('TypeScript blocks', () => {
 });
 
 describeWith('python', 'Python blocks', () => {
-  it.each(named(ofKind('python')))('%s: runs to its end', (_name, block) => {
+  it.each(named(ofKind('python')))('a Python block runs to its end: %s', (_name, block) => {
     expect(run(findPython() ?? '', ['-c', here(block)], scratch)).toContain('You said: Write a haiku');
   });
 });

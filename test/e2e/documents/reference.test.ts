@@ -67,7 +67,7 @@ async function run(command: string, args: readonly string[]): Promise<string> {
 const WHERE = '"https://wrapper-uamdjcvg7q-uc.a.run.app"';
 
 describeWith('shell', 'the shell', () => {
-  it('suite test_gateway.sh prints only successes and one expected method-not-found', async () => {
+  it('the reference’s test_gateway.sh prints only successes and one expected method-not-found', async () => {
     const script = adapt('test_gateway.sh', {
       [`GATEWAY_URL=${WHERE}`]: '',
       'GATEWAY_KEY=$(gcloud secrets versions access latest --secret=gateway-api-key)': '',
@@ -82,7 +82,7 @@ describeWith('shell', 'the shell', () => {
     expect(output).toContain('"cancelled": true');
   });
 
-  it('requests answer with every field that the reference shows', async () => {
+  it('the requests of the reference are answered with every field that it shows', async () => {
     const script = adapt('requests.sh', {});
     const [health, prompt, status, cancel, webhook, ...more] = (await run('bash', [script]))
       .split('\n')
@@ -140,7 +140,7 @@ describe('the requests for what the reference announces as planned', () => {
     return response.json();
   };
 
-  it('get a result as printed, and a patch of three dots an error', async () => {
+  it('the requests planned by the reference get a result as printed, and a patch of three dots an error', async () => {
     expect(await send('proto')).toMatchObject({ jsonrpc: '2.0', id: 2, result: { stream_id: 'session-123' } });
     expect(await send('auth.login')).toMatchObject({ jsonrpc: '2.0', id: 6, result: { provider: 'chatgpt' } });
     expect(provider.checks.seen.at(-1)?.headers.authorization).toBe('Bearer user-token-from-chatgpt');
@@ -152,7 +152,7 @@ describe('the requests for what the reference announces as planned', () => {
     expect(apply).toMatchObject({ id: 4, error: { code: expect.any(Number), data: { retryable: false } } });
   });
 
-  it('get 403 with the reason where there is no sandbox', async () => {
+  it('the requests planned by the reference get 403 with the reason where there is no sandbox', async () => {
     const bare = await startInProcess({ GATEWAY_API_KEY: KEY }, withoutSandbox());
     for (const method of ['exec', 'mcp.connect', 'interactive.start']) {
       const response = await send(method, bare.url);
@@ -162,7 +162,7 @@ describe('the requests for what the reference announces as planned', () => {
   });
 
   describeWith('bubblewrap', 'with a sandbox', () => {
-    it('run the command and the terminal as printed, and report that the MCP server does not exist', async () => {
+    it('the planned requests run the command and the terminal as printed, and report the missing MCP server', async () => {
       const exec = await send('exec');
       const output = { stdout: 'Hello from Codex Gateway\n', stderr: '', exit_code: 0 };
       expect(exec).toMatchObject({ jsonrpc: '2.0', id: 1, result: output });
@@ -179,7 +179,7 @@ describe('the requests for what the reference announces as planned', () => {
 });
 
 describeWith('python', 'the Python client', () => {
-  it('runs to its end with Debian’s requests', async () => {
+  it('the Python client of the reference runs to its end with Debian’s requests', async () => {
     const script = adapt('gateway_client.py', { [`GATEWAY_URL = ${WHERE}`]: 'GATEWAY_URL = os.getenv("GATEWAY_URL")' });
     const output = await run(findPython() ?? 'python3', [script]);
     expect(output.match(/^=== .* ===$/gm)).toHaveLength(5);

@@ -63,7 +63,7 @@ describe('npm start', () => {
     expect(gateway.url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
   });
 
-  it('prints its model, key and store; on SIGTERM it exits with 0 and closes WebSockets with 1012', async () => {
+  it('npm start prints its model, key and store; on SIGTERM it exits with 0 and closes WebSockets with 1012', async () => {
     const gateway = await startLocalGateway({ env: { GATEWAY_API_KEY: 'hunter2' } });
     const headers = { 'X-API-Key': 'hunter2' };
     const client = await connectSocket(`${gateway.url.replace('http', 'ws')}/ws`, { headers });
@@ -74,7 +74,7 @@ describe('npm start', () => {
     expect(gateway.output()).not.toContain('hunter2');
   });
 
-  it('completes a call to a backend that is in flight at SIGTERM, and does not wait for silent connections', async () => {
+  it('npm start completes a call to a backend that is in flight at SIGTERM, and does not wait for silent connections', async () => {
     const requested = Promise.withResolvers<ServerResponse>();
     const backend = createHttpServer((_, res) => requested.resolve(res)).listen(0, '127.0.0.1');
     await once(backend, 'listening');
@@ -106,7 +106,7 @@ describe('npm start', () => {
     backend.close();
   });
 
-  it('keeps conversations, limits and events over a restart', async () => {
+  it('npm start keeps conversations, limits and events over a restart', async () => {
     const data = mkdtempSync(join(tmpdir(), 'gateway-'));
     const env = { GATEWAY_DATA_DIR: data, GATEWAY_LIMITS: '100/day' };
     const call = async (gateway: LocalGateway, method: string, params: object): Promise<Response> =>
@@ -138,7 +138,7 @@ describe('npm start', () => {
 });
 
 describe('a gateway that cannot start', () => {
-  it('prints every mistake of its environment in one line, exits with 1 and never prints that it is ready', async () => {
+  it('npm start prints every mistake of its environment in one line, exits with 1 and never prints that it is ready', async () => {
     const { code, stdout, lines } = await fail({
       PORT: 'http',
       GATEWAY_LIMITS: '5',
@@ -166,13 +166,13 @@ describe('a gateway that cannot start', () => {
     expect(lines.slice(1)).toEqual([expect.stringMatching(line)]);
   });
 
-  it('because its data directory cannot be exits 1 with one line', async () => {
+  it('npm start exits with 1 and one line if its data directory cannot be made', async () => {
     const { code, stdout, lines } = await fail({ GATEWAY_DATA_DIR: '/dev/null/data' });
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     expect(lines).toHaveLength(1);
   });
 
-  it('because its port is taken exits 1 with one line', async () => {
+  it('npm start exits with 1 and one line if its port is taken', async () => {
     const taken = createServer().listen(0, '127.0.0.1');
     await once(taken, 'listening');
     const { port } = taken.address() as AddressInfo;

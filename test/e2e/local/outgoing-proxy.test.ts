@@ -53,16 +53,19 @@ async function call({ url }: LocalGateway, method: string, params: object): Prom
 
 const LOGIN = { provider: 'openai', credentials: { token: 'sk-abcdefghijklmnopqrstuvwxyz' } };
 
-it.each(['HTTPS_PROXY', 'https_proxy'])('takes prompts and logins to https places: %s', async (name) => {
-  const gateway = await start({ [name]: proxyUrl, OPENAI_BASE_URL: 'https://models.example.invalid/v1' });
-  await call(gateway, 'auth.login', LOGIN);
-  expect(seen).toEqual(['CONNECT models.example.invalid:443']);
-  await call(gateway, 'conversation.prompt', { prompt: 'Hello' });
-  expect(seen.length).toBeGreaterThan(1);
-  expect(new Set(seen)).toEqual(new Set(['CONNECT models.example.invalid:443']));
-});
+it.each(['HTTPS_PROXY', 'https_proxy'])(
+  'the proxy of the machine receives prompts and logins to https addresses: %s',
+  async (name) => {
+    const gateway = await start({ [name]: proxyUrl, OPENAI_BASE_URL: 'https://models.example.invalid/v1' });
+    await call(gateway, 'auth.login', LOGIN);
+    expect(seen).toEqual(['CONNECT models.example.invalid:443']);
+    await call(gateway, 'conversation.prompt', { prompt: 'Hello' });
+    expect(seen.length).toBeGreaterThan(1);
+    expect(new Set(seen)).toEqual(new Set(['CONNECT models.example.invalid:443']));
+  },
+);
 
-it('takes them to http places, and to none that NO_PROXY names', async () => {
+it('the proxy of the machine receives prompts and logins to http addresses, and none to hosts of NO_PROXY', async () => {
   const base = { HTTP_PROXY: proxyUrl, OPENAI_BASE_URL: 'http://models.example.invalid/v1' };
   const gateway = await start(base);
   await call(gateway, 'conversation.prompt', { prompt: 'Hello' });
@@ -75,7 +78,7 @@ it('takes them to http places, and to none that NO_PROXY names', async () => {
   expect(seen).toEqual([]);
 });
 
-it('sends the credentials of the proxy with prompts and logins', async () => {
+it('prompts and logins are sent with the credentials of the proxy', async () => {
   const HTTP_PROXY = proxyUrl.replace('//', '//us%40er:secret@');
   const gateway = await start({ HTTP_PROXY, OPENAI_BASE_URL: 'http://models.example.invalid/v1' });
   credentials.clear();
@@ -85,7 +88,7 @@ it('sends the credentials of the proxy with prompts and logins', async () => {
   expect([...credentials]).toEqual([`Basic ${Buffer.from('us@er:secret').toString('base64')}`]);
 });
 
-it('carries the requests of Codex, through its relay', async () => {
+it('the requests of Codex pass the proxy of the machine, through the relay', async () => {
   const baseUrls = { gateway: 'https://models.example.invalid/v1', chatgpt: 'https://models.example.invalid/v1' };
   const relay = createRelay(baseUrls, { HTTPS_PROXY: proxyUrl });
   const running = createRunningTurns();

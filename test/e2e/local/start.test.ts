@@ -100,7 +100,7 @@ describe('output without a reader', () => {
 });
 
 describe('a Node that is too old', () => {
-  it.skipIf(!isTooOld())('prints one line that says what to do, as without development dependencies', () => {
+  it.skipIf(!isTooOld())('npm start with a Node that is too old prints one line that says what to do', () => {
     const { status, stderr, stdout } = spawnSync('node', ['functions/run.js', 'local'], {
       cwd: ROOT,
       env: { PATH: machinePath, NODE_ENV: 'production' },

@@ -26,7 +26,7 @@ beforeAll(async () => {
 afterAll(() => Promise.all(processes.map((process) => process.stop())));
 
 describeWith('emulators', 'limiter: several processes on one key', () => {
-  test('4 processes x 300 calls at once on a limit of 100: exactly 100 admitted, every call answered', async () => {
+  test('exactly 100 of 300 calls each by 4 processes at once pass a limit of 100, and every call is answered', async () => {
     const keyId = newKey();
     const reports = await Promise.all(processes.map((process) => process.run({ keyId, limits: DAY, calls: 300 })));
     expect(total(reports, 'admitted')).toBe(100);
@@ -34,13 +34,13 @@ describeWith('emulators', 'limiter: several processes on one key', () => {
     for (const { operations } of reports) expect(operations).toBeLessThanOrEqual(20);
   });
 
-  test('4 processes x 25 calls spread over a second: all admitted', async () => {
+  test('all of 25 calls each by 4 processes, spread over a second, are admitted', async () => {
     const job = { keyId: newKey(), limits: DAY, calls: 25, spreadMs: 1_000 };
     const reports = await Promise.all(processes.map((process) => process.run(job)));
     expect(reports.map(({ outcomes }) => outcomes)).toEqual(Array(4).fill({ admitted: 25 }));
   });
 
-  test('20 contending instances in 4 processes: none is starved', { timeout: 180_000 }, async () => {
+  test('none of 20 contending instances in 4 processes is starved', { timeout: 180_000 }, async () => {
     const job = { keyId: newKey(), limits: WIDE, instances: 5, patient: true, calls: 10, sequential: true };
     const reports = await Promise.all(processes.map((process) => process.run(job)));
     expect(reports.map(({ outcomes }) => outcomes)).toEqual(Array(4).fill({ admitted: 50 }));

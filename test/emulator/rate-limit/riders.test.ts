@@ -65,19 +65,19 @@ describeWith('emulators', 'the first commit of a call, with Firestore', () => {
     return toLimitState(snapshot).windows.reduce((sum, { count }) => sum + count, 0);
   }
 
-  test('a prompt, with its lease, message and idempotency key', async () => {
+  test('the first commit of a prompt, with its lease, message and idempotency key, is the one that counts the call', async () => {
     expect(await prompt({ session_id: 'warm' })).toHaveProperty('result.content');
     expect(await prompt({ session_id: 'warm', idempotency_key: 'k' })).toHaveProperty('result.content');
     expect(await prompt({})).toHaveProperty('result.content');
     expect(commits).toEqual(['limits conversations', 'limits conversations idempotency', 'limits conversations']);
   });
 
-  test('a webhook, with its record', async () => {
+  test('the first commit of a webhook, with its record, is the one that counts the call', async () => {
     expect(await post('/webhook', { event: 'a.b', data: {} })).toMatchObject({ status: 'accepted' });
     expect(commits).toEqual(['limits events outbox']);
   });
 
-  test('of a session that another instance has used: the prompt is counted once, and runs', async () => {
+  test('a prompt in a session that another instance has used is counted once, and runs', async () => {
     const [before] = await store.get([conversationRef('default', 'warm')]);
     if (before?.data === undefined || before.version === null) throw new Error('no session');
     await store.commit([
@@ -91,7 +91,7 @@ describeWith('emulators', 'the first commit of a call, with Firestore', () => {
     expect(after?.data).toMatchObject({ title: 'by another instance', status: 'idle' });
   });
 
-  test('of a call that the limit refuses is not stored', async () => {
+  test('the first commit of a call that the limit refuses is not stored', async () => {
     const [before] = await store.get([toLimitRef('default')]);
     const state = toLimitState(before);
     const windows = state.windows.map((window) => ({ ...window, count: 500 }));

@@ -35,7 +35,7 @@ describeWith('emulators', 'Firestore store under faults', () => {
     await emulator.stop();
   });
 
-  it('answers unavailable at the deadline of every kind of call while Firestore does not answer', {
+  it('every kind of call is unavailable at its deadline while Firestore does not answer', {
     timeout: 30_000,
   }, async () => {
     const store = open();
@@ -114,7 +114,9 @@ describeWith('emulators', 'Firestore store under faults', () => {
     await proxy.stop();
   });
 
-  it('fails at once while nothing listens, and works again soon after a restart', { timeout: 90_000 }, async () => {
+  it('a call fails at once while nothing listens, and works again soon after a restart', {
+    timeout: 90_000,
+  }, async () => {
     const store = open();
     const ref = freshRef();
     await put(store, ref, { n: 1 });
@@ -134,7 +136,7 @@ describeWith('emulators', 'Firestore store under faults', () => {
     expect((await read(store, ref)).data).toEqual({ n: 2 });
   });
 
-  it('lets 20 instances that contend for one document all through', { timeout: 120_000 }, async () => {
+  it('all transactions of 20 instances that contend for one document are committed', { timeout: 120_000 }, async () => {
     const ref = freshRef();
     const instances = Array.from({ length: 20 }, () => open());
     await Promise.all(
@@ -152,7 +154,7 @@ describeWith('emulators', 'Firestore store under faults', () => {
     expect((await read(open(), ref)).data).toEqual({ n: 60 });
   });
 
-  it('lets locks of many instances through, one after the other', { timeout: 120_000 }, async () => {
+  it('locks of many instances are granted, one after the other', { timeout: 120_000 }, async () => {
     const ref = freshRef();
     const instances = Array.from({ length: 6 }, () => open());
     await Promise.all(
@@ -167,7 +169,7 @@ describeWith('emulators', 'Firestore store under faults', () => {
     expect((await read(open(), ref)).data).toEqual({ n: 18 });
   });
 
-  it('gives the lock in the order in which instances came, a holder that died left aside', async () => {
+  it('the lock is granted in the order in which instances came, without a holder that died', async () => {
     const ref = freshRef();
     const lockRef = lockRefOf(ref);
     const outside = open();

@@ -16,7 +16,7 @@ describeWith('emulators', 'Firestore', () => {
     }),
   );
 
-  it('reads, writes and watches in its own database only', async () => {
+  it('the Firestore store reads, writes and watches in its own database only', async () => {
     const address = { projectId: `demo-${randomBytes(6).toString('hex')}`, emulatorHost: inject('firestoreHost') };
     const [named, byDefault] = [{ databaseId: 'gateway-restored' }, {}].map((database) =>
       createFirestoreStore({ ...address, ...database, clock: systemClock }),

@@ -52,7 +52,7 @@ describeWith('emulators', 'two gateways that edit the same sessions', () => {
       .map(({ body }, index) => ({ index, tokens: tokensOf(body) }))
       .filter(({ tokens }) => tokens.at(-1)?.startsWith(`p${number}x`));
 
-  it('sends no dropped message again, keeps every answered key, and copies no dropped message', async () => {
+  it('two gateways that edit one session send and copy no dropped message, and keep every answered key', async () => {
     const random = createRandom(SEED);
     const sessions = Array.from({ length: SESSIONS }, (_, number): Observed => {
       const session_id = `raced-${number}`;

@@ -79,7 +79,7 @@ describeWith('emulators', 'two gateways on one Firestore', () => {
     client.socket.close();
   }, 60_000);
 
-  it('events recorded by one are received on both, each once, and after a cut from where the reader stood', async () => {
+  it('events recorded by one instance are received on both, each once, and after a cut from where the reader stood', async () => {
     const send = async (gateway: LocalGateway, n: number): Promise<void> => {
       const answer = await fetch(`${gateway.url}/webhook`, {
         method: 'POST',
@@ -115,7 +115,7 @@ describeWith('emulators', 'two gateways on one Firestore', () => {
     for (const client of [here, again]) client.socket.close();
   }, 60_000);
 
-  it('a ticket of one opens one socket, on either', async () => {
+  it('a ticket of one instance opens one socket, on either', async () => {
     const client = await connect(socketOf(first));
     const { result } = await client.call('auth.ticket');
     const protocols = (result?.protocols ?? []) as string[];

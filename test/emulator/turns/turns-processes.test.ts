@@ -76,7 +76,7 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
     await Promise.all([a, b, owner].map(({ url }) => untilServing(url)));
   });
 
-  it('a cancel on B closes the owner’s request to the model, notified by the watch, long before any heartbeat', async () => {
+  it('a cancel on another instance closes the owner’s request to the model, notified by the watch, long before any heartbeat', async () => {
     // How fast the watch is, the bench measures.
     for (let round = 0; round < 5; round++) {
       const session_id = `cancel-${round}`;
@@ -117,7 +117,7 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
       await running.answer;
     });
 
-    it('B settles the turn, replays its events from the cursor, and continues', async () => {
+    it('another instance settles the turn of a killed one, replays its events from the cursor, and continues', async () => {
       const lastSeen = running.events[SEEN - 1];
       const resumed = follow(b.url, 'conversation.resume', { session_id }, { 'last-event-id': lastSeen?.id ?? '' });
       const { result } = (await resumed.answer) ?? {};
@@ -133,12 +133,12 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
       expect(next).toMatchObject({ content: 'on we go' });
     });
 
-    it('a prompt that waits on B runs once the lease is over', async () => {
+    it('a prompt that waits on another instance runs once the lease is over', async () => {
       expect((await waiting).result).toMatchObject({ content: 'You said: after you' });
     });
   });
 
-  it('kill -9, then cancel on B: answered without waiting for the lease, the session is usable', async () => {
+  it('a turn of a killed instance is cancelled on another one without waiting for the lease; the session is usable', async () => {
     const session_id = 'killed-then-cancelled';
     const running = follow(owner.url, 'conversation.prompt', { prompt: '[[chunks 500 every 40]]', session_id });
     await running.until(50);
@@ -149,7 +149,7 @@ describeWith('emulators', 'turns of several gateways on one Firestore', () => {
     expect(next).toMatchObject({ content: 'You said: again' });
   }, 60_000);
 
-  it('200 prompts at once on one session: one runs, 199 are refused as busy, none is lost', async () => {
+  it('one of 200 prompts at once on one session runs, 199 are refused as busy, none is lost', async () => {
     const session_id = 'contended';
     const before = provider.calls;
     // The one that runs is answered after all the others have been.

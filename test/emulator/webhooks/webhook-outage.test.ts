@@ -63,7 +63,9 @@ describeWith('emulators', 'webhooks while Pub/Sub is down', () => {
     expect((await eventsOf(store)).every(({ state }) => state === 'sent')).toBe(true);
   }
 
-  test('stopped and started again: 202 queued, then delivered by the sweeper', { timeout: 90_000 }, async () => {
+  test('deliveries while Pub/Sub is stopped are answered 202 queued, and delivered by the sweeper after its start', {
+    timeout: 90_000,
+  }, async () => {
     await recovers({
       begin: () => pubsub.stop(),
       end: async () => {
@@ -73,7 +75,7 @@ describeWith('emulators', 'webhooks while Pub/Sub is down', () => {
     });
   });
 
-  test('frozen, with its connections open: the same, within the deadline of a publish', {
+  test('deliveries while Pub/Sub is frozen are answered 202 queued within the deadline of a publish', {
     timeout: 90_000,
   }, async () => {
     await recovers({

@@ -78,7 +78,9 @@ async function sweepAt(url: string): Promise<void> {
 
 describeWith('emulators', 'webhooks over Firestore and Pub/Sub', () => {
   describe.each(STEPS)('a process killed %s', (dieAt) => {
-    test('loses nothing it acknowledged, and nothing takes effect twice', { timeout: 90_000 }, async () => {
+    test('a process that is killed loses nothing it acknowledged, and nothing takes effect twice', {
+      timeout: 90_000,
+    }, async () => {
       fixture = await prepare(hosts);
       const { store } = fixture;
       const all = Array.from({ length: DELIVERIES }, (_, n) => n);

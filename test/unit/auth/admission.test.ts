@@ -13,7 +13,7 @@ it.each<readonly [RateDecision['outcome'], number | undefined, number, object | 
   ['unavailable', 900, 1, { reason: 'unavailable', httpStatus: 503, retryAfterMs: 900 }],
   ['rate_limited', 700, 5, { reason: 'rate_limited', retryable: true, retryAfterMs: 700, data: { reset: 61 } }],
   ['rate_limited', 700, 6, { reason: 'rate_limited', retryable: false, message: /larger than the limit/ }],
-])('%s becomes its refusal (wait %s, cost %d)', async (outcome, wait, cost, expected) => {
+])('the outcome %s of the limiter becomes its refusal (wait %s, cost %d)', async (outcome, wait, cost, expected) => {
   const decision = { ...facts, outcome, ...(wait !== undefined && { retryAfterMs: wait }) };
   const admit = createAdmit({ take: async () => decision });
   const { rate, refusal } = await admit(caller, { cost, scope: null, mayDegrade: false });
@@ -26,7 +26,7 @@ it.each<readonly [RateDecision['outcome'], number | undefined, number, object | 
   }
 });
 
-it('checks the scope after the charge, so that a call without its scope costs a call', async () => {
+it('the scope is checked after the charge, so that a call without its scope costs a call', async () => {
   const taken: number[] = [];
   const admit = createAdmit({
     async take({ cost }) {

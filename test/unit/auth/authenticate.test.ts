@@ -41,7 +41,7 @@ describe('authenticate', () => {
     ['X-API-Key beside another scheme', { 'x-api-key': 'app-key', authorization: 'Basic dTpw' }],
     ['X-API-Key beside a token that is no key', { 'x-api-key': 'app-key', authorization: 'Bearer a.b.c' }],
     ['X-API-Key beside a long token', { 'x-api-key': 'app-key', authorization: `Bearer ${'x'.repeat(8_000)}` }],
-  ])('admits a key in %s', async (_name, headers) => {
+  ])('authenticate admits a key in %s', async (_name, headers) => {
     expect(await authenticate(headers)).toEqual<Caller>({
       keyId: 'app',
       scopes: new Set(['conversation']),
@@ -50,11 +50,11 @@ describe('authenticate', () => {
     });
   });
 
-  it('returns the caller synchronously when keys are in memory', () => {
+  it('authenticate returns the caller synchronously when keys are in memory', () => {
     expect(authenticate({ 'x-api-key': 'app-key' })).not.toBeInstanceOf(Promise);
   });
 
-  it('gives a key its own limits, else those of the deployment', async () => {
+  it('a key has its own limits, else those of the deployment', async () => {
     expect((await authenticate({ 'x-api-key': 'ci-key' })).limits).toEqual([{ max: 3, windowMs: 3_600_000 }]);
   });
 
@@ -74,14 +74,14 @@ describe('authenticate', () => {
     ['an oversized key', { 'x-api-key': 'k'.repeat(1025) }, /not valid/],
     ['an oversized Authorization', { authorization: `Bearer${' '.repeat(100_000)}k` }, /not valid/],
     ['an expired key', { 'x-api-key': 'old-key' }, /expired/],
-  ])('refuses %s', async (_name, headers, message) => {
+  ])('authenticate refuses %s', async (_name, headers, message) => {
     const error = await refusal(headers);
     expect(error.reason).toBe('unauthorized');
     expect(error.httpStatus).toBe(401);
     expect(error.message).toMatch(message);
   });
 
-  it('admits a key until the millisecond it expires', async () => {
+  it('a key is admitted until the millisecond it expires', async () => {
     expect((await authenticate({ 'x-api-key': 'soon-key' })).keyId).toBe('soon');
   });
 

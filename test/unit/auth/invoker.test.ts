@@ -94,7 +94,7 @@ describe('the deployments function', () => {
     UPTIME_SERVICE_ACCOUNT: CHECKER,
   };
 
-  it('admits Pub/Sub to pushes and Cloud Scheduler to sweeps, without a signature only behind the invoker check', async () => {
+  it('only Pub/Sub may push and only Cloud Scheduler may sweep, without a signature only behind the invoker check', async () => {
     for (const check of ['iam', 'none']) {
       const fixture = await createFixture({ ...env, PUSH_INVOKER_CHECK: check });
       try {
@@ -115,7 +115,7 @@ describe('the deployments function', () => {
     }
   });
 
-  it('answers uptime checks with the state of the database, and refuses other accounts', async () => {
+  it('uptime checks are answered with the state of the database, and other accounts are refused', async () => {
     const fixture = await createFixture({ ...env, PUSH_INVOKER_CHECK: 'iam' });
     try {
       const url = await fixture.listen({ certificatesUrl });

@@ -31,7 +31,7 @@ async function call(gateway: InProcessGateway, key: string, method = 'auth.limit
   });
 }
 
-it('returns all windows of the key, without its own call and those of other keys', async () => {
+it('auth.limits returns all windows of the key, without its own call and those of other keys', async () => {
   // No window ends between the calls.
   const clock = createTestClock();
   const gateway = await startInProcess({ GATEWAY_KEYS: KEYS }, { clock });

@@ -142,7 +142,7 @@ describe('a token', () => {
 describe('endpoints that expect a token', () => {
   const env = { PUSH_AUDIENCE: AUDIENCE, PUSH_SERVICE_ACCOUNT: EMAIL };
 
-  test('let only Cloud Scheduler sweep and only Pub/Sub push', async () => {
+  test('only Cloud Scheduler may sweep and only Pub/Sub may push', async () => {
     const fixture = await createFixture(env);
     try {
       const url = await fixture.listen({ certificatesUrl });

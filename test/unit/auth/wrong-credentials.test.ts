@@ -52,30 +52,33 @@ describe('an address', () => {
 
   it.each<readonly [string, Client, Client, boolean, boolean]>([
     ['IPv4 addresses are counted separately', from('192.0.2.1'), from('192.0.2.2'), false, false],
-    ['IPv4 within IPv6 is the same', from('192.0.2.1'), from('::ffff:192.0.2.1'), false, true],
+    ['IPv4 within IPv6 counts as IPv4', from('192.0.2.1'), from('::ffff:192.0.2.1'), false, true],
     ['IPv6 counts by its /64', from('2001:db8:1:2::1'), from('2001:db8:1:2:ffff::9'), false, true],
-    ['other networks are counted separately', from('2001:db8:1:2::1'), from('2001:db8:1:3::1'), false, false],
+    ['IPv6 networks are counted separately', from('2001:db8:1:2::1'), from('2001:db8:1:3::1'), false, false],
     [
-      'X-Forwarded-For is nothing by itself',
+      'X-Forwarded-For has no effect without a front end',
       from('127.0.0.1', '192.0.2.1'),
       from('127.0.0.1', '192.0.2.2'),
       false,
       true,
     ],
-    ['Google appends the address it sees', from('::1', '1.1.1.1, 192.0.2.1'), from('::1', '192.0.2.1'), true, true],
+    ['the address that Google appends counts', from('::1', '1.1.1.1, 192.0.2.1'), from('::1', '192.0.2.1'), true, true],
     [
-      'what stands before it is the client’s',
+      'a client cannot change its address by X-Forwarded-For',
       from('::1', '192.0.2.1, 192.0.2.9'),
       from('::1', '192.0.2.1'),
       true,
       false,
     ],
-    ['nonsense is one address', from('', 'x'), from('::1', '"><'), true, true],
-  ])('%s', (_name, first, second, isBehindFrontEnd, isSame) => {
-    const { guard } = setUp(isBehindFrontEnd);
-    for (let n = 0; n < BURST; n++) guard.refuse(first, wrong);
-    expect([guard.isThrottled(first), guard.isThrottled(second)]).toEqual([true, isSame]);
-  });
+    ['invalid addresses count as one', from('', 'x'), from('::1', '"><'), true, true],
+  ])(
+    'wrong credentials are counted by the address of the client: %s',
+    (_name, first, second, isBehindFrontEnd, isSame) => {
+      const { guard } = setUp(isBehindFrontEnd);
+      for (let n = 0; n < BURST; n++) guard.refuse(first, wrong);
+      expect([guard.isThrottled(first), guard.isThrottled(second)]).toEqual([true, isSame]);
+    },
+  );
 
   it('an address is remembered within a bound', () => {
     const { guard } = setUp();
@@ -181,20 +184,23 @@ describe('over every way in', () => {
         return (await refusal(`${url.replace('http', 'ws')}/ws`, { protocols })).status;
       },
     ],
-  ])('%s is 429 beyond the burst, a right one is accepted, and the log has few lines', async (_name, send) => {
-    const clock = createTestClock();
-    const env = { WEBHOOK_SECRETS: SECRET, GATEWAY_LIMITS: '1000/minute' };
-    const gateway = await startInProcess(env, { clock });
-    const statuses = await Promise.all(Array.from({ length: 60 }, () => send(gateway.url, false)));
-    expect(statuses.toSorted()).toEqual([...Array(BURST).fill(401), ...Array(60 - BURST).fill(429)]);
-    expect(await send(gateway.url, true)).toBe(200);
-    const lines = gateway
-      .logged()
-      .split('\n')
-      .filter((line) => /refused|unauthorized|rate_limited/.test(line));
-    expect(lines.length).toBeLessThanOrEqual(10);
-    await gateway.close();
-  });
+  ])(
+    '%s that is wrong is 429 beyond the burst, a right one is accepted, and the log has few lines',
+    async (_name, send) => {
+      const clock = createTestClock();
+      const env = { WEBHOOK_SECRETS: SECRET, GATEWAY_LIMITS: '1000/minute' };
+      const gateway = await startInProcess(env, { clock });
+      const statuses = await Promise.all(Array.from({ length: 60 }, () => send(gateway.url, false)));
+      expect(statuses.toSorted()).toEqual([...Array(BURST).fill(401), ...Array(60 - BURST).fill(429)]);
+      expect(await send(gateway.url, true)).toBe(200);
+      const lines = gateway
+        .logged()
+        .split('\n')
+        .filter((line) => /refused|unauthorized|rate_limited/.test(line));
+      expect(lines.length).toBeLessThanOrEqual(10);
+      await gateway.close();
+    },
+  );
 
   it('an absent credential is always 401; too many wrong ones are 429 with Retry-After', async () => {
     const gateway = await startInProcess();

@@ -52,7 +52,7 @@ const refusal = (code: number, reason: string, retryable: boolean, retry_after_m
 });
 
 describe('the methods of the reference', () => {
-  it('answer with the raw response, errors too', async () => {
+  it('the methods of the reference return the raw response, errors too', async () => {
     const client = fixture.client();
     expect(await client.healthCheck()).toEqual({ status: 'healthy' });
     const answer = await client.conversationPrompt('Hi', 'reference');
@@ -70,7 +70,7 @@ describe('the methods of the reference', () => {
 });
 
 describe('an error', () => {
-  it('contains code, reason, status, request and advice', async () => {
+  it('an error has code, reason, status, request and advice', async () => {
     const unauthorizedClient = new CodexGatewayClient(fixture.gateway.url, 'wrong');
     const unauthorized = await failure(unauthorizedClient.call('conversation.status', STATUS));
     expect(unauthorized).toMatchObject({ code: 401, reason: 'unauthorized', status: 401, retryable: false });
@@ -117,7 +117,7 @@ describe('an error', () => {
 });
 
 describe('a retry', () => {
-  it('after a lost answer runs a prompt once and answers as if nothing had happened', async () => {
+  it('a retry after a lost answer runs a prompt once and returns the answer as if nothing had happened', async () => {
     const { provider, proxy, client } = fixture;
     const before = provider.calls;
     proxy.loseAnswer();
@@ -182,7 +182,7 @@ describe('a retry', () => {
   });
 });
 
-it('connects to the WebSocket URL of the options; on a platform without WebSocket the error names the option', async () => {
+it('the client connects to the WebSocket URL of its options; without WebSocket the error names the option', async () => {
   const socketUrl = `${fixture.gateway.url.replace('http', 'ws')}/ws`;
   const promptOver = (url: string) =>
     fixture.client({ streaming: 'websocket', socketUrl: url, retries: 0 }).stream({ prompt: 'Hi' }).answer();
@@ -193,7 +193,7 @@ it('connects to the WebSocket URL of the options; on a platform without WebSocke
   vi.unstubAllGlobals();
 });
 
-it('types methods that the caller declares', async () => {
+it('methods that the caller declares have types', async () => {
   type Own = Methods & { readonly 'no.such': { readonly params: { readonly name: string }; readonly result: string } };
   const client = new CodexGatewayClient<Own>(fixture.gateway.url, KEY);
   expect(await failure(client.call('no.such', { name: 'Ada' }))).toMatchObject({ reason: 'method_not_found' });
@@ -203,7 +203,7 @@ it('types methods that the caller declares', async () => {
   await failure(fixture.client().call('no.such', {}));
 });
 
-it('yields the messages of a session in both orders, over as many pages as it takes', async () => {
+it('the messages of a session are read in both orders, over as many pages as it takes', async () => {
   const client = fixture.client();
   const session_id = 'iterated';
   for (let n = 0; n < 60; n++) await client.call('conversation.prompt', { prompt: `prompt ${n}`, session_id });
@@ -226,7 +226,7 @@ it('yields the messages of a session in both orders, over as many pages as it ta
   });
 });
 
-it('brings the notifications of any streaming method', async () => {
+it('the notifications of any streaming method reach the caller', async () => {
   const client = fixture.client();
   const stop = new AbortController();
   const seen: string[] = [];

@@ -39,14 +39,14 @@ async function open(): Promise<{
 const call = { method: 'test.call', params: {}, signal };
 const note = (text: string) => ({ jsonrpc: '2.0', method: 'test.note', params: { text } });
 
-it('gives each call the answer with its id', async () => {
+it('a connection gives each call the answer with its id', async () => {
   const { connection, sent, receive } = await open();
   const answers = [connection.call(call), connection.call(call)];
   for (const { id } of sent.toReversed()) receive({ jsonrpc: '2.0', id, result: `answer ${id}` });
   expect(await Promise.all(answers)).toEqual(['answer 1', 'answer 2']);
 });
 
-it('yields the notifications before the answer, in order', async () => {
+it('a connection yields the notifications before the answer, in order', async () => {
   const { connection, receive } = await open();
   const stream = streamCall(connection, call);
   const first = stream.next();
@@ -62,7 +62,7 @@ it('yields the notifications before the answer, in order', async () => {
   expect(received).toEqual([...notes, 'done']);
 });
 
-it('ends with what is not JSON, and rejects the calls in flight', async () => {
+it('a connection ends at a message that is not JSON, and rejects the calls in flight', async () => {
   const { connection, receive } = await open();
   const answer = connection.call(call);
   receive('not JSON');
@@ -70,7 +70,7 @@ it('ends with what is not JSON, and rejects the calls in flight', async () => {
   expect((await failure(connection.call(call))).reason).toBe('network');
 });
 
-it('rejects a call with the reason of its signal, and keeps the others', async () => {
+it('a call rejects with the reason of its signal, and the others continue', async () => {
   const { connection, receive } = await open();
   const left = new AbortController();
   const answers = [connection.call({ ...call, signal: left.signal }), connection.call(call)];
@@ -80,7 +80,7 @@ it('rejects a call with the reason of its signal, and keeps the others', async (
   expect(await answers[1]).toBe('kept');
 });
 
-it('bounds what waits for a reader that is too slow', async () => {
+it('a connection bounds what waits for a reader that is too slow', async () => {
   const { connection, receive } = await open();
   const stream = streamCall(connection, call);
   const first = stream.next();

@@ -57,7 +57,7 @@ const TRANSPORTS: readonly (readonly [name: string, prompt: (session: string) =>
 ];
 
 it.each(TRANSPORTS)(
-  '%s: the answer, its first event and the log name who answered and who failed',
+  'the answer, its first event and the log name the model that answered and the one that failed: %s',
   async (name, prompt) => {
     const answered = await prompt(name);
     expect(answered).toMatchObject({ content: 'from the next', model: NEXT });
@@ -75,7 +75,7 @@ it.each(TRANSPORTS)(
   },
 );
 
-it('refuses more than three, on the wire', async () => {
+it('a prompt with more than three fallbacks is refused on the wire', async () => {
   const fallbacks = ['a/1', 'a/2', 'a/3', 'a/4'];
   const refused = fixture.client().call('conversation.prompt', { prompt: 'hello', fallbacks });
   await expect(refused).rejects.toMatchObject({ code: -32602, message: 'fallbacks must have at most 3 entries' });

@@ -61,7 +61,7 @@ function open({ key = KEY, path = PATHS.socket }: { key?: string; path?: string 
 const signal = new AbortController().signal;
 
 describe('a socket that is kept open', () => {
-  it('answers calls, in any order, and passes notifications', async () => {
+  it('a kept socket answers calls, in any order, and passes notifications', async () => {
     const { socket } = open();
     await socket.settled(signal);
     const received = Promise.withResolvers<unknown>();
@@ -107,7 +107,7 @@ describe('a socket that is kept open', () => {
     await until('connecting');
   });
 
-  it('stops at a key that is not valid', async () => {
+  it('a kept socket stops at a key that is not valid', async () => {
     const { socket, states, errors } = open({ key: 'not-the-key' });
     await expect.poll(() => errors.length).toBe(1);
     expect(errors).toEqual([expect.any(GatewayError)]);

@@ -24,7 +24,7 @@ async function run(...argv: string[]): Promise<{ readonly out: string; readonly 
   return { out: out.join(''), note: note.join('') };
 }
 
-it('prints only the key of an add, lists keys without key material, and revokes one of two by its digest', async () => {
+it('the keys command prints only the key of an add, lists no key material, and revokes one of two by its digest', async () => {
   const options = ['--scopes', 'conversation, webhook', '--limits', '5/minute'];
   const { out: added, note } = await run('add', 'app', ...options);
   const key = added.trim();
@@ -49,7 +49,7 @@ it.each([
   [['revoke', 'app', '--sha256', 'old'], '--sha256 needs the first digits of a digest'],
   [['list', '--project', ''], 'set GOOGLE_CLOUD_PROJECT, or --project'],
   [['list', '--unknown'], "Unknown option '--unknown'"],
-])('refuses %j before it connects', async (argv, message) => {
+])('the keys command refuses %j before it connects', async (argv, message) => {
   await expect(run(...argv)).rejects.toThrow(message);
   expect(fake.calls.list).toBe(0);
 });

@@ -30,7 +30,7 @@ async function read(pieces: readonly Uint8Array[]): Promise<string[]> {
 }
 
 describe('the reader of events', () => {
-  it('finds the same events however the bytes are cut and lines are ended', async () => {
+  it('the reader of events finds the same events however the bytes are cut and lines are ended', async () => {
     const line = fc.string({ unit: 'grapheme', maxLength: 12 }).map((text) => text.replaceAll(/[\r\n]/g, '').trim());
     const events = fc.array(fc.array(line, { minLength: 1, maxLength: 3 }), { maxLength: 5 });
     const property = fc.asyncProperty(
@@ -55,12 +55,12 @@ describe('the reader of events', () => {
     await fc.assert(property, { numRuns: 100 });
   });
 
-  it('omits an event whose end was not received', async () => {
+  it('the reader of events omits an event whose end was not received', async () => {
     expect(await read([new TextEncoder().encode('data: a\n\ndata: b\n')])).toEqual(['a']);
   });
 });
 
-it('reads only the events of its own turn from a connection that is shared', async () => {
+it('a turn reads only its own events from a connection that is shared', async () => {
   const note = (session_id: string, turn_id: string, seq: number): Notification => ({
     method: NOTIFICATIONS.turnEvent,
     params: { session_id, conversation_id: 'c', turn_id, seq, event: { AgentMessageDelta: { delta: turn_id } } },

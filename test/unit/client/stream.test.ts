@@ -14,7 +14,7 @@ afterAll(() => fixture.close());
 const textOf = (events: readonly TurnEvent[]): string =>
   events.map(({ event }) => event.AgentMessageDelta?.delta ?? '').join('');
 
-it('follows the running turn when the connection of its prompt is cut before the first event', async () => {
+it('a stream follows the running turn when the connection of its prompt is cut before the first event', async () => {
   const { client, provider, proxy } = fixture;
   const calls = provider.calls;
   const received = Promise.withResolvers<void>();
@@ -50,7 +50,7 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
     expect(await turn.answer()).toMatchObject({ type: 'ai_response', content: 'one two', session_id: session('text') });
   });
 
-  it('brings every event of a prompt that follows a message, whatever its number', async () => {
+  it('a stream has every event of a prompt that follows a message, whatever its number', async () => {
     const prompt = { prompt: 'hello', session_id: session('edited') };
     for (const _ of [1, 2, 3]) await fixture.client().call('conversation.prompt', prompt);
     const turn = fixture.client({ streaming }).stream({ ...prompt, after_seq: 4 });
@@ -61,7 +61,7 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
     expect(textOf(events)).toBe(content);
   });
 
-  it('cut again and again, brings every event once and in order, and the very answer of its one model call', async () => {
+  it('a stream that is cut repeatedly has every event once and in order, and the answer of its one model call', async () => {
     const { client, provider, proxy } = fixture;
     const before = provider.calls;
     const connections = proxy.connections;
@@ -91,7 +91,7 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
     expect(history.messages).toHaveLength(2);
   });
 
-  it('that loses its connection before the first event does not prompt twice', async () => {
+  it('a stream that loses its connection before the first event does not prompt twice', async () => {
     const { client, provider, proxy } = fixture;
     const before = provider.calls;
     const { losses } = proxy;
@@ -109,7 +109,7 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
     expect((await client().call('conversation.history', { session_id: session('first') })).messages).toHaveLength(2);
   });
 
-  it('ends with the error that ended its turn, also when it saw it on another connection', async () => {
+  it('a stream ends with the error that ended its turn, also when it received it on another connection', async () => {
     const { client, provider, proxy } = fixture;
     const error = await failure(client({ streaming }).stream('[[chunks 4]] [[cut]]').answer());
     expect(error).toMatchObject({ reason: 'upstream_error', code: 502, retryable: true });
@@ -138,7 +138,7 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
     expect(await failure(turn.answer())).toBe(await again);
   });
 
-  it('left by its reader leaves the turn running, to be resumed by its number', async () => {
+  it('a stream that its reader leaves lets the turn run, to be resumed by its number', async () => {
     const { client, provider } = fixture;
     const gate = Promise.withResolvers<void>();
     provider.behave(() => ({ chunks: ['head ', 'tail'], gate: (i) => (i === 1 ? gate.promise : Promise.resolve()) }));
@@ -159,7 +159,7 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
     expect(await rest.answer()).toMatchObject({ status: 'completed', content: 'head tail' });
   });
 
-  it('aborted with cancelOnAbort stops the model call; without, only the reading', async () => {
+  it('a stream that is aborted with cancelOnAbort stops the model call; without it, only the reading ends', async () => {
     const { client, provider } = fixture;
     for (const cancelOnAbort of [true, false]) {
       const stop = new AbortController();
@@ -186,7 +186,7 @@ describe.each<NonNullable<ClientOptions['streaming']>>(['sse', 'websocket'])('a 
     }
   });
 
-  it('aborted before any response still cancels a prompt that is on its way', async () => {
+  it('a stream that is aborted before any response still cancels a prompt that is on its way', async () => {
     const stop = new AbortController();
     const requested = fixture.provider.next();
     const session_id = session('early');

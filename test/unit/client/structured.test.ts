@@ -26,7 +26,7 @@ afterAll(() => server.close().closeAllConnections());
 
 const Rivers = z.array(z.object({ name: z.string(), lengthKm: z.coerce.number().positive() }));
 
-it('sends the JSON Schema of the schema and returns the output as the schema returns it', async () => {
+it('structured sends the JSON Schema of the schema and returns the output as the schema returns it', async () => {
   output = [{ name: 'Po', lengthKm: '652' }];
   const answer = await client.structured(Rivers, { prompt: 'Name rivers', session_id: 's' });
   const [river] = answer.output;
@@ -42,7 +42,7 @@ it('sends the JSON Schema of the schema and returns the output as the schema ret
   });
 });
 
-it('throws where the output fails the checks of the schema', async () => {
+it('structured throws where the output fails the checks of the schema', async () => {
   output = [{ name: 'Po', lengthKm: -1 }];
   await expect(client.structured(Rivers, { prompt: 'Name rivers' })).rejects.toMatchObject({
     reason: 'bad_response',
@@ -50,7 +50,7 @@ it('throws where the output fails the checks of the schema', async () => {
   });
 });
 
-it('takes a Standard Schema without a JSON Schema beside output_schema only', async () => {
+it('structured accepts a Standard Schema without a JSON Schema beside output_schema only', async () => {
   const Text: StandardSchema<string> = {
     '~standard': { validate: (value) => ({ value: `checked ${value}` }) },
   };

@@ -15,7 +15,7 @@ describeWith('codex', 'the catalogue of models', () => {
   });
   afterAll(() => rm(home, { recursive: true, force: true }));
 
-  it('is that of Codex, with tools that the models call directly and without instructions about exec', async () => {
+  it('the catalogue is that of Codex, with tools that the models call directly and without instructions about exec', async () => {
     const text = await makeModelCatalog(codexProgram(), home);
     const env = { CODEX_HOME: home, TMPDIR: home };
     const own = execFileSync(codexProgram(), ['debug', 'models', '--bundled'], { cwd: home, env, maxBuffer: 16 << 20 });
@@ -25,7 +25,7 @@ describeWith('codex', 'the catalogue of models', () => {
     expect(JSON.parse(text, withoutExec)).toEqual(JSON.parse(own.toString(), withoutExec));
   });
 
-  it('leaves no file', async () => {
+  it('the catalogue leaves no file', async () => {
     await makeModelCatalog(codexProgram(), home);
     expect(await readdir(home)).toEqual([]);
   });

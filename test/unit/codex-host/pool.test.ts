@@ -36,7 +36,7 @@ function countProcesses() {
 
 const LIMITS = { ...POOL_LIMITS, processesMax: 2, busyMax: 2, residentBytesMax: Number.POSITIVE_INFINITY };
 
-it('uses one process for concurrent turns of an owner, and refuses further turns above the limit', async () => {
+it('the pool uses one process for concurrent turns of an owner, and refuses further turns above the limit', async () => {
   const { start, started } = countProcesses();
   const pool = createPool(start, LIMITS);
   const [first, second] = await Promise.all([pool.borrow(of('a'), NEVER), pool.borrow(of('a'), NEVER)]);
@@ -48,7 +48,7 @@ it('uses one process for concurrent turns of an owner, and refuses further turns
   await pool.close();
 });
 
-it('ends the process that has been idle longest when the limit is reached, never a busy one', async () => {
+it('the pool ends the process that has been idle longest when the limit is reached, never a busy one', async () => {
   const { start, owners } = countProcesses();
   const pool = createPool(start, LIMITS);
   const a = await pool.borrow(of('a'), NEVER);
@@ -63,7 +63,7 @@ it('ends the process that has been idle longest when the limit is reached, never
   await expect(pool.borrow(of('a'), NEVER)).rejects.toMatchObject({ reason: 'unavailable' });
 });
 
-it('replaces a process after its turns, once the last of them is over', async () => {
+it('the pool replaces a process after its turns, once the last of them is over', async () => {
   const { start, owners, started } = countProcesses();
   const pool = createPool(start, { ...LIMITS, turnsMax: 2 });
   const first = await pool.borrow(of('a'), NEVER);
@@ -78,7 +78,7 @@ it('replaces a process after its turns, once the last of them is over', async ()
   await pool.close();
 });
 
-it('replaces a process that has grown too large, and ends one that is idle', async () => {
+it('the pool replaces a process that has grown too large, and ends one that is idle', async () => {
   const { start, owners } = countProcesses();
   const large = createPool(start, { ...LIMITS, residentBytesMax: 1 });
   const grown = await large.borrow(of('a'), NEVER);
@@ -91,7 +91,7 @@ it('replaces a process that has grown too large, and ends one that is idle', asy
   expect(owners()).toEqual([]);
 });
 
-it('ends a process whose only caller left while it started, a retired one immediately', async () => {
+it('the pool ends a process whose only caller left while it started, a retired one immediately', async () => {
   const { start, running } = countProcesses();
   const abandon = async (limits: typeof LIMITS): Promise<AppServer | undefined> => {
     const caller = new AbortController();
@@ -106,7 +106,7 @@ it('ends a process whose only caller left while it started, a retired one immedi
   expect(running.size).toBe(0);
 });
 
-it('starts another for an owner whose process has crashed', async () => {
+it('the pool starts another process for an owner whose process has crashed', async () => {
   const { start, started } = countProcesses();
   const pool = createPool(start, LIMITS);
   const first = await pool.borrow(of('a'), NEVER);
@@ -118,7 +118,7 @@ it('starts another for an owner whose process has crashed', async () => {
   await pool.close();
 });
 
-it('starts separate processes for each link, within one limit for all, and ends those of a link that has ended', async () => {
+it('the pool starts separate processes for each link, within one limit for all, and ends those of an ended link', async () => {
   const { start, owners, started } = countProcesses();
   const pool = createPool(start, LIMITS);
   const here = await pool.borrow(of('a', 'one'), NEVER);
@@ -133,7 +133,7 @@ it('starts separate processes for each link, within one limit for all, and ends 
   await pool.close();
 });
 
-it('counts the memory of a process and all below it', async () => {
+it('the memory of a process counts with that of all processes below it', async () => {
   expect(await residentBytes(process.pid)).toBeGreaterThan(10 << 20);
   expect(await residentBytes(2 ** 22 + 1)).toBe(0);
 });

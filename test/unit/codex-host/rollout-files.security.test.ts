@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(root, { recursive: true, force: true }));
 
-it('reads what it wrote, which every user may append to', async () => {
+it('a rollout file is read as it was written, and every user may append to it', async () => {
   await writeRolloutFile(home, PATH, BYTES);
   expect(await readRolloutFile(home, PATH)).toEqual(BYTES);
   expect((await stat(join(home, PATH))).mode & 0o777).toBe(0o666);
@@ -26,14 +26,14 @@ it('reads what it wrote, which every user may append to', async () => {
   await writeRolloutFile(home, PATH.replace('abc', 'def'), BYTES);
 });
 
-it('refuses to write over a file, and reads none that is missing', async () => {
+it('a rollout file is never overwritten, and a missing one is not read', async () => {
   await writeRolloutFile(home, PATH, BYTES);
   await expect(writeRolloutFile(home, PATH, Buffer.from('x'))).rejects.toMatchObject({ reason: 'conflict' });
   expect(await readRolloutFile(home, PATH)).toEqual(BYTES);
   expect(await readRolloutFile(home, PATH.replace('abc', 'def'))).toBeUndefined();
 });
 
-it.each(['sessions', 'sessions/2026', 'sessions/2026/01/02'])('follows no symbolic link at %s', async (name) => {
+it.each(['sessions', 'sessions/2026', 'sessions/2026/01/02'])('no symbolic link is followed at %s', async (name) => {
   const outside = join(root, 'outside');
   await writeRolloutFile(outside.replace('outside', 'home'), PATH, BYTES);
   await mkdir(join(root, 'moved'));
@@ -44,7 +44,7 @@ it.each(['sessions', 'sessions/2026', 'sessions/2026/01/02'])('follows no symbol
   expect(execFileSync('find', [outside, '-name', '*def*'], { encoding: 'utf8' })).toBe('');
 });
 
-it('follows no symbolic link in the place of the file', async () => {
+it('no symbolic link is followed in the place of the rollout file', async () => {
   const secret = join(root, 'secret');
   await writeFile(secret, 'secret');
   await mkdir(dirname(join(home, PATH)), { recursive: true });
@@ -54,7 +54,7 @@ it('follows no symbolic link in the place of the file', async () => {
   expect(await readFile(secret, 'utf8')).toBe('secret');
 });
 
-it('reads no FIFO, and no file that is too long', async () => {
+it('a FIFO and a file that is too long are not read', async () => {
   await mkdir(dirname(join(home, PATH)), { recursive: true });
   execFileSync('mkfifo', [join(home, PATH)]);
   expect(await readRolloutFile(home, PATH)).toBeUndefined();
@@ -63,7 +63,7 @@ it('reads no FIFO, and no file that is too long', async () => {
 });
 
 it.each(['../secret', '/etc/passwd', 'config.toml', 'sessions/2026/01/02/../x', `${PATH}/x`])(
-  'takes no path but that of a rollout: %s',
+  'no path but that of a rollout is accepted: %s',
   async (path) => {
     await expect(readRolloutFile(home, path)).rejects.toThrow();
     await expect(writeRolloutFile(home, path, BYTES)).rejects.toThrow();

@@ -107,7 +107,7 @@ const call = (id: number, method = 'test.wait', params: object = { n: id }): obj
 const responses = (client: Client) => client.received.filter(({ id }) => id !== undefined);
 
 describe('calls', () => {
-  it('calls run beside each other, 32 at a time, the rest in order', async () => {
+  it('calls run concurrently, 32 at a time, the rest in order', async () => {
     const gate = createGate();
     const fixture = await fixtureOf({ methods: [gate.method] });
     const client = await fixture.connect();
@@ -220,7 +220,7 @@ describe('calls', () => {
     gate.letGo();
   });
 
-  it('calls that prompt are sent the events of their turn, numbered, and then the ordinary response', async () => {
+  it('calls that prompt receive the events of their turn, numbered, and then the ordinary response', async () => {
     const fixture = await fixtureOf();
     const client = await fixture.connect();
     const { result } = await client.call('conversation.prompt', { prompt: 'hello', session_id: 's' });

@@ -61,32 +61,35 @@ function answers(id: string, ...pieces: readonly Uint8Array[]): () => Promise<vo
 }
 
 describe('framing', () => {
-  it.each([126, 127, 128, 65_535, 65_536, 65_537, 1 << 20])('answers a text message of %i bytes', (bytes) =>
+  it.each([126, 127, 128, 65_535, 65_536, 65_537, 1 << 20])('a text message of %i bytes is answered', (bytes) =>
     answers('sized', frame(text, sized(bytes)))(),
   );
   it(
-    'answers a message whose length is written longer than need be',
+    'a message whose length is written longer than need be is answered',
     answers('sized', frame(text, sized(110), { lengthBytes: 8 })),
   );
-  it('answers a message that arrives byte by byte', () =>
+  it('a message that arrives byte by byte is answered', () =>
     answers('sized', ...[...frame(text, sized(130))].map((byte) => Uint8Array.of(byte)))());
   it(
-    'answers several messages that arrive in one piece',
+    'several messages that arrive in one piece are answered',
     answers('b', Buffer.concat([frame(text, request('a')), frame(text, request('b'))])),
   );
-  it('answers a message that arrives with the handshake', async () => {
+  it('a message that arrives with the handshake is answered', async () => {
     const client = await openRaw(fixture.port, KEY, frame(text, request('early')));
     await client.until(({ payload }) => String(payload).includes('"early"'));
     await expectAlive(client);
   });
-  it('answers an empty message with a parse error', async () => {
+  it('an empty message is answered with a parse error', async () => {
     const client = await openRaw(fixture.port, KEY);
     client.write(frame(text, ''));
     const { payload } = await client.until(({ opcode }) => opcode === text);
     expect(JSON.parse(String(payload))).toMatchObject({ id: null, error: { code: -32700 } });
     await expectAlive(client);
   });
-  it('closes with 1002 on a frame without a mask', ends(1002, frame(text, request('a'), { masked: false })));
+  it(
+    'a frame without a mask closes the connection with 1002',
+    ends(1002, frame(text, request('a'), { masked: false })),
+  );
 });
 
 describe('pings and pongs', () => {
@@ -95,16 +98,16 @@ describe('pings and pongs', () => {
     ['text', Buffer.from('Hello, world!')],
     ['bytes that are not text', Buffer.from([0x00, 0xff, 0xfe, 0xfd, 0xfc])],
     ['125 bytes', Buffer.alloc(125, 0xfe)],
-  ])('answers a ping of %s with the same', async (_, payload) => {
+  ])('a ping of %s is answered with the same', async (_, payload) => {
     const client = await openRaw(fixture.port, KEY);
     client.write(frame(ping, payload));
     const found = await client.until(({ opcode }) => opcode === pong);
     expect(found.payload.equals(payload)).toBe(true);
     await expectAlive(client);
   });
-  it('refuses a ping of 126 bytes', ends(1002, frame(ping, Buffer.alloc(126))));
-  it('refuses a ping that is a fragment', ends(1002, frame(ping, 'a', { fin: false })));
-  it('refuses a pong that is a fragment', ends(1002, frame(pong, 'a', { fin: false })));
+  it('a ping of 126 bytes is refused', ends(1002, frame(ping, Buffer.alloc(126))));
+  it('a ping that is a fragment is refused', ends(1002, frame(ping, 'a', { fin: false })));
+  it('a pong that is a fragment is refused', ends(1002, frame(pong, 'a', { fin: false })));
   it('a pong without a ping changes nothing', survives(frame(pong, 'a'), frame(pong)));
   it('ten pings get their ten pongs in order', async () => {
     const client = await openRaw(fixture.port, KEY);
@@ -117,15 +120,15 @@ describe('pings and pongs', () => {
 });
 
 describe('reserved bits and opcodes', () => {
-  it.each([1, 2, 3, 4, 5, 6, 7])('refuses reserved bits %i in text', (rsv) =>
+  it.each([1, 2, 3, 4, 5, 6, 7])('reserved bits %i in text are refused', (rsv) =>
     ends(1002, frame(text, request('a'), { rsv }))(),
   );
   it.each([
     ['ping', ping],
     ['pong', pong],
     ['close', close],
-  ])('refuses a reserved bit in a %s', (_, opcode) => ends(1002, frame(opcode, '', { rsv: 4 }))());
-  it.each([3, 4, 5, 6, 7, 11, 12, 13, 14, 15])('refuses a frame with the reserved opcode %i', (opcode) =>
+  ])('a reserved bit in a %s is refused', (_, opcode) => ends(1002, frame(opcode, '', { rsv: 4 }))());
+  it.each([3, 4, 5, 6, 7, 11, 12, 13, 14, 15])('a frame with the reserved opcode %i is refused', (opcode) =>
     ends(1002, frame(opcode, 'x'))(),
   );
 });
@@ -160,10 +163,7 @@ describe('fragments', () => {
     await expectAlive(client);
   });
   it('fragments cannot continue what never began', ends(1002, frame(continuation, 'x')));
-  it(
-    'fragments cannot continue what never began, not even unfinished',
-    ends(1002, frame(continuation, 'x', { fin: false })),
-  );
+  it('an unfinished fragment cannot continue what never began', ends(1002, frame(continuation, 'x', { fin: false })));
   it(
     'fragments cannot continue what has ended',
     ends(1002, frame(text, part(0, 10), { fin: false }), frame(continuation, part(10)), frame(continuation, 'x')),
@@ -192,7 +192,7 @@ describe('text', () => {
     ['a code point beyond U+10FFFF', [0xf4, 0x90, 0x80, 0x80]],
     ['bytes that are never UTF-8', [0xfe, 0xff]],
     ['a five byte sequence', [0xf8, 0x88, 0x80, 0x80, 0x80]],
-  ])('text is refused with 1007 when it holds %s', (_, bytes) =>
+  ])('text with %s is refused with 1007', (_, bytes) =>
     ends(1007, frame(text, Buffer.concat([Buffer.from('{"jsonrpc":"'), Buffer.from(bytes), Buffer.from('"}')])))(),
   );
   it(
@@ -210,24 +210,28 @@ describe('text', () => {
 
 describe('closing', () => {
   it.each([1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999])(
-    'closing is answered with the code %i it gives',
+    'a close frame with the code %i is answered with the same code',
     (code) => ends(code, closeFrame(code, 'bye'))(),
   );
-  it('closing is answered without a code when it gives none', ends(1005, closeFrame(undefined)));
-  it.each([0, 999, 1004, 1005, 1006, 1016, 1100, 2000, 2999, 5000, 65_535])('closing is refused with code %i', (code) =>
-    ends(1002, closeFrame(code))(),
+  it('a close frame without a code is answered without one', ends(1005, closeFrame(undefined)));
+  it.each([0, 999, 1004, 1005, 1006, 1016, 1100, 2000, 2999, 5000, 65_535])(
+    'a close frame with the code %i is refused',
+    (code) => ends(1002, closeFrame(code))(),
   );
-  it('closing is refused with half a code', ends(1002, frame(close, Uint8Array.of(3))));
-  it('closing is refused with a reason that is too long', ends(1002, closeFrame(1000, 'x'.repeat(124))));
-  it('closing may have the longest reason', ends(1000, closeFrame(1000, 'x'.repeat(123))));
-  it('closing is refused with a reason that is not text', ends(1007, closeFrame(1000, Uint8Array.of(0xff, 0xfe))));
-  it('closing is the last frame received', async () => {
+  it('a close frame with half a code is refused', ends(1002, frame(close, Uint8Array.of(3))));
+  it('a close frame with a reason that is too long is refused', ends(1002, closeFrame(1000, 'x'.repeat(124))));
+  it('a close frame may have the longest reason', ends(1000, closeFrame(1000, 'x'.repeat(123))));
+  it(
+    'a close frame with a reason that is not text is refused',
+    ends(1007, closeFrame(1000, Uint8Array.of(0xff, 0xfe))),
+  );
+  it('a close frame is the last frame that is read', async () => {
     const client = await openRaw(fixture.port, KEY);
     client.write(Buffer.concat([closeFrame(1000), frame(text, request('late')), frame(ping, 'late')]));
     expect(await client.ended).toBe(1000);
     expect(client.frames).toHaveLength(1);
   });
-  it('closing is noticed when the peer just ends', async () => {
+  it('a connection is closed when its peer ends it without a close frame', async () => {
     const client = await openRaw(fixture.port, KEY);
     client.socket.end();
     await client.ended;
@@ -235,13 +239,13 @@ describe('closing', () => {
 });
 
 describe('sizes', () => {
-  it('refuses a message of more than 1 MiB', ends(1009, frame(text, Buffer.alloc((1 << 20) + 1, 0x20))));
+  it('a message of more than 1 MiB is refused', ends(1009, frame(text, Buffer.alloc((1 << 20) + 1, 0x20))));
   it(
-    'refuses a message over 1 MiB at its header, before its bytes arrive',
+    'a message of more than 1 MiB is refused at its header, before its bytes arrive',
     ends(1009, frame(text, '', { claimedLength: (1n << 20n) + 1n })),
   );
   it(
-    'refuses fragments that add up to more than 1 MiB',
+    'fragments that add up to more than 1 MiB are refused',
     ends(
       1009,
       frame(text, Buffer.alloc(1 << 19, 0x20), { fin: false }),
@@ -250,7 +254,7 @@ describe('sizes', () => {
     ),
   );
   it.each([1n << 32n, (1n << 53n) + 1n, (1n << 63n) - 1n, (1n << 64n) - 1n])(
-    'refuses a frame that announces %s bytes',
+    'a frame that announces %s bytes is refused',
     (claimedLength) => ends(1009, frame(text, '', { claimedLength }))(),
   );
 });

@@ -192,7 +192,7 @@ describe('a binary message that is no submission', () => {
 });
 
 describe('the gates of text hold for binary', () => {
-  it('scope: a key without conversation is refused with 403', async () => {
+  it('binary messages need the scope of text: a key without conversation is refused with 403', async () => {
     const keys = [{ id: 'hooks', key: 'hooks', scopes: ['webhook'] }];
     await start({ env: { GATEWAY_KEYS: JSON.stringify({ keys }) } });
     const binary = binaryOf(await fixture.connect({ headers: { 'X-API-Key': 'hooks' } }));
@@ -203,7 +203,7 @@ describe('the gates of text hold for binary', () => {
     expect(binary.received).toHaveLength(1);
   });
 
-  it('limit: each message costs 1, malformed or not, text or not, and a refusal contains the delay before a retry', async () => {
+  it('binary messages cost 1 each, malformed or not, and a refusal contains the delay before a retry', async () => {
     await start({ env: { GATEWAY_LIMITS: '3/day' } });
     const client = await fixture.connect();
     const binary = binaryOf(client);
@@ -223,7 +223,7 @@ describe('the gates of text hold for binary', () => {
     ).toBe(429);
   });
 
-  it('calls in flight: the 33rd waits for a place, whatever form it has', async () => {
+  it('binary calls count among the calls in flight: the 33rd waits for a place, whatever form it has', async () => {
     const waiting: (() => void)[] = [];
     const begun = Promise.withResolvers<void>();
     const wait = defineMethod({
@@ -266,7 +266,7 @@ describe('with a model that can be made to wait, a submission', () => {
   });
   afterEach(() => provider.close());
 
-  it('is refused with 409 while its session is busy, and ends with 499 when text cancels it', async () => {
+  it('a submission is refused with 409 while its session is busy, and ends with 499 when text cancels it', async () => {
     const client = await fixture.connect();
     const binary = binaryOf(client);
     binary.submit('long', 's', { prompt: 'wait [[hang]]' });
@@ -286,7 +286,7 @@ describe('with a model that can be made to wait, a submission', () => {
     expect(client.received.filter(({ method }) => method !== undefined)).toEqual([]);
   });
 
-  it('loses nothing when its client stops reading for a while', async () => {
+  it('a submission loses nothing when its client stops reading for a while', async () => {
     const slow = await fixture.connect();
     const binary = binaryOf(slow);
     slow.socket.pause();

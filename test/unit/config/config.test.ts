@@ -132,7 +132,7 @@ describe('nothing set', () => {
 });
 
 describe('tokens of Pub/Sub and Cloud Scheduler', () => {
-  it('tokens of Pub/Sub and Cloud Scheduler are accepted without a signature only on Cloud Run, where the invoker is checked', () => {
+  it('tokens of Pub/Sub and Cloud Scheduler may lack a signature only on Cloud Run, where the invoker is checked', () => {
     const deployed = { K_SERVICE: 'deployments', GATEWAY_API_KEY: 'a-key-of-this-test' };
     expect(loadConfig(deployed).push.isInvokerChecked).toBe(false);
     expect(loadConfig({ ...deployed, PUSH_INVOKER_CHECK: 'iam' }).push.isInvokerChecked).toBe(true);
@@ -257,7 +257,7 @@ describe('providers', () => {
     });
   });
 
-  it('include Google where application default credentials are: a file, a login of gcloud, the platform', () => {
+  it('a Google provider is configured where application default credentials are: a file, a login of gcloud, the platform', () => {
     const google = { google: { project: 'p', location: 'us-central1' } };
     const project = { GOOGLE_CLOUD_PROJECT: 'p', GATEWAY_API_KEY: 'k' };
     const file = join(directory, '.config/gcloud/application_default_credentials.json');
@@ -432,7 +432,7 @@ describe('white space around a value', () => {
     expect(loadConfig({ MODEL: ' \r\n' })).toEqual(loadConfig({}));
   });
 
-  it('white space around a value is taken off for the libraries that read the environment themselves, too', () => {
+  it('white space around a value is removed also for the libraries that read the environment themselves', () => {
     const env = { A: ' x\r\n', B: 'y', C: undefined, D: '\n' };
     expect(trimEnvironment(env)).toBe(env);
     expect(env).toEqual({ A: 'x', B: 'y', C: undefined, D: '' });

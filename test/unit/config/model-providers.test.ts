@@ -19,7 +19,7 @@ function problemsOf(env: Readonly<Record<string, string>>): readonly string[] {
 const GOOD = { base_url: 'https://api.groq.com/openai/v1', api_key: 'gsk_secret', wire: 'chat' };
 const read = (document: unknown) => problemsOf({ MODEL_PROVIDERS: JSON.stringify(document) });
 
-it('is read inline or from a file, and its models may be the default and have facts', () => {
+it('MODEL_PROVIDERS is read inline or from a file, and its models may be the default and have facts', () => {
   const document = JSON.stringify({
     groq: GOOD,
     'azure-2': {
@@ -111,7 +111,7 @@ it.each<readonly [string, unknown, readonly string[]]>([
     ['a.base_url: is required', 'a.wire: must be', 'codex: is the name'],
   ],
   ['a list', [], ['must be a JSON object; the form is {"name": {"base_url"']],
-])('%s is reported in one line', (_name, document, lines) => {
+])('a mistake in MODEL_PROVIDERS is reported in one line: %s', (_name, document, lines) => {
   const problems = read(document);
   expect(problems).toHaveLength(lines.length);
   for (const [index, line] of lines.entries()) expect(problems[index]).toMatch(`MODEL_PROVIDERS: ${line}`);

@@ -47,7 +47,7 @@ describe('callers of the sandbox service', () => {
 describe('servers registered at the sandbox service', () => {
   const register = (server: object): Environment => ({ SANDBOX_TOKEN, MCP_SERVERS: JSON.stringify({ it: server }) });
 
-  it('servers registered at the sandbox service are programs; those with an environment are marked, because their processes can read it', () => {
+  it('registered servers are programs; those with an environment are marked, because their processes can read it', () => {
     expect(loadSandboxConfig(register({ command: 'run' })).servers.get('it')).toMatchObject({ command: 'run' });
     const marked = { command: 'run', env: { TOKEN: 'secret' }, in_sandbox: true };
     expect(loadSandboxConfig(register(marked)).servers.get('it')).toMatchObject({ env: { TOKEN: 'secret' } });

@@ -6,7 +6,7 @@ import { bundleConsole } from '../../../functions/console/bundle.ts';
 /** Of the script that every visit loads. Measured: 30 KiB, a quarter of it the schema library. */
 const MAIN_GZIP_BYTES_MAX = 32 << 10;
 
-it('loads at most 32 KiB of compressed script before it is usable, and the terminal later', async () => {
+it('the page loads at most 32 KiB of compressed script before it is usable, and the terminal later', async () => {
   const files = await bundleConsole();
   const main = files.get('/main.js')?.body ?? new Uint8Array();
   expect(gzipSync(main).length).toBeGreaterThan(10_000);
@@ -15,7 +15,7 @@ it('loads at most 32 KiB of compressed script before it is usable, and the termi
   expect(scripts.length).toBeGreaterThan(1);
 });
 
-it('has the same bytes each time', async () => {
+it('the page has the same bytes at each build', async () => {
   const [first, second] = await Promise.all([bundleConsole(), bundleConsole()]);
   expect([...first]).toEqual([...second]);
 });

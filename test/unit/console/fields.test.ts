@@ -25,7 +25,7 @@ it('a prompt is a text, or a list of parts', () => {
   expect(read(toText(field ?? Object(), parts))).toEqual({ params: { prompt: parts }, problems: {} });
 });
 
-it('has a field for each param of a prompt, and reads what is typed into it', () => {
+it('the form of a prompt has a field for each param, and reads what is typed into it', () => {
   const texts = {
     settings: '{"temperature":1}',
     output_schema: '{"type":"array"}',
@@ -43,7 +43,7 @@ it('has a field for each param of a prompt, and reads what is typed into it', ()
   });
 });
 
-it('has a field for each param of the methods that manage sessions', () => {
+it('the forms of the methods that manage sessions have a field for each param', () => {
   const update = { title: 'Mine', metadata: '{"team":"a"}', retention_days: '7' };
   expect(toParams(fieldsOf(methods.conversationUpdate), update)).toEqual({
     params: { title: 'Mine', metadata: { team: 'a' }, retention_days: 7 },

@@ -6,7 +6,7 @@ import type { EventBody } from '../../../shared/turn-events.ts';
 
 const delta = (text: string): EventBody => ({ AgentMessageDelta: { delta: text } });
 
-it('adds text, reasoning and steps in the order of their events', () => {
+it('a message collects text, reasoning and steps in the order of their events', () => {
   const events: EventBody[] = [
     { AgentReasoningDelta: { delta: 'First' } },
     { AgentReasoning: { text: 'First' } },
@@ -26,7 +26,7 @@ it('adds text, reasoning and steps in the order of their events', () => {
   });
 });
 
-it('keeps the last 100 steps', () => {
+it('a message keeps the last 100 steps', () => {
   const begin = (path: string): EventBody => ({
     McpToolCallBegin: { call_id: path, server: 's', tool: path },
   });
@@ -35,7 +35,7 @@ it('keeps the last 100 steps', () => {
   expect([steps?.length, steps?.[0], steps?.at(-1)]).toEqual([100, 'called s.t20', 'called s.t119']);
 });
 
-it('shows the stored answer of a completed turn', () => {
+it('a completed turn shows its stored answer', () => {
   expect(withEnd(withEvent(RUNNING, delta('par')), 'completed', 'partly')).toMatchObject({
     state: 'done',
     content: 'partly',
@@ -45,19 +45,19 @@ it('shows the stored answer of a completed turn', () => {
 it.each([
   ['what was streamed, when less was stored', 'streamed', 'stre', 'streamed'],
   ['what was stored, when less was streamed', 'sto', 'stored', 'stored'],
-])('keeps %s, of a turn that did not complete', (_, streamed, stored, content) => {
+])('a turn that did not complete keeps %s', (_, streamed, stored, content) => {
   const message = withEvent(RUNNING, delta(streamed));
   expect(withEnd(message, 'cancelled', stored)).toMatchObject({ state: 'cancelled', content });
   const interrupted = withEnd(message, 'interrupted', stored);
   expect(interrupted).toMatchObject({ state: 'failed', content, failure: { reason: 'interrupted' } });
 });
 
-it('shows the error that the turn itself reported', () => {
+it('a failed turn shows the error that it reported itself', () => {
   const failed = withEvent(RUNNING, { Error: { turn_id: 't', reason: 'upstream_error', message: 'no' } });
   expect(withEnd(failed, 'failed', '')).toMatchObject({ failure: { reason: 'upstream_error', message: 'no' } });
 });
 
-it('shows a cancelled turn without a failure, and any other error with it', () => {
+it('a cancelled turn is shown without a failure, and any other error with it', () => {
   const error = (reason: string): GatewayError => new GatewayError({ reason, message: reason });
   expect(withFailure(RUNNING, error('cancelled'))).toEqual({ ...RUNNING, state: 'cancelled' });
   expect(withFailure(RUNNING, error('network'))).toMatchObject({ state: 'failed', failure: { reason: 'network' } });

@@ -30,7 +30,7 @@ describe('a lease', () => {
     expect(owners.ofLease(found)).toBe('expired');
   });
 
-  it('far ahead is unknown until its owner has missed a heartbeat', () => {
+  it('a lease far ahead is unknown until its owner has missed a heartbeat', () => {
     const found = lease(clock.now() + EIGHT_HOURS_MS);
     expect(owners.ofLease(found)).toBe('unknown');
     clock.advance(owners.unknownMsMax - 1);

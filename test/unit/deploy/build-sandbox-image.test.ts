@@ -38,18 +38,21 @@ async function build(name: string, output: object, variables: Record<string, str
 it.each([
   ['this release', 'sandbox_image_build', 'sandbox', 'sandbox-image'],
   ['1.2.0', 'ws_image_build', 'ws', 'ws-image'],
-])('builds from the state of %s, and prints the line for the .tfvars file', async (_release, name, image, staging) => {
-  await writeFile(join(directory, 'dist/sandbox/Dockerfile'), '');
-  const output = { ...OUTPUT, image: `${REGISTRY}/${image}`, staging: `gs://p-gateway-source/${staging}` };
-  const { stdout, calls } = await build(name, output);
-  expect(stdout).toBe(`sandbox_image = "${REGISTRY}/sandbox@sha256:abc"\n`);
-  expect(calls).toContain('builds submit ../dist/sandbox --project=p ');
-  expect(calls).toContain('--gcs-source-staging-dir=gs://p-gateway-source/sandbox-image');
-  expect(calls).toContain(`images: ['${REGISTRY}/sandbox:latest']`);
-  expect(calls).toContain(`serviceAccount: '${OUTPUT.account}'`);
-});
+])(
+  'the script builds from the state of %s, and prints the line for the .tfvars file',
+  async (_release, name, image, staging) => {
+    await writeFile(join(directory, 'dist/sandbox/Dockerfile'), '');
+    const output = { ...OUTPUT, image: `${REGISTRY}/${image}`, staging: `gs://p-gateway-source/${staging}` };
+    const { stdout, calls } = await build(name, output);
+    expect(stdout).toBe(`sandbox_image = "${REGISTRY}/sandbox@sha256:abc"\n`);
+    expect(calls).toContain('builds submit ../dist/sandbox --project=p ');
+    expect(calls).toContain('--gcs-source-staging-dir=gs://p-gateway-source/sandbox-image');
+    expect(calls).toContain(`images: ['${REGISTRY}/sandbox:latest']`);
+    expect(calls).toContain(`serviceAccount: '${OUTPUT.account}'`);
+  },
+);
 
-it('takes base and builder from a mirror, by digest only', async () => {
+it('the script can take base and builder from a mirror, by digest only', async () => {
   await writeFile(join(directory, 'dist/sandbox/Dockerfile'), '');
   const output = { ...OUTPUT, image: `${REGISTRY}/sandbox`, staging: 'gs://p-gateway-source/sandbox-image' };
   const digest = `sha256:${'0'.repeat(64)}`;

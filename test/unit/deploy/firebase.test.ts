@@ -8,19 +8,19 @@ const validate = new Ajv({ strict: false, allErrors: true }).compile(
   JSON.parse(read('test/support/fixtures/firebase-config.json-schema')),
 );
 
-it('is valid by the official schema', () => {
+it('firebase.json is valid by the official schema', () => {
   validate(config);
   expect(validate.errors).toBeNull();
 });
 
-it('would not be valid with a misspelt key', () => {
+it('firebase.json would not be valid with a misspelt key', () => {
   expect(validate({ ...config, hostings: {} })).toBe(false);
   expect(validate({ ...config, hosting: { ...config.hosting, rewrites: [{ source: '/health', run: {} }] } })).toBe(
     false,
   );
 });
 
-it('leads each HTTP endpoint to the service of its name, in the region that Terraform deploys to', () => {
+it('firebase.json leads each endpoint to the service of its name, in the region that Terraform deploys to', () => {
   const rewrites: { source: string; run?: { serviceId: string; region: string } }[] = config.hosting.rewrites;
   const [region] = matches(read('terraform/variables.tf'), /variable "region" \{[^}]*?default\s+= "([^"]+)"/g);
   expect(rewrites.filter(({ run }) => run !== undefined)).toEqual(
@@ -28,7 +28,7 @@ it('leads each HTTP endpoint to the service of its name, in the region that Terr
   );
 });
 
-it('serves the console for every other path, and deploys no function', () => {
+it('firebase.json serves the console for every other path, and deploys no function', () => {
   expect(config.hosting.public).toBe('dist/console');
   expect(config.hosting.rewrites.at(-1)).toEqual({ source: '**', destination: '/index.html' });
   expect(config.functions).toBeUndefined();
@@ -46,7 +46,7 @@ it('browsers revalidate the page, and store no response of an endpoint', () => {
   ]);
 });
 
-it('keeps the emulators on loopback, each on a port of its own', () => {
+it('firebase.json keeps the emulators on loopback, each on a port of its own', () => {
   const { firestore, pubsub, hosting } = config.emulators;
   const ports = new Set([firestore, pubsub, hosting].map(({ port }) => port));
   expect(ports.size).toBe(3);

@@ -17,7 +17,7 @@ const { indexes, fieldOverrides } = readIndexes();
 
 const definitions = DOCUMENT_TYPES.map(({ definition }) => definition);
 
-it('serves every declared query from an index, and has no other index', () => {
+it('every declared query has an index, and there is no other index', () => {
   for (const { collection, queries = [] } of definitions) {
     for (const shape of queries) expect(isServed({ ...toQuery(shape), collection }), collection).toBe(true);
   }
@@ -32,7 +32,7 @@ it('serves every declared query from an index, and has no other index', () => {
   expect(indexes).toHaveLength(composite.length);
 });
 
-it('declares every query that the code sends', async () => {
+it('every query that the code sends is declared', async () => {
   const queries = await collectQueries();
   const shapes = (list: readonly Query[]) =>
     new Set(
@@ -47,7 +47,7 @@ it('declares every query that the code sends', async () => {
   expect(shapes(queries)).toEqual(shapes(declared));
 });
 
-it('names a collection only where its documents are declared', () => {
+it('a collection is named only where its documents are declared', () => {
   // `health/ping` is read by the health check and never written.
   const named = [...sources().matchAll(/collection: '([a-z_]+)'/g)].map(([, name]) => name);
   expect(named.toSorted()).toEqual([...definitions.map(({ collection }) => collection), 'health'].toSorted());
@@ -59,7 +59,7 @@ it('a query that no index serves is found', () => {
   expect(isServed({ collection: 'turns', where: { model: 'm' }, orderBy: 'started_at', limit: 1 })).toBe(false);
 });
 
-it('indexes no other field of any collection, and deletes what has expired in each', () => {
+it('no other field of any collection is indexed, and expired documents are deleted in each', () => {
   for (const { collection } of definitions) {
     const overrides = fieldOverrides.filter(({ collectionGroup }) => collectionGroup === collection);
     const byPath = new Map(overrides.map((override) => [override.fieldPath, override]));
@@ -68,7 +68,7 @@ it('indexes no other field of any collection, and deletes what has expired in ea
   }
 });
 
-it('gives Terraform and the Firebase CLI one file of indexes and one of rules', () => {
+it('Terraform and the Firebase CLI use one file of indexes and one of rules', () => {
   const firestore = read('terraform/firestore.tf');
   const config = JSON.parse(read('firebase.json'));
   expect(config.firestore.indexes).toBe('terraform/firestore.indexes.json');

@@ -76,7 +76,7 @@ function run(program: string, args: string[], env: NodeJS.ProcessEnv): Promise<{
   });
 }
 
-it('finds nothing in a project that is ready', async () => {
+it('preflight finds nothing in a project that is ready', async () => {
   const { code, fixes, stdout } = await preflight();
   expect(fixes).toEqual([]);
   expect(code).toBe(0);
@@ -124,7 +124,7 @@ it.each<readonly [string, Partial<typeof READY>, string, string]>([
     'set domain',
   ],
   ['a database in Datastore mode', { database: 'DATASTORE_MODE' }, 'in Datastore mode', 'set database'],
-])('names %s and what to do', async (_, change, finding, remedy) => {
+])('preflight names %s and what to do', async (_, change, finding, remedy) => {
   const { code, fixes, stdout } = await preflight(change);
   expect(code).toBe(1);
   expect(fixes).toHaveLength(1);
@@ -132,7 +132,7 @@ it.each<readonly [string, Partial<typeof READY>, string, string]>([
   expect(stdout).toContain(remedy);
 });
 
-it('names the member as its kind, and notes the rights that only networks need', async () => {
+it('preflight names the member as its kind, and notes the rights that only networks need', async () => {
   const account = 'deployer@p.iam.gserviceaccount.com';
   const { stdout } = await preflight({ account, lacks: 'run.services.setIamPolicy' });
   expect(stdout).toContain(`--member=serviceAccount:${account} `);
@@ -149,14 +149,14 @@ it('preflight does not fail for optional requirements, or for what it may not re
   expect(stdout).toContain('terraform import google_firestore_database.gateway');
 });
 
-it('shows the token to no other process', async () => {
+it('preflight shows the token to no other process', async () => {
   await preflight();
   const { stdout: calls } = await run('cat', [join(bin, 'calls')], process.env);
   expect(calls).toContain('testIamPermissions');
   expect(calls).not.toContain(READY.token);
 });
 
-it('notes the right in the billing account that only a budget needs', async () => {
+it('preflight notes the right in the billing account that only a budget needs', async () => {
   expect((await preflight()).stdout).not.toContain('budget');
   const { code, stdout } = await preflight({ budgets: '{}' });
   expect(code).toBe(0);

@@ -15,35 +15,35 @@ const of = (name: string): string[] =>
   instructions.flatMap((line) => (line.startsWith(`${name} `) ? [line.slice(name.length + 1)] : []));
 const variables = of('ENV').join(' ');
 
-it('installs what sandboxes are made of', () => {
+it('the image installs what sandboxes are made of', () => {
   const installed = /apt-get install -y --no-install-recommends ([^&]+)/.exec(of('RUN').join('\n'))?.[1]?.split(/\s+/);
   expect(installed).toEqual(expect.arrayContaining(['bash', 'bubblewrap', 'git', 'iproute2', 'tini', 'util-linux']));
 });
 
-it('starts with a process that reaps what sandboxes leave to it, and that passes signals on', () => {
+it('the image starts with a process that reaps what sandboxes leave to it, and that passes signals on', () => {
   expect(of('ENTRYPOINT')).toEqual(['["/usr/bin/tini", "--"]']);
   expect(of('CMD')).toEqual(['["node", "main.js"]']);
 });
 
-it('runs as root, so that each owner has a user id, over a directory that only root enters, outside /tmp', () => {
+it('the image runs as root, so that each owner has a user id, over a directory that only root enters', () => {
   const directory = /GATEWAY_DATA_DIR=(\S+)/.exec(variables)?.[1] ?? '';
   expect(directory).toMatch(/^\/(?!tmp)/);
   expect(of('RUN').join('\n')).toContain(`install -d -m 0700 ${directory}`);
   expect(of('USER')).toEqual([]);
 });
 
-it('listens where Cloud Run looks for it', () => {
+it('the image listens where Cloud Run expects it', () => {
   const [, port] = /PORT=(\d+)/.exec(variables) ?? [];
   expect(variables).toContain('HOST=0.0.0.0');
   expect(read('terraform/sandbox.tf')).toMatch(new RegExp(`container_port = ${port}\n`));
 });
 
-it('holds no secret and no setting of a gateway', () => {
+it('the image contains no secret and no setting of a gateway', () => {
   expect(of('ARG').map((argument) => argument.split('=')[0])).toEqual(['BASE_IMAGE']);
   expect(variables).not.toMatch(/TOKEN|KEY|SECRET|GOOGLE/);
 });
 
-it('runs the major version of Node.js that npm ci installs', () => {
+it('the image has the major version of Node.js that npm ci installs', () => {
   const { optionalDependencies } = JSON.parse(read('functions/node/package.json')) as {
     optionalDependencies: Record<string, string>;
   };
@@ -54,7 +54,7 @@ it('runs the major version of Node.js that npm ci installs', () => {
   for (const installed of Object.values(optionalDependencies)) expect(installed).toContain(version);
 });
 
-it('installs by a lockfile, with the version and hash of every package', async () => {
+it('the image installs by a lockfile, with the version and hash of every package', async () => {
   expect(of('RUN').join('\n')).toContain('npm ci --omit=dev');
   const dependencies = { ...(await pinnedDependencies(['@lydell/node-pty'])), '@openai/codex': CODEX_VERSION };
   const locked = await readLockfiles();
@@ -70,7 +70,7 @@ it('installs by a lockfile, with the version and hash of every package', async (
   });
 });
 
-it('is not built from a lockfile that has another version, or lacks a package', async () => {
+it('the image is not built from a lockfile that has another version, or lacks a package', async () => {
   const locked = await readLockfiles();
   const of = (dependencies: Record<string, string>) => () =>
     toLockfile({ name: 'x', version: '1', dependencies }, locked);
@@ -78,7 +78,7 @@ it('is not built from a lockfile that has another version, or lacks a package', 
   expect(of({ 'not-there': '1.0.0' })).toThrow('not-there is in no lockfile with a hash');
 });
 
-it('installs the functions by a lockfile, packages of packages included', async () => {
+it('the functions are installed by a lockfile, packages of packages included', async () => {
   const dependencies = await pinnedDependencies(['@google-cloud/functions-framework']);
   const locked = await readLockfiles();
   const lockfile = toLockfile({ name: 'functions', version: '1.0.0', dependencies }, locked) as {

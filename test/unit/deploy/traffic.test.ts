@@ -52,7 +52,7 @@ esac
 
 const all = (change: string): string[] => ['health', 'jsonrpc', 'webhook'].map((service) => `${service} ${change}`);
 
-it('holds the traffic at the revision that serves, sends the new one a part, then all, and back', async () => {
+it('traffic.sh keeps the traffic at the revision that serves, sends the new one a part, then all, and back', async () => {
   expect(await split('r2\\nr1\\n', '100 r2\\n', 'hold')).toEqual(all('--to-revisions=r2=100'));
   expect(await split('r3\\nr2\\n', '100 r2\\n', 'percent', '10')).toEqual(all('--to-revisions=r3=10,r2=90'));
   expect(await split('r3\\nr2\\n', '10 r3\\n90 r2\\n', 'percent', '50')).toEqual(all('--to-revisions=r3=50,r2=50'));
@@ -61,27 +61,27 @@ it('holds the traffic at the revision that serves, sends the new one a part, the
   expect(await split('r3\\nr2\\n', '100 r3\\n', 'back')).toEqual(all('--to-revisions=r2=100'));
 });
 
-it('leaves a service with one revision as it is', async () => {
+it('traffic.sh leaves a service with one revision as it is', async () => {
   expect(await split('r1\\n', '100 r1\\n', 'percent', '10')).toEqual([]);
   expect(await split('r1\\n', '100 r1\\n', 'back')).toEqual([]);
 });
 
-it('sends nothing to an earlier release where an apply has made no new revision', async () => {
+it('traffic.sh sends nothing to an earlier release where an apply has made no new revision', async () => {
   expect(await split('r2\\nr1\\n', '100 r2\\n', 'percent', '10')).toEqual([]);
   expect(await split('r2\\nr1\\n', '100 r2\\n', 'percent', '100')).toEqual(all('--to-latest'));
 });
 
-it('restores what served before, whatever has changed since', async () => {
+it('traffic.sh restores what served before, whatever has changed since', async () => {
   const { stdout } = await shift('r2\\nr1\\n', '100 r2\\n', ['hold']);
   const { calls } = await shift('r3\\nr2\\n', '100 r3\\n', ['restore'], { input: stdout });
   expect(calls).toEqual(all('--to-revisions=r2=100'));
 });
 
-it('holds nothing of a service that serves nothing', async () => {
+it('traffic.sh keeps nothing of a service that serves nothing', async () => {
   expect(await split('r1\\n', '', 'hold')).toEqual([]);
 });
 
-it('sends the other services back when one fails, and reports it', async () => {
+it('traffic.sh sends the other services back when one fails, and reports it', async () => {
   const { calls, code, stderr } = await shift('r2\\nr1\\n', '10 r2\\n90 r1\\n', ['back'], { refused: 'health' });
   expect(calls).toEqual(all('--to-revisions=r1=100').slice(1));
   expect(code).toBe(1);

@@ -6,7 +6,7 @@ import { matches, ROOT, read } from '../../support/fixtures/project.ts';
 
 const workflow = read('.github/workflows/deploy.yml');
 
-it('runs scripts and npm commands that exist, and plans with variables that are declared', () => {
+it('the deploy workflow runs scripts and npm commands that exist, and plans with declared variables', () => {
   const scripts = matches(workflow, /bash (terraform\/[\w-]+\.sh)/g);
   expect(scripts).toEqual(new Set(['terraform/init.sh', 'terraform/traffic.sh']));
   expect([...scripts].filter((script) => !existsSync(join(ROOT, script)))).toEqual([]);
@@ -20,7 +20,7 @@ it('runs scripts and npm commands that exist, and plans with variables that are 
   for (const name of matches(workflow, /output -raw (\w+)/g)) expect(outputs).toContain(name);
 });
 
-it.each(['ci', 'deploy'])('pins every action of %s.yml by commit, and leaves no token in a checkout', (name) => {
+it.each(['ci', 'deploy'])('every action of %s.yml is pinned by commit, and no token is left in a checkout', (name) => {
   const text = read(`.github/workflows/${name}.yml`);
   const used = text.match(/\buses: .*$/gm) ?? [];
   expect(used.length).toBeGreaterThan(0);
@@ -29,7 +29,7 @@ it.each(['ci', 'deploy'])('pins every action of %s.yml by commit, and leaves no 
   for (const step of checkouts) expect(step).toContain('persist-credentials: false');
 });
 
-it('masks the key of the smoke test before its first use, and writes no key document to the log', () => {
+it('the deploy workflow masks the key of the smoke test before its use, and writes no key document to the log', () => {
   const step = workflow.slice(workflow.indexOf('SMOKE_KEY: ${{'));
   const places = [
     'GATEWAY_KEY=${SMOKE_KEY:-',
@@ -42,7 +42,7 @@ it('masks the key of the smoke test before its first use, and writes no key docu
   expect(found).toEqual(found.toSorted((a, b) => a - b));
 });
 
-it('has a .tfvars file for each environment that can be chosen', () => {
+it('every environment of the deploy workflow has a .tfvars file', () => {
   const [environments = ''] = matches(workflow, /options: \[([^\]]+)\]/g);
   expect(environments.split(', ')).toEqual(['dev', 'prod']);
   for (const name of environments.split(', '))

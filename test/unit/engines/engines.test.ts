@@ -65,7 +65,7 @@ describe('resolve', () => {
     ['offline/other', 'unknown model offline/other; known: anthropic'],
     ['anthropic/claude-sonnet-4-5', 'ANTHROPIC_API_KEY'],
     ['google/gemini-2.5-flash', 'GOOGLE_CLOUD_PROJECT'],
-  ])('refuses %j and says why, at start where it is no model at all', (model, hint) => {
+  ])('the model %j is refused with the reason, at start where it is no model at all', (model, hint) => {
     if (!/_API_KEY|_PROJECT/.test(hint) && model !== '') expect(() => loadConfig({ MODEL: model })).toThrow(/MODEL: /);
     const issues = issuesOf(() => engines.resolve(model));
     expect(issues).toContain(hint);
@@ -73,7 +73,7 @@ describe('resolve', () => {
   });
 
   it.each(['openai/gpt-5', 'openai/ft:gpt-4o:org::id', 'openai/@cf/some/model', 'offline/echo', 'offline/slow'])(
-    'accepts %s, also as MODEL',
+    'the model %s is accepted, also as MODEL',
     (model) => {
       expect(engines.resolve(model).model).toBe(model);
       expect(loadConfig({ MODEL: model }).model).toBe(model);
@@ -82,7 +82,7 @@ describe('resolve', () => {
 });
 
 describe('loading', () => {
-  it('imports no provider until one is used', async () => {
+  it('no provider is imported until one is used', async () => {
     const hooks = `import { registerHooks } from 'node:module';
       registerHooks({ resolve(name, context, next) {
         if (name.startsWith('@ai-sdk/') || name === 'google-auth-library') console.log(name);
@@ -115,7 +115,7 @@ describe('base URLs', () => {
   afterAll(() => provider.close());
 
   it.each(['', '/', '/v1', '/v1/', '/proxy/v1//'])(
-    'calls the provider at a base URL that ends in %j',
+    'a provider is called at a base URL that ends in %j',
     async (suffix) => {
       const access = { apiKey: 'k', baseUrl: provider.url + suffix };
       const engines = createEngines({ model: undefined, providers: { anthropic: access, openai: access } });
@@ -127,7 +127,7 @@ describe('base URLs', () => {
     },
   );
 
-  it('keeps the query of a base URL on every call', async () => {
+  it('the query of a base URL is part of every call', async () => {
     const access = { apiKey: 'k', baseUrl: `${provider.url}/v1/?api-version=x&y=1` };
     const authClient = new OAuth2Client();
     authClient.setCredentials({ access_token: 'k', expiry_date: Date.now() + 3_600_000 });
@@ -147,14 +147,14 @@ describe('base URLs', () => {
     }
   });
 
-  it('keeps the query of a base URL where logins are checked and where Codex calls', () => {
+  it('the query of a base URL is used where logins are checked and where Codex calls', () => {
     expect(joinUrl(toBaseUrl('https://h/openai/?api-version=x#top'), '/models?limit=1')).toBe(
       'https://h/openai/v1/models?limit=1&api-version=x',
     );
     expect(joinUrl('https://h/api/', '/codex')).toBe('https://h/api/codex');
   });
 
-  it('leaves a versioned base URL as it is', () => {
+  it('a versioned base URL stays as it is', () => {
     expect(toBaseUrl(' https://example.test/openai/v1beta1/ ')).toBe('https://example.test/openai/v1beta1');
   });
 });

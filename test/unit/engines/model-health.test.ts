@@ -84,7 +84,7 @@ describe('after 30 s', () => {
     expect(isPassedOver()).toBe(false);
   });
 
-  it('one more failure passes it over for 30 s again', () => {
+  it('one more failure after 30 s passes the model over for 30 s again', () => {
     health.begin(MODEL, { hasFallback: true })?.ended('failed');
     clock.advance(29_999);
     expect(isPassedOver()).toBe(true);
@@ -92,7 +92,7 @@ describe('after 30 s', () => {
     expect(isPassedOver()).toBe(false);
   });
 
-  it('an answer that begins ends it, before it is complete', () => {
+  it('a model is called again once its answer has begun, before it is complete', () => {
     const probe = health.begin(MODEL, { hasFallback: true });
     probe?.begun();
     expect(isPassedOver()).toBe(false);
@@ -103,7 +103,7 @@ describe('after 30 s', () => {
   });
 });
 
-it('remembers a bounded number of models', () => {
+it('a bounded number of models is remembered', () => {
   fail(5);
   for (let index = 0; index < 256; index++) call('failed', `openai/${index}`);
   expect(isPassedOver()).toBe(false);

@@ -19,7 +19,7 @@ it.each([
   'google/endpoints/123',
   'anthropic/claude@20250514',
   'offline/echo',
-])('accepts %s at start and at use', (model) => {
+])('the model id %s is accepted at start and at use', (model) => {
   expect(loadConfig({ ...KEYS, MODEL: model }).model).toBe(model);
   expect(engines.resolve(model).model).toBe(model);
 });
@@ -39,7 +39,7 @@ it.each([
   [`openai/${'x'.repeat(128)}`, 'must be at most 128 characters'],
   ['nobody/nothing', 'unknown model nobody/nothing; known: '],
   ['offline/other', 'unknown model offline/other; known: '],
-])('refuses the model id %s at start and at use, with the same message', (model, message) => {
+])('the model id %s is refused at start and at use, with the same message', (model, message) => {
   expect(() => loadConfig({ MODEL: model })).toThrow(`MODEL: ${message}`);
   expect(() => engines.resolve(model)).toThrow(
     expect.objectContaining({ data: { issues: [{ path: 'model', message: expect.stringContaining(message) }] } }),

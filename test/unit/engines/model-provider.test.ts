@@ -32,7 +32,7 @@ async function last(): Promise<unknown> {
   return Array.isArray(list) ? list.at(-1) : undefined;
 }
 
-it('answers as the commands in a prompt define', async () => {
+it('the fake provider answers as the commands in a prompt define', async () => {
   expect(await (await post('hi [[say hello there]]')).text()).toContain('hello there');
   const failures = [
     await post('[[status 429 retry-after 1 times 1]]'),
@@ -43,7 +43,7 @@ it('answers as the commands in a prompt define', async () => {
   await expect(post('[[chunks 4]] [[cut]]').then((response) => response.text())).rejects.toThrow();
 });
 
-it('reports over HTTP that a client has disconnected', async () => {
+it('the fake provider reports over HTTP that a client has disconnected', async () => {
   const controller = new AbortController();
   const response = await post('[[hang]] from elsewhere', controller.signal);
   await response.body?.getReader().read();

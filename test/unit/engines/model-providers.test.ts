@@ -35,7 +35,7 @@ async function ask(entry: object, more?: Readonly<Record<string, string>>) {
 }
 
 describe.each(['chat', 'responses'] as const)('a server of the operator with the wire %s', (wire) => {
-  it('answers, and is named in the model and in errors', async () => {
+  it('a server of the operator answers, and is named in the model and in errors', async () => {
     expect(await ask({ wire })).toMatchObject({ content: 'You said: hi', model: 'own/some/model:7b' });
     const { engine, model } = enginesWith({ wire }).resolve('own/x');
     const { error } = await failTurn(engine, { model, prompt: '[[status 401]]' });
@@ -49,14 +49,14 @@ describe.each(['chat', 'responses'] as const)('a server of the operator with the
     ['/v1', '/v1/'],
     ['/v1/?api-version=2024-10-21&x=1', '/v1/'],
     ['/openai/deployments/d/v1?api-version=2024-10-21#top', '/openai/deployments/d/v1/'],
-  ])('is reached at its address ending in %j, with its query', async (suffix, path) => {
+  ])('a server of the operator is reached at its address ending in %j, with its query', async (suffix, path) => {
     await ask({ wire, base_url: provider.url + suffix });
     const [, query = ''] = suffix.replace(/#.*/, '').split('?');
     const end = wire === 'chat' ? 'chat/completions' : 'responses';
     expect(provider.requests.at(-1)?.path).toBe(`${path}${end}${query === '' ? '' : `?${query}`}`);
   });
 
-  it('gets its key and its own headers, and neither where none is configured', async () => {
+  it('a server of the operator gets its key and its own headers, and neither where none is configured', async () => {
     await ask({ wire, api_key: 'own-key', headers: { 'X-Team': 'a b', 'User-Agent': 'me' } });
     expect(provider.requests.at(-1)?.headers).toMatchObject({ authorization: 'Bearer own-key', 'x-team': 'a b' });
     expect(provider.requests.at(-1)?.headers['user-agent']).toMatch(/^me /);
@@ -70,7 +70,7 @@ describe.each(['chat', 'responses'] as const)('a server of the operator with the
     expect(JSON.stringify(provider.requests.at(-1)?.headers)).not.toContain('sk-of-openai');
   });
 
-  it('has its key and the values of its headers removed from messages and logs', async () => {
+  it('the key and the header values of a server are removed from messages and logs', async () => {
     provider.behave(({ headers }) => ({ status: 400, message: `no: ${headers.authorization} ${headers['x-token']}` }));
     const entry = { wire, api_key: 'qwertyuiop', headers: { 'x-token': 'asdfghjkl' } };
     const { engine, model } = enginesWith(entry).resolve(undefined);
@@ -80,7 +80,7 @@ describe.each(['chat', 'responses'] as const)('a server of the operator with the
     expect(shown).not.toMatch(/qwertyuiop|asdfghjkl/);
   });
 
-  it('has a credential removed without its scheme, and one of its address', async () => {
+  it('a credential of a server is removed without its scheme, and one of its address', async () => {
     provider.behave(({ path }) => ({ status: 400, message: `asdfghjkl is wrong at ${path}` }));
     const entry = {
       wire,
@@ -93,7 +93,7 @@ describe.each(['chat', 'responses'] as const)('a server of the operator with the
     expect(JSON.stringify([error.toWire('r'), errorFields(error)])).not.toMatch(/qwertyuiop|asdfghjkl/);
   });
 
-  it('has credentials removed in the forms of addresses and of JSON, and those of other providers too', async () => {
+  it('credentials are removed in the forms of addresses and of JSON, and those of other providers too', async () => {
     const [own, other] = ['own-key/+=abc', 'other-key-of-b'];
     const forms = [own, encodeURIComponent(own), own.replaceAll('/', '\\/'), other];
     provider.behave(() => ({ status: 400, message: forms.join(' and ') }));
@@ -104,7 +104,7 @@ describe.each(['chat', 'responses'] as const)('a server of the operator with the
     expect(error.message).toMatch(/: \[redacted\] and \[redacted\] and \[redacted\] and \[redacted\]$/);
   });
 
-  it('with a word as its key has that word in messages, and its overflows are recognised', async () => {
+  it('a server with a word as its key has that word in messages, and its overflows are recognised', async () => {
     provider.behave(({ body }) =>
       JSON.stringify(body).includes('one') ? { status: 400, message: 'context size exceeded' } : { text: 'fine' },
     );
@@ -114,7 +114,7 @@ describe.each(['chat', 'responses'] as const)('a server of the operator with the
     expect((await failTurn(engine, { model })).error.message).toMatch(/: an extra text$/);
   });
 
-  it('is called through the proxy of the environment', async () => {
+  it('a server of the operator is called through the proxy of the environment', async () => {
     const seen: IncomingMessage[] = [];
     const proxy = createServer((request, response) => {
       seen.push(request);
@@ -135,7 +135,7 @@ describe.each(['chat', 'responses'] as const)('a server of the operator with the
   });
 });
 
-it('is refused under a login, which is for the models of its provider only', () => {
+it('a server of the operator is refused under a login, which is for the models of its provider only', () => {
   const credential = { provider: 'openai', token: () => 'own' } as const;
   expect(() => enginesWith({}).resolve('own/x', credential)).toThrow(
     expect.objectContaining({ data: { issues: [{ path: 'model', message: expect.stringContaining('openai') }] } }),
@@ -277,7 +277,7 @@ const STREAMS: readonly (readonly [name: string, body: string, usage?: object])[
 describe.each(STREAMS.map(([name, body, usage = {}]) => [name, body, usage] as const))(
   'a stream of %s',
   (_name, body, usage) => {
-    it.each([undefined, 1, 7])('is an answer, in pieces of %s bytes', async (pieceBytes) => {
+    it.each([undefined, 1, 7])('a stream of %s is an answer, in pieces of %s bytes', async (pieceBytes) => {
       provider.behave(() => ({ body, ...(pieceBytes !== undefined && { pieceBytes }) }));
       const { outcome } = await runTurn(createTestEngine(provider), { model: 'groq/m' });
       expect(outcome).toMatchObject({ content: 'Hello', finishReason: 'stop', usage });
@@ -324,7 +324,7 @@ it.each([
     "'messages.1' : for 'role:assistant' the following must be satisfied[('messages.1' : property 'reasoning_content' is unsupported)]",
     400,
   ],
-])('a server that does not know %s gets no more of them', async (member, message, status) => {
+])('a server that does not know the member %s is sent it no more', async (member, message, status) => {
   provider.behave(({ body }) => (JSON.stringify(body).includes(member) ? { status, message } : { text: 'fine' }));
   const engine = createTestEngine(provider);
   const from = provider.calls;
@@ -356,7 +356,7 @@ it('the type of an error event is bounded in the log, and without the key', asyn
   expect(logged.length).toBeLessThan(10_000);
 });
 
-it('a server that lacks one of them is not repeated without it', async () => {
+it('a request whose refusal names a missing member is not repeated without it', async () => {
   provider.behave(() => ({ status: 400, message: 'Missing reasoning_content field in the assistant message' }));
   const from = provider.calls;
   await failTurn(createTestEngine(provider), { model: 'groq/m', messages: CONVERSATION });

@@ -6,7 +6,7 @@ import { runTurn, textOf } from '../../support/fixtures/turns/engines.ts';
 const model = 'offline/echo';
 
 describe('offline/echo', () => {
-  it('names itself and repeats the prompt, the same way every time', async () => {
+  it('offline/echo names itself and repeats the prompt, the same way every time', async () => {
     const first = await runTurn(createOfflineEngine(), { model, prompt: 'Olá 👋' });
     const second = await runTurn(createOfflineEngine(), { model, prompt: 'Olá 👋' });
     expect(first.outcome.content).toMatch(/offline\/echo.*no AI model is configured.*You said: Olá 👋$/);
@@ -14,7 +14,7 @@ describe('offline/echo', () => {
     expect(second).toEqual(first);
   });
 
-  it('streams deltas that add up to the answer, then the token count', async () => {
+  it('offline/echo streams deltas that add up to the answer, then the token count', async () => {
     const { events, outcome } = await runTurn(createOfflineEngine(), { model, prompt: '👋'.repeat(1_500) });
     expect(events.filter((event) => 'AgentMessageDelta' in event).length).toBeGreaterThan(1);
     expect(textOf(events)).toBe(outcome.content);
@@ -24,7 +24,7 @@ describe('offline/echo', () => {
     expect(outcome.usage.total_tokens).toBe(outcome.usage.input_tokens + outcome.usage.output_tokens);
   });
 
-  it('answers the last message of a conversation and counts all of it', async () => {
+  it('offline/echo answers the last message of a conversation and counts all of it', async () => {
     const messages = [
       { role: 'user', content: 'a'.repeat(400) },
       { role: 'assistant', content: 'b'.repeat(400) },
@@ -35,7 +35,7 @@ describe('offline/echo', () => {
     expect(outcome.usage.input_tokens).toBe(201);
   });
 
-  it('quotes a long prompt in part, without splitting a character', async () => {
+  it('offline/echo quotes a long prompt in part, without splitting a character', async () => {
     const { outcome } = await runTurn(createOfflineEngine(), { model, prompt: `a${'👋'.repeat(400_000)}` });
     expect(outcome.content.length).toBeLessThan(5_000);
     expect(outcome.content.isWellFormed()).toBe(true);
@@ -55,7 +55,7 @@ describe('offline/echo', () => {
     expect(deltas).toEqual(['This', ' is']);
   });
 
-  it('throws the reason of an aborted signal', async () => {
+  it('offline/echo throws the reason of an aborted signal', async () => {
     const reason = new Error('stop');
     await expect(runTurn(createOfflineEngine(), { model, signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
   });

@@ -39,7 +39,7 @@ describe.each(RECORDINGS)('$server with $model by $wire', ({ server, model, wire
     return createEngines(loadConfig({ MODEL_PROVIDERS }), { direct: { retryMs: 1 } }).resolve(`${server}/x`).engine;
   };
 
-  it.each(turns)('$turn', async (recorded) => {
+  it.each(turns)('a recorded turn is replayed with the same requests and results: $turn', async (recorded) => {
     const others = replay(recorded, 97);
     const result = await resultOf(toEngine(), server, model, TURNS[recorded.turn] ?? {});
     expect(others).toEqual([]);

@@ -199,7 +199,7 @@ const SCHEMAS: readonly (readonly [string, Json])[] = [
 ];
 
 describe.each(MODELS)('%s', (model) => {
-  it.each(SCHEMAS)('accepts a schema with %s', (_name, schema) => {
+  it.each(SCHEMAS)('a provider accepts a tool schema with %s', (_name, schema) => {
     checkRules(schemaOf(schema, model), model);
   });
 
@@ -211,7 +211,7 @@ describe.each(MODELS)('%s', (model) => {
     expect(fit(schema, model)).toBe('its parameters are not an object');
   });
 
-  it('omits a tool that cannot be read in bounded time or size', () => {
+  it('a tool that cannot be read in bounded time or size is omitted', () => {
     const loop = { anyOf: Array.from({ length: 64 }, () => ({ $ref: '#/$defs/a' })) };
     expect(fit({ ...loop, $defs: { a: loop } }, model)).toBe('its schema has too many references');
     expect(fit({ type: 'object', description: 'x'.repeat(70_000) }, model)).toBe('its schema is larger than 64 KiB');
@@ -220,7 +220,7 @@ describe.each(MODELS)('%s', (model) => {
     expect(fit({ type: 'object', ...wide }, model)).toBe('its schema is too large');
   });
 
-  it('states which properties belong together, and calls the tool with its own names', () => {
+  it('the schema of a tool states which properties belong together, and the tool is called with its own names', () => {
     const tool = fit(FIND_PAGE, model);
     if (typeof tool === 'string') throw new Error(tool);
     expect(tool.inputSchema.description).toBe('Give the properties of at least one of these forms: (1) id; (2) title.');
@@ -257,7 +257,7 @@ describe.each(MODELS)('%s', (model) => {
   });
 });
 
-it.each(['anthropic/x', 'openai/x'])('keeps a recursive schema recursive for %s', (model) => {
+it.each(['anthropic/x', 'openai/x'])('a recursive schema stays recursive for %s', (model) => {
   const fits = new Ajv2020({ strict: false }).compile(schemaOf(TREE, model));
   expect(fits({ root: { name: 'a', next: { next: { name: 'c' } } } })).toBe(true);
   expect(fits({ root: { next: { next: { name: 1 } } } })).toBe(false);

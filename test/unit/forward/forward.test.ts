@@ -165,7 +165,7 @@ describe('a forwarded call', () => {
     ).toBe(1);
   });
 
-  it('streams its notifications, in order, before the response', async () => {
+  it('a forwarded call streams its notifications, in order, before the response', async () => {
     const text = await (await call({}, { Accept: 'text/event-stream' })).text();
     const messages = text.split('\n').flatMap((line) => (line.startsWith('data: ') ? [JSON.parse(line.slice(6))] : []));
     expect(messages).toMatchObject([
@@ -290,7 +290,7 @@ describe('the companion', () => {
   it.each([
     ['', 400],
     ['bm9uc2Vuc2U', 400],
-  ])('refuses facts that are none: %j', async (header, status) => {
+  ])('the companion refuses facts that are none: %j', async (header, status) => {
     expect((await post({ Authorization: `Bearer ${token()}`, [CALL_HEADER]: header })).status).toBe(status);
   });
 

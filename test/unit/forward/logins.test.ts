@@ -117,18 +117,18 @@ it('a model of Codex is forwarded without a look at the login', async () => {
 });
 
 describe('stays on the function', () => {
-  it('a prompt that names no login, which is not looked for', async () => {
+  it('a prompt that names no login stays on the function, which does not look for one', async () => {
     expect(await call('conversation.prompt', { prompt: 'hi' })).toMatchObject({ result: { model: 'offline/echo' } });
     expect({ forwarded, loginReads }).toEqual({ forwarded: 0, loginReads: 0 });
   });
 
-  it('a login with a provider that is called directly', async () => {
+  it('a prompt with a login of a provider that is called directly stays on the function', async () => {
     const answer = await call('conversation.prompt', { prompt: 'hi', auth_session_id: logins.openai });
     expect(answer).toMatchObject({ result: { content: 'You said: hi' } });
     expect(forwarded).toBe(0);
   });
 
-  it('a model that the login is not for, refused', async () => {
+  it('a model that the login is not for is refused by the function', async () => {
     const params = { prompt: 'hi', model: 'openai/gpt-5', auth_session_id: logins.chatgpt };
     expect(await call('conversation.prompt', params)).toMatchObject({ error: { code: -32602 } });
     expect(forwarded).toBe(0);

@@ -161,13 +161,13 @@ describe('a relayed prompt', () => {
     expect((await arrived).req.headers.traceparent).toBe(traceparent);
   });
 
-  it('other methods run in the function', async () => {
+  it('a method other than a prompt runs in the function', async () => {
     const [answer, forwarded] = await forwardedBy(() => rpc(cloud.url, 'conversation.status', { session_id: 'none' }));
     expect(answer.result).toMatchObject({ status: 'not_found' });
     expect(forwarded).toEqual([]);
   });
 
-  it('streams its events with their ids, and a repeated request continues after the last one', async () => {
+  it('a relayed prompt streams its events with their ids, and a repeated request continues after the last one', async () => {
     const params = { prompt: '[[chunks 20]]', session_id: 'streamed' };
     const stream = follow(cloud.url, 'conversation.prompt', params);
     expect((await stream.answer)?.result).toMatchObject({ type: 'ai_response', session_id: 'streamed' });
@@ -181,7 +181,7 @@ describe('a relayed prompt', () => {
     expect(provider.calls).toBe(before);
   });
 
-  it('runs once for an idempotency key, and is cancelled by the function', async () => {
+  it('a relayed prompt runs once for an idempotency key, and is cancelled by the function', async () => {
     const headers = { 'Idempotency-Key': 'once' };
     const before = provider.calls;
     const answers = [await post(cloud.url, promptBody({ prompt: 'once' }), headers)];

@@ -39,7 +39,7 @@ describe('a session with MCP servers on the companion', async () => {
     };
   };
 
-  it('prompts over HTTP use the tools of their session from the first one on; other sessions stay in the function', async () => {
+  it('prompts over HTTP use the MCP tools of their session from the first one on; other sessions stay in the function', async () => {
     await connect('new');
     expect(await prompt('new')).toMatchObject({ content: 'The tool said: 42', forwarded: 1 });
     expect(await prompt('other', 'hello')).toMatchObject({ content: 'You said: hello', forwarded: 0 });

@@ -41,7 +41,7 @@ async function start(get: handleServerStreamingCall<string, Buffer>) {
 }
 
 describe('a call of a channel', () => {
-  it('resolves to all responses, and sends the headers', async () => {
+  it('a call resolves to all responses, and sends the headers', async () => {
     const channel = await start((call) => {
       for (const text of [call.request, String(call.metadata.get('x-test'))]) call.write(Buffer.from(text));
       call.end();
@@ -49,7 +49,7 @@ describe('a call of a channel', () => {
     expect(await channel.call(METHOD, 'one', bounds())).toEqual(['one', 'yes']);
   });
 
-  it('rejects with the status of the service and its details, also after a response', async () => {
+  it('a call rejects with the status of the service and its details, also after a response', async () => {
     const channel = await start((call) => {
       call.write(Buffer.from('a'));
       call.emit('error', { code: status.ABORTED, details: 'because of another transaction' });
@@ -61,7 +61,7 @@ describe('a call of a channel', () => {
     });
   });
 
-  it('rejects when a response cannot be decoded', async () => {
+  it('a call rejects when a response cannot be decoded', async () => {
     const channel = await start((call) => {
       call.write(Buffer.from([0xff]));
       call.end();
@@ -69,12 +69,12 @@ describe('a call of a channel', () => {
     await expect(channel.call(METHOD, 'text', bounds())).rejects.toMatchObject({ code: status.INTERNAL });
   });
 
-  it('rejects at its deadline', async () => {
+  it('a call rejects at its deadline', async () => {
     const channel = await start(() => {});
     await expect(channel.call(METHOD, 'text', bounds(50))).rejects.toMatchObject({ code: status.DEADLINE_EXCEEDED });
   });
 
-  it('is cancelled at the service when its signal aborts', async () => {
+  it('a call is cancelled at the service when its signal aborts', async () => {
     const controller = new AbortController();
     const cancelled = Promise.withResolvers<void>();
     const channel = await start((call) => {

@@ -126,7 +126,7 @@ describe('a client of a gRPC service', () => {
     expect(closed).toEqual([2]);
   });
 
-  it('reports its replacement also if the first client that replaces it cannot be opened', async () => {
+  it('a client reports its replacement also if the first client that replaces it cannot be opened', async () => {
     const attempts = [async () => 1, () => Promise.reject(new Error('no token')), async () => 3];
     let replaced = 0;
     const client = createGrpcClient<number>({

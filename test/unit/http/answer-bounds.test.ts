@@ -141,7 +141,7 @@ async function openSocket() {
 describe.each(Object.keys(BAD))('an answer that cannot be serialised (%s)', (kind) => {
   const internal = { error: { code: -32603, message: 'Internal error', data: { reason: 'internal' } } };
 
-  it('is that call’s -32603, alone, in a batch, in a stream and on a socket', async () => {
+  it('an answer that cannot be serialised is that call’s -32603, alone, in a batch, in a stream and on a socket', async () => {
     expect(await post(call({ kind }))).toMatchObject({ status: 500 });
     expect(await single(call({ kind }))).toMatchObject({ id: 1, ...internal });
     expect(await batch([call({ text: 'a' }, 'a'), call({ kind }, 'b'), call({ text: 'c' }, 'c')])).toMatchObject([
@@ -159,7 +159,7 @@ describe.each(Object.keys(BAD))('an answer that cannot be serialised (%s)', (kin
     expect(logged.join('')).not.toContain('could not be handled');
   });
 
-  it('in a notification is that call’s -32603; the stream ends, the socket stays', async () => {
+  it('a notification that cannot be serialised is that call’s -32603; the stream ends, the socket stays', async () => {
     expect(await streamed(call({ kind }, 1, 'test.notify'))).toMatchObject({ id: 1, ...internal });
     const { socket, request } = await openSocket();
     expect(JSON.parse(String(await request(JSON.stringify(call({ kind }, 1, 'test.notify')))))).toMatchObject(internal);

@@ -97,7 +97,7 @@ describe('a stream', () => {
     expect(await readAll(socket)).toMatch(/^HTTP\/1\.1 200 .*Access-Control-Allow-Origin: https:\/\/app\.example/s);
   });
 
-  it('refused for its origin leaves one line in the log, with the variable that would allow it', async () => {
+  it('a stream that is refused for its origin leaves one line in the log, with the variable that would allow it', async () => {
     for (let n = 0; n < 3; n++) {
       await fetch(`${gateway.url}/jsonrpc`, { method: 'POST', headers: { origin: 'https://evil.example' } });
       await fetch(`${gateway.url}/health`, { headers: { origin: 'https://evil.example' } });
@@ -117,27 +117,30 @@ describe('a request behind one that is still being answered', () => {
       '426',
     ],
     ['for a tunnel', 'CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n', undefined],
-  ])('%s does not take the connection away from the answer', async (_name, behind, status) => {
-    const requested = Promise.withResolvers<() => void>();
-    const server = createHttpServer((req, res) => {
-      if (req.url === '/ws') res.writeHead(426, { Connection: 'close' }).end();
-      else requested.resolve(() => res.end('whole'));
-    });
-    server.on('upgrade', (_req, socket) => socket.end('HTTP/1.1 101 Switching Protocols\r\n\r\n'));
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
-    const text = readAll(socket);
-    socket.write(`GET / HTTP/1.1\r\nHost: localhost\r\n\r\n${behind}`);
-    const answer = await requested.promise;
-    // What is behind has been read when another connection is served.
-    await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/ws`);
-    answer();
-    const [, first, ...rest] = (await text).split('HTTP/1.1 ');
-    expect(first).toMatch(/^200 OK.*whole$/s);
-    expect(rest.map((one) => one.slice(0, 3))).toEqual(status === undefined ? [] : [status]);
-    server.close();
-  });
+  ])(
+    'a request %s behind one that is being answered does not take the connection away from the answer',
+    async (_name, behind, status) => {
+      const requested = Promise.withResolvers<() => void>();
+      const server = createHttpServer((req, res) => {
+        if (req.url === '/ws') res.writeHead(426, { Connection: 'close' }).end();
+        else requested.resolve(() => res.end('whole'));
+      });
+      server.on('upgrade', (_req, socket) => socket.end('HTTP/1.1 101 Switching Protocols\r\n\r\n'));
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+      const text = readAll(socket);
+      socket.write(`GET / HTTP/1.1\r\nHost: localhost\r\n\r\n${behind}`);
+      const answer = await requested.promise;
+      // What is behind has been read when another connection is served.
+      await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/ws`);
+      answer();
+      const [, first, ...rest] = (await text).split('HTTP/1.1 ');
+      expect(first).toMatch(/^200 OK.*whole$/s);
+      expect(rest.map((one) => one.slice(0, 3))).toEqual(status === undefined ? [] : [status]);
+      server.close();
+    },
+  );
 
   it('a CONNECT as the first request of a connection gets 405 and JSON', async () => {
     const server = createHttpServer(() => {});

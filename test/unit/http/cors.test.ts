@@ -36,7 +36,7 @@ describe.each(ENDPOINTS)('%s', (path, method, query, body) => {
       headers: { origin, 'access-control-request-method': method, 'access-control-request-headers': 'x-api-key' },
     });
 
-  it('answers the preflight of a listed origin, without a key', async () => {
+  it('the preflight of a listed origin is answered without a key', async () => {
     const { status, headers } = await preflight(LISTED);
     expect([status, headers.get('access-control-allow-origin')]).toEqual([204, LISTED]);
     expect(headers.get('access-control-allow-methods')).toContain(method);
@@ -46,7 +46,7 @@ describe.each(ENDPOINTS)('%s', (path, method, query, body) => {
   });
 
   it.each(['https://evil.example', 'http://app.example', `${LISTED}:8443`, `${LISTED}.evil`, 'null'])(
-    'allows nothing to pages of %s',
+    'pages of %s are allowed nothing',
     async (origin) => {
       const { status, headers } = await preflight(origin);
       expect([status, headers.get('access-control-allow-origin')]).toEqual([204, null]);
@@ -54,7 +54,7 @@ describe.each(ENDPOINTS)('%s', (path, method, query, body) => {
     },
   );
 
-  it('lets a listed page read the limits, of an answer and of a refusal', async () => {
+  it('a listed page can read the limits, of an answer and of a refusal', async () => {
     const answers = [await send(LISTED), await send(LISTED)];
     // The last of three endpoints finds the six calls of the day used up.
     if (path === '/webhook') answers.push(await send(LISTED));

@@ -78,7 +78,7 @@ describe('a probe', () => {
     expect([counted.total(), pings]).toEqual([0, []]);
   });
 
-  it('/health answers GET and HEAD, 405 to POST and 404 below its path', async () => {
+  it('/health responds to GET and HEAD, with 405 to POST and 404 below its path', async () => {
     const { gateway } = await start();
     expect((await fetch(`${gateway.url}/health`, { method: 'HEAD' })).status).toBe(200);
     expect((await fetch(`${gateway.url}/health`, { method: 'POST', body: '{}' })).status).toBe(405);

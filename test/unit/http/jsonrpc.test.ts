@@ -53,7 +53,7 @@ describe('POST /jsonrpc', () => {
     fetch(`${gateway.url}${init.path ?? '/jsonrpc'}`, { method: 'POST', body: STATUS, headers, ...init }).then(read);
   const KEY = { 'x-api-key': 'key-one' };
 
-  it('sends the delay before a retry also where the method refuses, here for the tokens of the day', async () => {
+  it('a refusal by the method, here for the tokens of the day, has the delay before a retry too', async () => {
     const spent = await startInProcess({ GATEWAY_API_KEY: 'dev-key', GATEWAY_DAILY_TOKENS: '1' });
     const prompt = () =>
       fetch(`${spent.url}/jsonrpc`, {
@@ -71,7 +71,7 @@ describe('POST /jsonrpc', () => {
     expect(Number(headers?.get('retry-after'))).toBeLessThanOrEqual(86_400);
   });
 
-  it('takes an Idempotency-Key for each call of a batch by its id: sent again, all are answered as before', async () => {
+  it('a batch has an Idempotency-Key for each call by its id: sent again, all are answered as before', async () => {
     const promptCall = (id: number, prompt: string) => ({ ...call('conversation.prompt', { prompt }), id });
     const body = JSON.stringify([promptCall(1, 'one'), promptCall(2, 'two')]);
     const headers = { ...KEY, 'idempotency-key': 'batch-1' };
@@ -89,7 +89,7 @@ describe('POST /jsonrpc', () => {
       ['X-API-Key beside Basic', { ...KEY, authorization: 'Basic dTpw' }],
       ['Bearer beside an empty X-API-Key', { 'x-api-key': '', authorization: 'Bearer key-one' }],
       ['both alike', { ...KEY, authorization: 'Bearer key-one' }],
-    ])('takes %s', async (_name, headers) => {
+    ])('%s is accepted as a credential', async (_name, headers) => {
       expect((await post(headers)).status).toBe(200);
     });
 
@@ -104,7 +104,7 @@ describe('POST /jsonrpc', () => {
       ['a key of 100 kB', { 'x-api-key': 'x'.repeat(10_000) }, '/jsonrpc'],
       ['a key in the query', {}, '/jsonrpc?key=key-one&api_key=key-one&x-api-key=key-one&access_token=key-one'],
       ['a key in a cookie', { cookie: 'x-api-key=key-one' }, '/jsonrpc'],
-    ])('answers 401 in the shape of every error to %s', async (_name, headers, path) => {
+    ])('a call with %s is answered 401 in the shape of every error', async (_name, headers, path) => {
       const answer = await post(headers, { path });
       expect(answer.status).toBe(401);
       expect(answer.payload).toEqual({
@@ -125,7 +125,7 @@ describe('POST /jsonrpc', () => {
       expect((await post({ 'content-encoding': 'gzip' }, { body: gzipSync('x') })).status).toBe(401);
     });
 
-    it('leaves no key in the log', async () => {
+    it('no key is in the log', async () => {
       await post({ 'x-api-key': 'hunter2' });
       await post(KEY);
       expect(gateway.logged()).not.toMatch(/hunter2|key-one/);
@@ -152,7 +152,7 @@ describe('POST /jsonrpc', () => {
       expect((await post(KEY, { path: '/jsonrpc/?verbose=1' })).status).toBe(200);
     });
 
-    it('below another path is 404, as JSON', async () => {
+    it('a request below another path is 404, as JSON', async () => {
       expect(await post(KEY, { path: '/jsonrpc/x' })).toMatchObject({ status: 404, payload: { error: { code: 404 } } });
       expect(await post(KEY, { path: '/nope' })).toMatchObject({ status: 404, payload: { error: { code: 404 } } });
     });
@@ -180,7 +180,7 @@ describe('POST /jsonrpc', () => {
     });
 
     it.each(['gzip', 'br', 'deflate', 'zstd', 'x', 'gzip, identity'])(
-      'encoded as %s is 415, not inflated',
+      'a body encoded as %s is 415, not inflated',
       async (encoding) => {
         const answer = await post({ ...KEY, 'content-encoding': encoding }, { body: gzipSync(STATUS) });
         expect(answer).toMatchObject({ status: 415, payload: { id: null, error: { code: 415 } } });
@@ -255,7 +255,7 @@ describe('POST /jsonrpc', () => {
     const preflight = (origin: string): Promise<Answer> =>
       post({ origin, 'access-control-request-method': 'POST' }, { method: 'OPTIONS', body: null });
 
-    it('answers the preflight of a listed origin without a key', async () => {
+    it('the preflight of a listed origin is answered without a key', async () => {
       const { status, headers } = await preflight(ORIGIN);
       expect(status).toBe(204);
       expect(headers?.get('access-control-allow-origin')).toBe(ORIGIN);
@@ -267,7 +267,7 @@ describe('POST /jsonrpc', () => {
       expect(headers?.get('access-control-allow-credentials')).toBeNull();
     });
 
-    it('exposes the limits and the request id to the page, on failures too', async () => {
+    it('the limits and the request id are exposed to the page, on failures too', async () => {
       for (const init of [{}, { body: '{' }]) {
         const { headers } = await post({ ...KEY, origin: ORIGIN }, init);
         expect(headers?.get('access-control-allow-origin')).toBe(ORIGIN);
@@ -291,7 +291,7 @@ describe('POST /jsonrpc', () => {
       'https://app.example:8443',
       'https://app.example.evil',
       'null',
-    ])('sends no CORS headers to a page of %s', async (origin) => {
+    ])('no CORS headers are sent to a page of %s', async (origin) => {
       for (const { headers } of [await preflight(origin), await post({ ...KEY, origin })]) {
         expect(headers?.get('access-control-allow-origin')).toBeNull();
         expect(headers?.get('vary')).toBe('Origin');

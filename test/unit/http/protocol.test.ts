@@ -33,7 +33,7 @@ describe('an upgrade to anything but WebSocket', () => {
 });
 
 describe('Expect', () => {
-  it('100-continue requests the body only once the key and the size are checked', async () => {
+  it('Expect: 100-continue requests the body only once the key and the size are checked', async () => {
     const expects = 'Connection: close\r\nExpect: 100-continue';
     expect(await exchange(post(expects))).toMatch(/^HTTP\/1\.1 401 /);
     const huge = `POST /jsonrpc HTTP/1.1\r\nContent-Length: 5000000\r\n${KEY}\r\n${expects}`;
@@ -56,7 +56,7 @@ describe('a target', () => {
   });
 
   it.each(['POST', 'PUT', 'DELETE', 'OPTIONS'])(
-    '/ is read and nothing else: %s is answered with 405',
+    'the path / can be read and nothing else: %s is answered with 405',
     async (method) => {
       const response = await fetch(gateway.url, { method, ...(method === 'OPTIONS' ? {} : { body: BODY }) });
       expect([response.status, response.headers.get('allow')]).toEqual([405, 'GET, HEAD']);

@@ -91,7 +91,7 @@ const TRANSPORTS: Readonly<Record<string, (params: Params, submission: Submissio
 
 describe.each(ROWS)('a prompt with $what', ({ params, submission, path, message }) => {
   const transports = Object.keys(TRANSPORTS).filter((name) => name !== 'protobuf' || submission !== undefined);
-  it.each(transports)('is refused over %s', async (name) => {
+  it.each(transports)('a prompt with $what is refused over %s', async (name) => {
     const { calls } = fixture.provider;
     const status = () => clients.sse.call('conversation.status', { session_id: params.session_id ?? 'new' });
     const before = await status();

@@ -60,7 +60,7 @@ describe.each([undefined, '0.0.0.0', '::', '192.0.2.1', 'gateway.example'])('on 
   });
 });
 
-it.each(['127.0.0.1', '0.0.0.0'])('logs a refused origin once, with the variable to set: %s', (host) => {
+it.each(['127.0.0.1', '0.0.0.0'])('a refused origin is logged once, with the variable to set: %s', (host) => {
   const { check, logged } = setUp(host);
   for (const origin of ['https://one.example', 'https://two.example', 'https://one.example', LISTED]) {
     check({ host: 'localhost', origin });

@@ -118,7 +118,7 @@ describe('a streamed answer', () => {
     expect(text).toContain('a\\u0085b\\u2028c\\u2029d');
   });
 
-  it('a streamed answer has none either in an event that many readers share', async () => {
+  it('a streamed answer has no line end of Unicode in an event that many readers share', async () => {
     const left = new AbortController();
     const headers = { 'x-api-key': 'wide', accept: 'text/event-stream' };
     const { body } = await fetch(`${gateway.url}/jsonrpc`, {

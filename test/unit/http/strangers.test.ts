@@ -137,17 +137,23 @@ function logOf(flush: () => void, written: readonly string[]): () => string {
   };
 }
 
-it.each(DEPLOYABLES)('%s writes no ERROR for what a request without a credential contains', async (name, start) => {
-  const [url, logged] = await start(false);
-  const statuses = await statusesOf(url);
-  // Without the certificates no token can be checked.
-  const outage = name === 'the functions webhook and deployments' || name === 'the companion' ? [503] : [];
-  expect([...statuses].filter((status) => status >= 500 && !outage.includes(status))).toEqual([]);
-  expect(logged()).not.toMatch(/"severity":"(ERROR|CRITICAL|ALERT|EMERGENCY)"/);
-});
+it.each(DEPLOYABLES)(
+  '%s writes no ERROR line for what a request without a credential contains',
+  async (name, start) => {
+    const [url, logged] = await start(false);
+    const statuses = await statusesOf(url);
+    // Without the certificates no token can be checked.
+    const outage = name === 'the functions webhook and deployments' || name === 'the companion' ? [503] : [];
+    expect([...statuses].filter((status) => status >= 500 && !outage.includes(status))).toEqual([]);
+    expect(logged()).not.toMatch(/"severity":"(ERROR|CRITICAL|ALERT|EMERGENCY)"/);
+  },
+);
 
-it.each(DEPLOYABLES)('%s answers them at most 503 during an outage, without an ERROR', async (_name, start) => {
-  const [url, logged] = await start(true);
-  expect([...(await statusesOf(url))].filter((status) => status >= 500 && status !== 503)).toEqual([]);
-  expect(logged()).not.toMatch(/"severity":"(ERROR|CRITICAL|ALERT|EMERGENCY)"/);
-});
+it.each(DEPLOYABLES)(
+  '%s answers requests without a credential with at most 503 during an outage, without an ERROR line',
+  async (_name, start) => {
+    const [url, logged] = await start(true);
+    expect([...(await statusesOf(url))].filter((status) => status >= 500 && status !== 503)).toEqual([]);
+    expect(logged()).not.toMatch(/"severity":"(ERROR|CRITICAL|ALERT|EMERGENCY)"/);
+  },
+);

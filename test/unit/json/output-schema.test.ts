@@ -136,7 +136,7 @@ describe('a schema of an answer', () => {
     ],
     [{ type: 'object', description: 'x'.repeat(70_000) }, /at most 64 KiB/],
     [{ anyOf: Array.from({ length: 1_001 }, () => ({})) }, /^must have at most 1000 schemas in it$/],
-  ])('is refused in plain words: %j', (schema, problem) => {
+  ])('a schema that cannot be used is refused with a plain message: %j', (schema, problem) => {
     expect(schemaProblem(schema)).toMatch(problem);
   });
 });
@@ -279,7 +279,7 @@ describe('an answer', () => {
         1,
         2,
       ],
-    ])('%s', async (_, schema, right, wrong) => {
+    ])('an answer is checked by the rules of the draft of its schema: %s', async (_, schema, right, wrong) => {
       expect(schemaProblem(schema)).toBeUndefined();
       expect(await readOutput(schema, JSON.stringify(right))).toEqual({ output: right });
       if (wrong !== undefined) expect(await readOutput(schema, JSON.stringify(wrong))).toHaveProperty('issues');
@@ -301,13 +301,13 @@ describe('an answer', () => {
     expect(toSentSchema({ type: 'object', anyOf: [{ required: ['a'] }] })).toHaveProperty('properties.value.anyOf');
   });
 
-  it('that does not match what only one validator checks is described', async () => {
+  it('an answer that does not match what only one validator checks is described', async () => {
     const schema: OutputSchema = { type: 'object', properties: { a: { type: 'string', not: { const: 'x' } } } };
     const { issues } = { issues: [], ...(await readOutput(schema, '{"a":"x"}')) };
     expect(issues).toEqual([{ path: 'output', message: expect.stringMatching(/^does not match the schema: .*"not"/) }]);
   });
 
-  it('cannot occupy the process with a pattern that takes exponential time', async () => {
+  it('an answer cannot occupy the process with a pattern that takes exponential time', async () => {
     const schema: OutputSchema = { type: 'object', properties: { a: { type: 'string', pattern: '^(\\w+\\s?)+$' } } };
     expect(schemaProblem(schema)).toBeUndefined();
     const { issues } = { issues: [], ...(await readOutput(schema, JSON.stringify({ a: `${'a'.repeat(64)}!` }))) };

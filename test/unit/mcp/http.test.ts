@@ -57,7 +57,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-it('uses the stateless protocol with a remote server, with the administrator’s headers', async () => {
+it('the client uses the stateless protocol with a remote server, with the administrator’s headers', async () => {
   const seen: IncomingMessage[] = [];
   const url = await listen(createModernListener(seen));
   const fixture = await createMcpFixture({ remote: { url, headers: { Authorization: 'Bearer canary-secret' } } });
@@ -68,7 +68,7 @@ it('uses the stateless protocol with a remote server, with the administrator’s
   expect(fixture.logged.join('')).not.toContain('canary-secret');
 });
 
-it('uses the older protocol with the official server, and ends its session', async () => {
+it('the client uses the older protocol with the official server, and ends its session', async () => {
   const url = await startEverything();
   const fixture = await createMcpFixture({ remote: { url } });
   const { protocolVersion } = await fixture.connect({ name: 'remote' });
@@ -79,7 +79,7 @@ it('uses the older protocol with the official server, and ends its session', asy
   await fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'remote' });
 });
 
-it('does not follow a redirect to an internal address', async () => {
+it('the client does not follow a redirect to an internal address', async () => {
   const url = await listen((_req, res) => res.writeHead(307, { location: 'http://169.254.169.254/mcp' }).end());
   const fixture = await createMcpFixture({ remote: { url } });
   await expect(fixture.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'forbidden' });
@@ -89,7 +89,7 @@ it.each([
   ['an answer without end', 'application/json'],
   ['a line without end', 'text/event-stream'],
   ['an event of lines without end', 'text/event-stream'],
-])('ends the connection at its bound when the server sends %s', async (what, type) => {
+])('the client ends the connection at its bound when the server sends %s', async (what, type) => {
   const piece = what.includes('of lines') ? `data: ${'x'.repeat(1 << 16)}\n` : 'x'.repeat(1 << 16);
   let sent = 0;
   const url = await listen((_req, res) => {
@@ -106,25 +106,28 @@ it.each([
   expect(sent).toBeLessThan(32 << 20);
 });
 
-it.each(['application/json', 'text/event-stream'])('ends %s whose value would take too much memory', async (type) => {
-  const value = `{"jsonrpc":"2.0","id":0,"result":{"a":[${'{},'.repeat(1_200_000)}{}]}}`;
-  const url = await listen((_req, res) => {
-    res.writeHead(200, { 'content-type': type }).end(type === 'application/json' ? value : `data: ${value}\n\n`);
-  });
-  const fixture = await createMcpFixture({ remote: { url } });
-  await expect(fixture.connect({ name: 'remote' })).rejects.toMatchObject({
-    reason: 'upstream_error',
-    message: expect.stringContaining('a message takes more than 64 MiB of memory'),
-  });
-});
+it.each(['application/json', 'text/event-stream'])(
+  'the client ends %s whose value would take too much memory',
+  async (type) => {
+    const value = `{"jsonrpc":"2.0","id":0,"result":{"a":[${'{},'.repeat(1_200_000)}{}]}}`;
+    const url = await listen((_req, res) => {
+      res.writeHead(200, { 'content-type': type }).end(type === 'application/json' ? value : `data: ${value}\n\n`);
+    });
+    const fixture = await createMcpFixture({ remote: { url } });
+    await expect(fixture.connect({ name: 'remote' })).rejects.toMatchObject({
+      reason: 'upstream_error',
+      message: expect.stringContaining('a message takes more than 64 MiB of memory'),
+    });
+  },
+);
 
-it.each([401, 404, 500])('returns upstream_error for a server that answers HTTP %i', async (status) => {
+it.each([401, 404, 500])('a server that answers HTTP %i is upstream_error', async (status) => {
   const url = await listen((_req, res) => res.writeHead(status).end('no'));
   const fixture = await createMcpFixture({ remote: { url } });
   await expect(fixture.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'upstream_error' });
 });
 
-it('logs nothing of the body of a refusal, which may repeat what the server received', async () => {
+it('the body of a refusal is not logged, because it may repeat what the server received', async () => {
   const answer = createModernListener([]);
   let isBroken = false;
   const url = await listen((req, res) => {
@@ -146,7 +149,7 @@ it('logs nothing of the body of a refusal, which may repeat what the server rece
   expect(logged.join('') + fixture.logged.join('')).not.toMatch(/canary-secret|x{100}/);
 });
 
-it('returns upstream_error for a server that is not running', async () => {
+it('a server that is not running is upstream_error', async () => {
   const fixture = await createMcpFixture({ remote: { url: `http://127.0.0.1:${await freePort()}/mcp` } });
   await expect(fixture.connect({ name: 'remote' })).rejects.toMatchObject({ reason: 'upstream_error' });
 });

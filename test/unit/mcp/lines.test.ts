@@ -10,7 +10,7 @@ function read(chunks: readonly Buffer[], bytesMax: number): string[] {
   return lines;
 }
 
-it('finds the same lines for every split of the bytes', () => {
+it('the same lines are found for every split of the bytes', () => {
   const text = fc.array(fc.stringMatching(/^[a-z]{0,40}$/), { maxLength: 30 });
   fc.assert(
     fc.property(text, fc.array(fc.nat(60), { maxLength: 50 }), (lines, cuts) => {
@@ -27,13 +27,13 @@ it('finds the same lines for every split of the bytes', () => {
   );
 });
 
-it.each([1, 7, 64])('refuses a line over the bound in pieces of %i bytes', (size) => {
+it.each([1, 7, 64])('a line over the bound is refused in pieces of %i bytes', (size) => {
   const pieces = Array.from({ length: Math.ceil(41 / size) }, () => Buffer.alloc(size, 'x'));
   expect(() => read(pieces, 40)).toThrow(RangeError);
   expect(() => read([Buffer.from(`${'x'.repeat(41)}\n`)], 40)).toThrow(RangeError);
 });
 
-it('reads four million single bytes in linear time', () => {
+it('four million single bytes are read in linear time', () => {
   const reader = createLineReader(4 << 20);
   const piece = Buffer.from('x');
   const lines: number[] = [];

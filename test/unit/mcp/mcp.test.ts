@@ -5,12 +5,12 @@ import { processesWith } from '../../support/fixtures/sandbox/sandbox.ts';
 import { describeWith } from '../../support/requirements.ts';
 
 describe('without a sandbox', () => {
-  it('refuses a server that is not registered and not described', async () => {
+  it('a server that is not registered and not described is refused', async () => {
     const fixture = await createMcpFixture({});
     await expect(fixture.connect({ name: 'nobody' })).rejects.toMatchObject({ reason: 'not_found' });
   });
 
-  it('refuses variables and headers that would affect more than the server', async () => {
+  it('variables and headers that would affect more than the server are refused', async () => {
     const fixture = await createMcpFixture({});
     const name = 'x';
     const stdio = { name, command: 'true', args: [], env: { LD_PRELOAD: '/tmp/x.so' } };
@@ -56,7 +56,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
   ];
   const fixture = await createMcpFixture(registeredServers(modes, marker));
 
-  it('connects the official servers, in the caller’s own workspace', async () => {
+  it('the official servers are connected in the caller’s own workspace', async () => {
     const [everything, files] = await Promise.all([
       fixture.connect({ name: 'everything' }),
       fixture.connect({ name: 'files' }),
@@ -105,14 +105,14 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await fixture.mcp.disconnect(handle);
   });
 
-  it('uses the stateless protocol of 2026 with a server that supports no other', async () => {
+  it('the stateless protocol of 2026 is used with a server that supports no other', async () => {
     const { protocolVersion, tools } = await fixture.connect({ name: 'modern' });
     expect(protocolVersion).toBe('2026-07-28');
     expect(tools.map(({ name }) => name)).toEqual(['add']);
     expect(await fixture.call({ name: 'modern' }, 'add', { a: 2, b: 40 })).toMatchObject({ content: [{ text: '42' }] });
   });
 
-  it('connects a server that exits at an unknown first request, and one that prints to its stdout', async () => {
+  it('a server that exits at an unknown first request is connected, and so is one that prints to its stdout', async () => {
     const [fragile, loud] = await Promise.all([
       fixture.connect({ name: 'fragile' }),
       fixture.connect({ name: 'loud' }),
@@ -122,7 +122,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     expect(await fixture.call({ name: 'loud' }, 'act')).toMatchObject({ content: [{ text: 'loud' }] });
   });
 
-  it('runs the caller’s command with its arguments and variables; a program that is no server is an error with its stderr', async () => {
+  it('the caller’s command runs with its arguments and variables; a program that is no server is an error with its stderr', async () => {
     const config = {
       name: 'none',
       command: 'sh',
@@ -148,7 +148,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     expect((await fixture.mcp.list('a', 's')).map(({ name }) => name)).not.toContain('none');
   });
 
-  it('stops connecting when the caller disconnects, and leaves no process', async () => {
+  it('connecting stops when the caller disconnects, and leaves no process', async () => {
     const config = { name: 'sleeper', command: 'sleep', args: [`${marker}.5`], env: {} };
     const leaving = new AbortController();
     const connecting = fixture.connect({ name: 'sleeper' }, { config, signal: leaving.signal });
@@ -159,7 +159,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     expect(await processesWith(`${marker}.5`)).toEqual([]);
   });
 
-  it('ends a server that sends a message over the bound, and the call with it', async () => {
+  it('a server that sends a message over the bound is ended, and the call with it', async () => {
     await fixture.connect({ name: 'huge' });
     await expect(fixture.call({ name: 'huge' }, 'act')).rejects.toMatchObject({
       reason: 'upstream_error',
@@ -171,7 +171,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await expect(fixture.call({ name: 'huge' }, 'act')).rejects.toMatchObject({ reason: 'not_found' });
   });
 
-  it('ends a server that sends requests without reading the answers', async () => {
+  it('a server that sends requests without reading the answers is ended', async () => {
     await fixture.connect({ name: 'unread' });
     // 8 MiB have to be written before the server is ended, within the owner's share of the event loop.
     const call = fixture.call({ name: 'unread' }, 'act', {}, 50_000);
@@ -184,12 +184,12 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
       { reason: 'upstream_error', message: expect.stringContaining('no such luck'), data: { mcp_code: -32000 } },
     ],
     ['deep', { reason: 'upstream_error', message: expect.stringContaining('deeper than 64'), retryable: false }],
-  ])('returns the error of a server that is %s', async (name, error) => {
+  ])('the error of a server that is %s is returned', async (name, error) => {
     await fixture.connect({ name });
     await expect(fixture.call({ name }, 'act')).rejects.toMatchObject(error);
   });
 
-  it('takes the first 256 tools of a server, reports the others, and takes any on the allow-list', async () => {
+  it('the first 256 tools of a server are offered, the others reported, and any on the allow-list', async () => {
     const first = await fixture.connect({ name: 'many' });
     expect(first.tools).toHaveLength(256);
     expect(first.omitted).toHaveLength(44);
@@ -208,7 +208,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'many' });
   });
 
-  it('takes the valid tools of a server, and reports why others are omitted', async () => {
+  it('the valid tools of a server are offered, and the reasons why others are omitted are reported', async () => {
     const { tools, omitted } = await fixture.connect({ name: 'odd' });
     expect(tools.map(({ name }) => name)).toEqual([
       'act',
@@ -239,7 +239,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'odd' });
   });
 
-  it('keeps every digit of a tool’s result', async () => {
+  it('every digit of a tool’s result is kept', async () => {
     await fixture.connect({ name: 'digits' });
     expect(await fixture.call({ name: 'digits' }, 'act')).toMatchObject({
       content: [{ type: 'text', text: 'x', _meta: { n: '9007199254740993' } }],
@@ -248,7 +248,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'digits' });
   });
 
-  it('lists the tools again when the server announces a change', async () => {
+  it('the tools are listed again when the server announces a change', async () => {
     await fixture.connect({ name: 'growing', sessionId: 'growing' });
     const names = async () => (await fixture.toolset('growing'))?.tools.map(({ tool }) => tool);
     for (const count of [2, 3, 4]) {
@@ -260,7 +260,7 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     await fixture.mcp.disconnect({ owner: 'a', sessionId: 'growing', name: 'growing' });
   });
 
-  it('ends a call at its timeout', async () => {
+  it('a call ends at its timeout', async () => {
     await fixture.connect({ name: 'slow' });
     const { signal } = new AbortController();
     const call = { tool: 'act', arguments: {}, timeoutMs: 100, signal };
@@ -272,14 +272,14 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     });
   });
 
-  it('leaves no process of a server and its daemons when it is disconnected', async () => {
+  it('a disconnected server leaves no process, nor do its daemons', async () => {
     await fixture.connect({ name: 'family' });
     expect((await processesWith(marker)).length).toBeGreaterThan(0);
     await fixture.mcp.disconnect({ owner: 'a', sessionId: 's', name: 'family' });
     expect((await processesWith(marker)).filter((line) => line.startsWith('sleep'))).toEqual([]);
   });
 
-  it('offers only the tools on the allow-list', async () => {
+  it('only the tools on the allow-list are offered', async () => {
     const { tools } = await fixture.connect({ name: 'everything' }, { allowedTools: ['echo', 'no-such-tool'] });
     expect(tools.map(({ name }) => name)).toEqual(['echo']);
     await expect(fixture.call({ name: 'everything' }, 'get-sum', { a: 1, b: 1 })).rejects.toMatchObject({
@@ -289,20 +289,20 @@ describeWith('bubblewrap', 'MCP servers in the sandbox', async () => {
     expect(offered.filter(({ server }) => server === 'everything')).toHaveLength(1);
   });
 
-  it('returns the same connection for the same configuration, and refuses another configuration under its name', async () => {
+  it('the same configuration returns the same connection, and another one under its name is refused', async () => {
     const first = await fixture.connect({ name: 'everything' }, { allowedTools: ['echo', 'no-such-tool'] });
     expect(await fixture.mcp.list('a', 's')).toContain(first);
     await expect(fixture.connect({ name: 'everything' })).rejects.toMatchObject({ reason: 'conflict' });
   });
 
-  it('disconnects a server that has been idle for its time', async () => {
+  it('a server that has been idle for its time is disconnected', async () => {
     const idle = await createMcpFixture(registeredServers(['loud']), { idleMs: 50 });
     await idle.connect({ name: 'loud' });
     await expect.poll(() => idle.mcp.list('a', undefined)).toEqual([]);
     await expect(idle.call({ name: 'loud' }, 'act')).rejects.toMatchObject({ reason: 'not_found' });
   });
 
-  it('ends all connections on close and refuses new ones', async () => {
+  it('all connections end on close, and new ones are refused', async () => {
     const other = await createMcpFixture(registeredServers(['family'], `${marker}9`));
     await other.connect({ name: 'family' });
     await other.mcp.close();

@@ -28,18 +28,21 @@ async function start(headers: Readonly<Record<string, string>> = {}) {
 
 const DONE = { content: [{ type: 'text', text: 'done' }] };
 
-it.each([404, 400] as const)('reconnects after a lost session (HTTP %i) and repeats the call once', async (status) => {
-  const { fake, fixture } = await start();
-  fake.behaviour.goneStatus = status;
-  fake.forget();
-  expect(await fixture.call({ name: 'remote' }, 'act')).toMatchObject(DONE);
-  expect(fake.count('initialize')).toBe(2);
-  expect(fake.count('tools/call')).toBe(2);
-  expect(await fixture.call({ name: 'remote' }, 'act')).toMatchObject(DONE);
-  expect(fake.count('initialize')).toBe(2);
-});
+it.each([404, 400] as const)(
+  'a connection reconnects after a lost session (HTTP %i) and repeats the call once',
+  async (status) => {
+    const { fake, fixture } = await start();
+    fake.behaviour.goneStatus = status;
+    fake.forget();
+    expect(await fixture.call({ name: 'remote' }, 'act')).toMatchObject(DONE);
+    expect(fake.count('initialize')).toBe(2);
+    expect(fake.count('tools/call')).toBe(2);
+    expect(await fixture.call({ name: 'remote' }, 'act')).toMatchObject(DONE);
+    expect(fake.count('initialize')).toBe(2);
+  },
+);
 
-it('reconnects once for concurrent calls that lose the session', async () => {
+it('a connection reconnects once for concurrent calls that lose the session', async () => {
   const { fake, fixture } = await start();
   fake.forget();
   const calls = await Promise.all(Array.from({ length: 8 }, () => fixture.call({ name: 'remote' }, 'act')));
@@ -47,7 +50,7 @@ it('reconnects once for concurrent calls that lose the session', async () => {
   expect(fake.count('initialize')).toBe(2);
 });
 
-it('repeats a call once only, and returns the server’s error', async () => {
+it('a call is repeated once only, and the server’s error is returned', async () => {
   const { fake, fixture } = await start();
   fake.behaviour.forgetAfterInitialize = true;
   fake.forget();
@@ -58,7 +61,7 @@ it('repeats a call once only, and returns the server’s error', async () => {
   expect(fake.count('initialize')).toBe(2);
 });
 
-it('reconnects when mcp.connect or mcp.list loses the session, with the current tools', async () => {
+it('a connection reconnects when mcp.connect or mcp.list loses the session, with the current tools', async () => {
   const { fake, fixture } = await start();
   fake.forget();
   fake.tools = [{ name: 'other', inputSchema: { type: 'object' } }];
@@ -71,7 +74,7 @@ it('reconnects when mcp.connect or mcp.list loses the session, with the current 
   expect(fake.count('initialize')).toBe(3);
 });
 
-it('reconnects for a call within a prompt', async () => {
+it('a connection reconnects for a call within a prompt', async () => {
   const { fake, fixture } = await start();
   const toolset = await fixture.toolset('s');
   const [tool] = toolset?.tools ?? [];
@@ -80,7 +83,7 @@ it('reconnects for a call within a prompt', async () => {
   expect(answer).toEqual({ content: 'done', isError: false });
 });
 
-it('lists the tools again when the server announces a change on its stream', async () => {
+it('the tools are listed again when the server announces a change on its stream', async () => {
   const { fake, fixture } = await start();
   await expect.poll(() => fake.announce()).toBe(1);
   fake.tools = [...fake.tools, { name: 'new', inputSchema: { type: 'object' } }];
@@ -88,7 +91,7 @@ it('lists the tools again when the server announces a change on its stream', asy
   await expect.poll(async () => (await fixture.toolset('s'))?.tools.map(({ tool }) => tool)).toEqual(['act', 'new']);
 });
 
-it('lists the tools a few times at most, however often a server announces', async () => {
+it('the tools are listed a few times at most, however often a server announces a change', async () => {
   const { fake, fixture } = await start();
   await expect.poll(() => fake.announce()).toBe(1);
   await fixture.toolset('s');
@@ -98,7 +101,7 @@ it('lists the tools a few times at most, however often a server announces', asyn
   expect(fake.count('tools/list') - before).toBeLessThanOrEqual(2);
 });
 
-it.each([false, true])('keeps every digit of a result, as events: %s', async (stream) => {
+it.each([false, true])('every digit of a result is kept, as events: %s', async (stream) => {
   const { fake, fixture } = await start();
   fake.behaviour.stream = stream;
   fake.result = '{"content":[{"type":"text","text":"ü 9007199254740993"}],"structuredContent":{"id":9007199254740993}}';
@@ -116,7 +119,7 @@ it.each([
   [503, 'text/plain', 'MCP server "remote" failed (HTTP 503)', true],
   [200, 'text/html', /^MCP server "remote" violated the protocol: .*text\/html/, false],
   [200, 'application/json', /^MCP server "remote" violated the protocol: .*JSON/, false],
-])('says in one line that a server answers %i %s', async (status, type, message, retryable) => {
+])('the answer %i %s of a server is reported in one line', async (status, type, message, retryable) => {
   const url = await listen((_req, res) => res.writeHead(status, { 'content-type': type }).end('<p>\nno'));
   const fixture = await createMcpFixture({ remote: { url } });
   const error: unknown = await fixture.connect({ name: 'remote' }).catch((thrown: unknown) => thrown);
@@ -126,7 +129,7 @@ it.each([
   });
 });
 
-it('reports in one line that a server refuses the connection', async () => {
+it('a server that refuses the connection is reported in one line', async () => {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
@@ -141,7 +144,7 @@ it('reports in one line that a server refuses the connection', async () => {
   });
 });
 
-it('follows no redirect of a registered server to the origin of another one', async () => {
+it('a redirect of a registered server to the origin of another one is not followed', async () => {
   const reached: IncomingHttpHeaders[] = [];
   const other = await listen((req, res) => {
     reached.push(req.headers);

@@ -47,7 +47,7 @@ function openFixture() {
 
 const inOrder = Array.from({ length: COUNT }, (_, n) => n);
 
-it('reads the messages of one chunk in slices, between which other work runs', async () => {
+it('the messages of one chunk are read in slices, between which other work runs', async () => {
   const { received, spent, all, flood } = openFixture();
   await flood();
   await nextTurn();
@@ -59,7 +59,7 @@ it('reads the messages of one chunk in slices, between which other work runs', a
   expect(spent.reduce((sum, tookMs) => sum + tookMs)).toBeGreaterThanOrEqual(COUNT * MESSAGE_MS);
 });
 
-it('pauses a server whose owner has used up its share of the time', async () => {
+it('a server whose owner has used up its share of the time is paused', async () => {
   const { received, stdout, all, flood, wait } = openFixture();
   wait(5);
   await flood();
@@ -73,7 +73,7 @@ it('pauses a server whose owner has used up its share of the time', async () => 
   expect(received).toEqual(inOrder);
 });
 
-it('ends a server whose message would take more memory than its bytes allow', async () => {
+it('a server whose message would take more memory than its bytes allow is ended', async () => {
   const { transport, stdout, received } = openFixture();
   await transport.start();
   stdout.write(`{"jsonrpc":"2.0","method":"x","params":{"a":[${'{},'.repeat(1_200_000)}{}]}}\n`);
@@ -81,7 +81,7 @@ it('ends a server whose message would take more memory than its bytes allow', as
   expect(received).toEqual([]);
 });
 
-it('closes after the last message of a server that has ended', async () => {
+it('the transport closes after the last message of a server that has ended', async () => {
   const { transport, received, flood, end } = openFixture();
   const closed = Promise.withResolvers<void>();
   transport.onclose = closed.resolve;

@@ -21,7 +21,7 @@ async function answerOf(call: () => Promise<McpResult>): Promise<string> {
   return answer.content;
 }
 
-it('has no half of a surrogate pair, wherever a long answer is cut', async () => {
+it('the text of a tool has no half of a surrogate pair, wherever a long answer is cut', async () => {
   for (const start of ['', 'a']) {
     const text = `${start}${'\u{1f600}'.repeat(40_000)}`;
     const answer = await answerOf(async () => ({ content: [{ type: 'text', text }] }));

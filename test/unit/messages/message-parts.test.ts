@@ -83,7 +83,7 @@ describe('the calls of a model in a message', () => {
 });
 
 describe('the stored detail of a message', () => {
-  it('gives back the parts, with the text of the message and what a provider has signed', () => {
+  it('the stored detail of a message has the parts, with the text of the message and what a provider has signed', () => {
     const metadata = { anthropic: { signature: 'abc', nested: { list: [1, null, true] } } };
     const parts: MessagePart[] = [
       { type: 'reasoning', text: 'hm', metadata },
@@ -98,7 +98,7 @@ describe('the stored detail of a message', () => {
     expect(decodeDetail(whole, detail)).toEqual(parts);
   });
 
-  it('contains the end of a text that the engine has not recorded, as of an answer that was cut', () => {
+  it('the stored detail contains the end of a text that the engine has not recorded, as of an answer that was cut', () => {
     const detail = encodeDetail('ab', [text('a'), call('1')]) ?? '';
     expect(decodeDetail('ab', detail)).toEqual([text('a'), call('1'), text('b')]);
   });

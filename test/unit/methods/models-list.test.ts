@@ -39,7 +39,7 @@ async function call(method: string, params: object = {}, key = 'dev-key') {
 const names = (result: { models: readonly { id: string }[] }) => result.models.map(({ id }) => id);
 
 describe('models.list', () => {
-  it('lists the offline models where nothing is configured', async () => {
+  it('models.list returns the offline models where nothing is configured', async () => {
     gateway = await startInProcess();
     const { result } = await call('models.list');
     const facts = { provider: 'offline', input: ['text'], reasoning: false, output_schema: false };
@@ -51,7 +51,7 @@ describe('models.list', () => {
     });
   });
 
-  it('lists the default models of the providers with credentials, and the models of MODELS that can be called', async () => {
+  it('models.list returns the default models of providers with credentials, and those of MODELS that can be called', async () => {
     gateway = await startInProcess({
       ANTHROPIC_API_KEY: 'k',
       ANTHROPIC_BASE_URL: provider.url,
@@ -95,7 +95,7 @@ describe('models.list', () => {
       expect((await call('conversation.prompt', { prompt: 'hi', model })).error).toBeUndefined();
   });
 
-  it('models.list needs no scope, and lists the models of the caller’s own login only', async () => {
+  it('models.list needs no scope, and returns the models of the caller’s own login only', async () => {
     gateway = await startInProcess({
       GATEWAY_KEYS: JSON.stringify({
         keys: [

@@ -64,7 +64,7 @@ const PRINTED: readonly (readonly [string, object])[] = [
 ];
 
 describe('the registry', () => {
-  it.each(Object.entries(SCOPES))('requires the scope %s for these methods and no others', (scope, names) => {
+  it.each(Object.entries(SCOPES))('the scope %s is required for these methods and no others', (scope, names) => {
     const found = [...registry.values()].filter((method) => String(method.scope) === scope);
     expect(found.map(({ name }) => name).sort()).toEqual(names);
   });
@@ -73,7 +73,7 @@ describe('the registry', () => {
     expect([...registry.keys()].sort()).toEqual(Object.values(SCOPES).flat().sort());
   });
 
-  it('charges no call for what clients need to learn their limits, and for the keys of a terminal', () => {
+  it('no call is charged for what clients need to know their limits, and for the keys of a terminal', () => {
     const free = [...registry.values()].filter(({ cost }) => cost === 'free').map(({ name }) => name);
     expect(free.sort()).toEqual(['auth.limits', 'interactive.input', 'interactive.resize', 'rpc.discover']);
   });

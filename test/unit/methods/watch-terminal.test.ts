@@ -55,7 +55,7 @@ function openFixture() {
 /** Resolves after all handlers of settled promises have run. */
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-it('leaves a terminal whose watch begins after the connection has ended', async () => {
+it('a terminal is left when its watch begins after the connection has ended', async () => {
   const { watches, connection, context } = openFixture();
   watchTerminal(connection, context, 's', 0);
   for (const stop of connection.streams.values()) stop();
@@ -64,7 +64,7 @@ it('leaves a terminal whose watch begins after the connection has ended', async 
   expect(watches.map(({ hasLeft }) => hasLeft)).toEqual([true]);
 });
 
-it('is watched once: a second call replaces the first, in whichever order they begin', async () => {
+it('a terminal is watched once: a second call replaces the first, in whichever order they begin', async () => {
   const { watches, connection, context } = openFixture();
   watchTerminal(connection, context, 's', 0);
   watchTerminal(connection, context, 's', 7);
@@ -77,7 +77,7 @@ it('is watched once: a second call replaces the first, in whichever order they b
   ]);
 });
 
-it('is watched anew by the next call when watching has failed, and when the terminal has exited', async () => {
+it('a terminal is watched anew by the next call when watching has failed, and when the terminal has exited', async () => {
   const { watches, notified, connection, context } = openFixture();
   watchTerminal(connection, context, 's', 0);
   watches[0]?.fail();

@@ -66,7 +66,7 @@ it.each([
   '/..%c2%a5admin',
   '/..%20/admin',
   `/%${'25'.repeat(20)}2e`,
-])('refuses %j', (endpoint) => {
+])('the path %j is refused', (endpoint) => {
   expect(() => toBackendUrl(BASE, endpoint)).toThrow(RpcError);
 });
 
@@ -84,6 +84,6 @@ it.each([
   ['http://api.example.com/base/a', false],
   ['https://api.example.com:444/base/a', false],
   ['https://evil.example/base/a', false],
-])('%s is below the base: %s', (url, expected) => {
+])('the path %s is below the base: %s', (url, expected) => {
   expect(isBelow(new URL(BASE), new URL(url))).toBe(expected);
 });

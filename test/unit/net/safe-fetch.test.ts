@@ -73,9 +73,12 @@ describe('an address that is not globally routable', () => {
   });
 });
 
-it.each(['8.8.8.8', '1.1.1.1', '2606:4700:4700::1111', '::ffff:8.8.8.8'])('%s is globally routable', (address) => {
-  expect(isGloballyRoutable(address)).toBe(true);
-});
+it.each(['8.8.8.8', '1.1.1.1', '2606:4700:4700::1111', '::ffff:8.8.8.8'])(
+  'the address %s is globally routable',
+  (address) => {
+    expect(isGloballyRoutable(address)).toBe(true);
+  },
+);
 
 describe('a request to an internal origin the operator named', () => {
   it('a request to an internal origin the operator named is sent without headers that describe the gateway or the connection', async () => {
@@ -103,7 +106,7 @@ describe('a request to an internal origin the operator named', () => {
     await expect(make({ internalOrigins: new Set([origin]) })(origin)).rejects.toMatchObject({ reason: 'forbidden' });
   });
 
-  it('follows at most three redirects', async () => {
+  it('at most three redirects are followed', async () => {
     let hops = 0;
     handler = (_req, res) => res.writeHead(302, { location: `/${++hops}` }).end();
     await expect(make({ internalOrigins: new Set([origin]) })(origin)).rejects.toMatchObject({
@@ -126,40 +129,43 @@ describe('a request to an internal origin the operator named', () => {
     expect(seen).toEqual(['POST /307 b', 'POST /303 b', 'GET /end ']);
   });
 
-  it.each([301, 302, 303, 307, 308])('drops every header of its caller when a %i leaves the origin', async (status) => {
-    const seen: IncomingMessage['headers'][] = [];
-    const other = createServer((req, res) => {
-      seen.push(req.headers);
-      res.end();
-    }).listen(0, '127.0.0.1');
-    await once(other, 'listening');
-    const otherOrigin = `http://127.0.0.1:${(other.address() as AddressInfo).port}`;
-    handler = (req, res) => {
-      const location = req.url === '/' ? '/again' : otherOrigin;
-      res.writeHead(status, { location }).end();
-      if (req.url === '/again') seen.push(req.headers);
-    };
-    await make({ internalOrigins: new Set([origin, otherOrigin]) })(origin, {
-      method: 'POST',
-      body: '{}',
-      headers: {
-        Accept: 'application/json',
-        Authorization: 'Bearer t',
-        'X-Custom-Token': 'canary',
-        'MCP-Session-Id': 'canary',
-        'Private-Token': 'canary',
-        Cookie: 'canary',
-      },
-    });
-    // Within the origin they are kept.
-    expect(seen[0]).toMatchObject({ authorization: 'Bearer t', 'x-custom-token': 'canary' });
-    expect(seen[1]).toMatchObject({ accept: 'application/json' });
-    expect(JSON.stringify(seen[1])).not.toMatch(/canary|Bearer/);
-    other.closeAllConnections();
-    other.close();
-  });
+  it.each([301, 302, 303, 307, 308])(
+    'every header of the caller is dropped when a %i leaves the origin',
+    async (status) => {
+      const seen: IncomingMessage['headers'][] = [];
+      const other = createServer((req, res) => {
+        seen.push(req.headers);
+        res.end();
+      }).listen(0, '127.0.0.1');
+      await once(other, 'listening');
+      const otherOrigin = `http://127.0.0.1:${(other.address() as AddressInfo).port}`;
+      handler = (req, res) => {
+        const location = req.url === '/' ? '/again' : otherOrigin;
+        res.writeHead(status, { location }).end();
+        if (req.url === '/again') seen.push(req.headers);
+      };
+      await make({ internalOrigins: new Set([origin, otherOrigin]) })(origin, {
+        method: 'POST',
+        body: '{}',
+        headers: {
+          Accept: 'application/json',
+          Authorization: 'Bearer t',
+          'X-Custom-Token': 'canary',
+          'MCP-Session-Id': 'canary',
+          'Private-Token': 'canary',
+          Cookie: 'canary',
+        },
+      });
+      // Within the origin they are kept.
+      expect(seen[0]).toMatchObject({ authorization: 'Bearer t', 'x-custom-token': 'canary' });
+      expect(seen[1]).toMatchObject({ accept: 'application/json' });
+      expect(JSON.stringify(seen[1])).not.toMatch(/canary|Bearer/);
+      other.closeAllConnections();
+      other.close();
+    },
+  );
 
-  it('follows no redirect that leaves its base URL, at any hop', async () => {
+  it('no redirect that leaves the base URL is followed, at any hop', async () => {
     const seen: (string | undefined)[] = [];
     const locations: Record<string, string> = {
       '/base/a': '/base/b',

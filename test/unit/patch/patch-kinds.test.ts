@@ -39,7 +39,7 @@ const SKIPPED: readonly (readonly [string, string, object])[] = [
     ),
     { file: 'notes.txt', hunk: 1 },
   ],
-  ['the same of diff -c', lines('diff --combined notes.txt', 'index 1,2..3'), { file: 'notes.txt', hunk: 1 }],
+  ['a combined diff of diff -c', lines('diff --combined notes.txt', 'index 1,2..3'), { file: 'notes.txt', hunk: 1 }],
   [
     'a context diff',
     lines(
@@ -91,7 +91,7 @@ const SKIPPED: readonly (readonly [string, string, object])[] = [
   ['a git header alone', lines('diff --git a/notes.txt b/notes.txt'), { file: 'notes.txt' }],
 ];
 
-it.each(SKIPPED)('refuses %s, before and after a change that git would apply', (_, part, data) => {
+it.each(SKIPPED)('a patch with %s is refused, before and after a change that git would apply', (_, part, data) => {
   for (const patch of [`${part}${GOOD}`, `${GOOD}${part}`, part]) {
     expect(() => readPatch(patch)).toThrow(
       expect.objectContaining({ reason: 'patch_failed', data: expect.objectContaining(data) }),
@@ -109,7 +109,7 @@ it.each([
     lines('Index: other.txt', '='.repeat(67), 'RCS file: x', 'diff -u -r1.1 other.txt'),
   ],
   ['the summary of a diff', lines(' other.txt | 2 +-', ' 1 file changed', ' mode change 100644 => 100755 x', '')],
-])('takes %s', (_, text) => {
+])('a patch with %s is accepted', (_, text) => {
   expect(readPatch(`${text}${GOOD}`)).toHaveLength(1);
 });
 
@@ -148,7 +148,7 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
     expect(changed.outcome).toMatchObject({ reason: 'patch_failed', data: { file: 'src/limits.txt', hunk: 1 } });
   });
 
-  it('deletes the file that a plain deletion names, not its namesake without the directory', async () => {
+  it('a plain deletion deletes the file that it names, not its namesake without the directory', async () => {
     const patch = lines('--- src/limits.txt', '+++ /dev/null', '@@ -1 +0,0 @@', '-100');
     const both = await run({ 'limits.txt': '100', 'src/limits.txt': '100' }, patch);
     expect(both.tree).toBe('./limits.txt 100\n');
@@ -180,7 +180,7 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
     expect((await run({}, prefixed)).tree).toBe('./src/n.txt n\n');
   });
 
-  it('refuses the whole patch if it contains a combined diff, which git would omit', async () => {
+  it('a patch that contains a combined diff, which git would omit, is refused as a whole', async () => {
     const { outcome, tree } = await run({ 'notes.txt': 'ours', 'other.txt': 'old' }, `${SKIPPED[0]?.[1]}${GOOD}`);
     expect(outcome).toMatchObject({ reason: 'patch_failed', data: { file: 'notes.txt', hunk: 1 } });
     expect(tree).toBe('./notes.txt ours\n./other.txt old\n');
@@ -194,7 +194,7 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
     expect((await run({ [path]: 'CC=gcc' }, patch)).tree).toBe(tree);
   });
 
-  it('applies a patch whose file names are followed by a space and a time', async () => {
+  it('a patch whose file names are followed by a space and a time is applied', async () => {
     const patch = lines(
       ...['--- a/list.txt 2024-05-01 10:00:00.000000000 +0000', '+++ b/list.txt 2024-05-02 10:00:00.000000000 +0000'],
       ...['@@ -1 +1,2 @@', ' one', '+two'],
@@ -217,7 +217,7 @@ describeWith('bubblewrap', 'a patch of another tool', async () => {
     }
   });
 
-  it('applies a binary patch that contains its data', async () => {
+  it('a binary patch that contains its data is applied', async () => {
     const { stdout } = await fixture.sh(`
       exec 2>&1; git init -q ~/binary; cd ~/binary; printf 'a\\0b' > x.bin; git add .; git diff --cached --binary`);
     const directory = '/home/user/binary-copy';

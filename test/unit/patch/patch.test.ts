@@ -9,7 +9,7 @@ import { describeWith } from '../../support/requirements.ts';
 const REFERENCE =
   'diff --git a/file.txt b/file.txt\nindex 1234567..abcdefg 100644\n--- a/file.txt\n+++ b/file.txt\n@@ -1 +1 @@\n-old content\n+new content';
 
-it('finds the sections of a patch, and how many lines each changes', () => {
+it('the sections of a patch are found, and how many lines each changes', () => {
   const patch = [
     'From 1234567 Mon Sep 17 00:00:00 2001',
     'Subject: [PATCH] several things',
@@ -51,7 +51,7 @@ it.each([
   ['a deleted line', ['-d']],
   ['a line of context', [' d']],
   ['a line after an empty one', ['', '+d']],
-])('refuses a hunk of more lines than it announces, which git would leave out: %s', (_, more) => {
+])('a hunk of more lines than it announces, which git would leave out, is refused: %s', (_, more) => {
   expect(() => readPatch([...ONE, ...more].join('\n'))).toThrow(
     expect.objectContaining({
       data: {
@@ -66,7 +66,7 @@ it.each([
   ['another file', ['--- a/g', '+++ b/g', '@@ -1 +1 @@', '-x', '+y']],
   ["a mail's signature", ['-- ', '2.39.5', '']],
   ['empty lines', ['', '', '']],
-])('takes after a hunk %s', (_, more) => {
+])('a hunk may be followed by %s', (_, more) => {
   expect(readPatch([...ONE, ...more].join('\n'))[0]).toMatchObject({
     names: 'prefixed',
     additions: expect.any(Number),
@@ -79,7 +79,7 @@ describeWith('bubblewrap', 'apply', async () => {
   const run = (patch: string, { directory = '/tmp/repo', dryRun = false, keyId = 'a' } = {}) =>
     applyPatch(fixture.sandbox, { keyId, patch, directory, dryRun, signal });
 
-  it('applies the patch of the reference, after a dry run that wrote nothing', async () => {
+  it('apply applies the patch of the reference, after a dry run that wrote nothing', async () => {
     await fixture.sh('git init -q /tmp/repo; echo old content > /tmp/repo/file.txt');
     const files = [{ path: 'file.txt', change: 'modified', additions: 1, deletions: 1 }];
     expect(await run(REFERENCE, { dryRun: true })).toMatchObject(files);
@@ -94,7 +94,7 @@ describeWith('bubblewrap', 'apply', async () => {
     });
   });
 
-  it('applies patches made by git: adds, deletes, renames, modes, odd names, missing new lines', async () => {
+  it('apply applies patches made by git: adds, deletes, renames, modes, odd names, missing new lines', async () => {
     const made = await fixture.sh(`
       exec 2>&1; set -e; git init -q /tmp/made; cd /tmp/made; git config user.name a; git config user.email a@example.com
       seq 50 > numbers; echo gone > gone; echo tool > tool; printf 'no end' > end; echo same > from
@@ -113,7 +113,7 @@ describeWith('bubblewrap', 'apply', async () => {
     expect(compared.stdout.toString()).toBe('same\n');
   });
 
-  it('applies below a repository and outside of one', async () => {
+  it('apply works below a repository and outside of one', async () => {
     await fixture.sh(
       'mkdir -p /tmp/repo/sub ~/plain; echo old content | tee /tmp/repo/sub/file.txt > ~/plain/file.txt',
     );
@@ -123,7 +123,7 @@ describeWith('bubblewrap', 'apply', async () => {
     expect(stdout.toString()).toBe('new content\nnew content\n');
   });
 
-  it('applies a patch saved on Windows', async () => {
+  it('apply applies a patch saved on Windows', async () => {
     await fixture.sh('mkdir ~/windows');
     const lines = [
       'diff --git a/cn b/cn',
@@ -145,7 +145,7 @@ describeWith('bubblewrap', 'apply', async () => {
       { file: 'zz' },
     ],
     ['a directory', '--- /dev/null\n+++ b/full\n@@ -0,0 +1 @@\n+b\n', { file: 'full', hunk: 1 }],
-  ])('names the file that is %s, in a dry run as in earnest', async (_, patch, data) => {
+  ])('apply names the file that is %s, in a dry run as in earnest', async (_, patch, data) => {
     await fixture.sh('mkdir -p ~/whole/full; touch ~/whole/there ~/whole/full/file');
     for (const dryRun of [true, false]) {
       await expect(run(patch, { directory: '/home/user/whole', dryRun })).rejects.toMatchObject({
@@ -155,7 +155,7 @@ describeWith('bubblewrap', 'apply', async () => {
     }
   });
 
-  it('replaces a directory whose files it deletes with a file', async () => {
+  it('apply replaces a directory whose files it deletes with a file', async () => {
     await fixture.sh('mkdir -p ~/turned/d; echo x > ~/turned/d/x');
     const gone = [
       'diff --git a/d/x b/d/x',
@@ -174,7 +174,7 @@ describeWith('bubblewrap', 'apply', async () => {
     ['inside .git', '/home/user/hooked/.git', /is inside \.git$/],
     ['a way into .git', '/home/user/way/hooks', /is inside \.git$/],
     ['read-only', '/etc', /cannot be written to$/],
-  ])('refuses a directory that is %s', async (_, directory, message) => {
+  ])('apply refuses a directory that is %s', async (_, directory, message) => {
     await fixture.sh('git init -q ~/hooked; ln -sfn ~/hooked/.git ~/way');
     const patch = '--- /dev/null\n+++ b/post-checkout\n@@ -0,0 +1 @@\n+true\n';
     for (const dryRun of [true, false]) {
@@ -186,7 +186,7 @@ describeWith('bubblewrap', 'apply', async () => {
     expect((await fixture.sh('ls ~/hooked/.git/hooks')).stdout.toString()).not.toContain('post-checkout\n');
   });
 
-  it('names the hunk that does not fit', async () => {
+  it('apply names the hunk that does not fit', async () => {
     await fixture.sh('mkdir ~/hunks; seq 20 > ~/hunks/n');
     const patch = '--- a/n\n+++ b/n\n@@ -1,3 +1,3 @@\n 1\n-2\n+two\n 3\n@@ -9,3 +9,3 @@\n 9\n-ten\n+10\n 11\n';
     await expect(run(patch, { directory: '/home/user/hunks' })).rejects.toMatchObject({
@@ -196,7 +196,7 @@ describeWith('bubblewrap', 'apply', async () => {
     });
   });
 
-  it('returns the same error for a directory of another key as for a missing one', async () => {
+  it('apply returns the same error for a directory of another key as for a missing one', async () => {
     const missing = { reason: 'invalid_params', data: { issues: [{ path: 'repo_path' }] } };
     await expect(run(REFERENCE, { keyId: 'b' })).rejects.toMatchObject(missing);
     await expect(run(REFERENCE, { directory: '/path/to/repo' })).rejects.toMatchObject(missing);

@@ -12,12 +12,12 @@ const ANSWER = {
 };
 const frame = submission('f', 's', { prompt: 'hello', model: 'a/b' });
 
-it('is a call of conversation.prompt, whose params are never written as JSON', () => {
+it('a frame is a call of conversation.prompt, whose params are never written as JSON', () => {
   const params = { prompt: 'hello', session_id: 's', model: 'a/b' };
   expect(readFrame(frame, () => true).call).toEqual({ id: 'f', method: 'conversation.prompt', params });
 });
 
-it('counts the bytes of the frame and of its answer', () => {
+it('the bytes of a frame and of its answer are counted', () => {
   const counted: number[] = [];
   const { answers } = readFrame(frame, (bytes) => counted.push(bytes) > 0);
   const reply = answers('req').success('f', ANSWER, false);
@@ -34,7 +34,7 @@ it('a reply has the complete answer: parsed output, warnings, number in the hist
   });
 });
 
-it('is refused with 503 where the instance has no memory for it', () => {
+it('a frame is refused with 503 where the instance has no memory for it', () => {
   const { call, answers } = readFrame(frame, () => false);
   const error = 'error' in call ? call.error : new RpcError('internal');
   expect(fromBinary(FrameSchema, answers('req').failure('f', error))).toMatchObject({
@@ -42,14 +42,14 @@ it('is refused with 503 where the instance has no memory for it', () => {
   });
 });
 
-it('whose answer finds no memory is refused in a way that does not make its client repeat it', () => {
+it('a frame whose answer finds no memory is refused in a way that does not make its client repeat it', () => {
   const { answers } = readFrame(frame, (bytes) => bytes === frame.length);
   expect(() => answers('req').success('f', ANSWER, false)).toThrow(
     expect.objectContaining({ reason: 'payload_too_large', retryable: false }),
   );
 });
 
-it('leaves out the details of an error that JSON cannot hold', () => {
+it('the details of an error that JSON cannot contain are left out', () => {
   const { answers } = readFrame(frame, () => true);
   const bytes = answers('req').failure('f', new RpcError('conflict', { data: { count: 1n } }));
   const { body } = fromBinary(FrameSchema, bytes);

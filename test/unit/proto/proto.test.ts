@@ -38,7 +38,7 @@ function submit(submission: Parameters<typeof create<typeof SubmissionSchema>>[1
 }
 
 describe('proto', () => {
-  it('answers the documented bytes, an encoded Hello, with a Reply of the session stream_id', async () => {
+  it('proto answers the documented bytes, an encoded Hello, with a Reply of the session stream_id', async () => {
     const { result } = await call('proto', { stream_id: 'session-123', data: 'CgVIZWxsbw==' });
     const { stream_id, data } = result;
     const reply = fromBinary(ReplySchema, Buffer.from(data, 'base64'));
@@ -52,7 +52,7 @@ describe('proto', () => {
     expect(history.result.messages.map(({ content }) => content)).toEqual(['Hello', reply.content]);
   });
 
-  it('carries settings, and returns a warning for each that the model does not support', async () => {
+  it('proto passes settings on, and returns a warning for each that the model does not support', async () => {
     const settings = { temperature: 0, stop: ['END'], reasoning: 'low' };
     const data = submit({ prompt: 'Hello', settings });
     expect(toPromptParams('s', decodeSubmission(data))).toMatchObject({ settings });
@@ -65,7 +65,7 @@ describe('proto', () => {
     ]);
   });
 
-  it('carries the number of the message that the prompt follows, 0 included', async () => {
+  it('proto passes on the number of the message that the prompt follows, 0 included', async () => {
     for (const prompt of ['first', 'second']) await call('conversation.prompt', { prompt, session_id: 'edited' });
     for (const [prompt, afterSeq, count] of [
       ['edited', 2, 4],
@@ -78,7 +78,7 @@ describe('proto', () => {
     }
   });
 
-  it('carries texts and images, in their order and as they are in a prompt of parts', () => {
+  it('proto passes on texts and images, in their order and as they are in a prompt of parts', () => {
     const image = { mediaType: 'image/png', data: PNG };
     const parts = [image, image].map((value) => ({ part: { case: 'image' as const, value } }));
     const text = { part: { case: 'text' as const, value: 'and?' } };
@@ -91,7 +91,7 @@ describe('proto', () => {
     expect(read({ parts })).toEqual([sent, sent]);
   });
 
-  it('refuses images by the rules of a prompt: to a model without them, of another type, of none', async () => {
+  it('proto refuses images by the rules of a prompt: to a model without them, of another type, of none', async () => {
     const image = (mediaType: string, data: Uint8Array<ArrayBuffer>) =>
       submit({ parts: [{ part: { case: 'image', value: { mediaType, data } } }] });
     for (const [data, path, message] of [
@@ -109,7 +109,7 @@ describe('proto', () => {
     }
   });
 
-  it('carries a schema of the answer, and the parsed answer', async () => {
+  it('proto passes on a schema of the answer, and returns the parsed answer', async () => {
     const schema = { type: 'object', properties: { a: { type: 'integer' } } };
     const data = submit({ prompt: 'Hello', outputSchemaJson: JSON.stringify(schema) });
     expect(toPromptParams('s', decodeSubmission(data))).toMatchObject({ output_schema: schema });
@@ -126,13 +126,13 @@ describe('proto', () => {
     ['{"type":"string","type":"object"}', /^is not accepted: /],
     ['{"type":"object","properties":{"__proto__":{}}}', /^is not accepted: /],
     ['{"description":"\\ud800"}', /^is not accepted: /],
-  ])('refuses a schema by the rules for JSON in a request: %#', async (outputSchemaJson, message) => {
+  ])('proto refuses a schema by the rules for JSON in a request: %#', async (outputSchemaJson, message) => {
     const { error } = await call('proto', { stream_id: 's', data: submit({ prompt: 'Hello', outputSchemaJson }) });
     expect(error.code).toBe(-32602);
     expect(error.data.issues).toEqual([{ path: 'data.output_schema', message: expect.stringMatching(message) }]);
   });
 
-  it('runs the same turn as conversation.prompt, reproducible byte for byte', async () => {
+  it('proto runs the same turn as conversation.prompt, reproducible byte for byte', async () => {
     const prompt = { prompt: 'Same turn', session_id: 'bytes', idempotency_key: 'one' };
     const { result } = await call('conversation.prompt', prompt);
     const data = submit({ prompt: 'Same turn', idempotencyKey: 'one' });
@@ -154,14 +154,14 @@ describe('proto', () => {
     ['no prompt', submit({ model: 'offline/echo' })],
     ['an unknown on_busy', Buffer.from([0x0a, 1, 0x61, 0x20, 9]).toString('base64')],
     ['an unknown model', submit({ prompt: 'a', model: 'nobody/knows' })],
-  ])('refuses %s with -32602 and the reason', async (_name, data) => {
+  ])('proto refuses %s with -32602 and the reason', async (_name, data) => {
     const { error } = await call('proto', { stream_id: 's', data });
     expect(error.code).toBe(-32602);
     expect(error.data.issues[0]?.message).toBeTruthy();
   });
 });
 
-it('maps every field of a Submission to its param and leaves out what is empty', () => {
+it('every field of a Submission becomes its param, and empty fields are left out', () => {
   const all = {
     prompt: 'p',
     model: 'a/b',
@@ -182,7 +182,7 @@ it('maps every field of a Submission to its param and leaves out what is empty',
   expect(toPromptParams('s', decodeSubmission('CgVIZWxsbw=='))).toEqual({ prompt: 'Hello', session_id: 's' });
 });
 
-it('commits the code that gateway.proto generates (npm run proto)', () => {
+it('the committed code is the one that gateway.proto generates (npm run proto)', () => {
   const out = mkdtempSync(join(tmpdir(), 'proto-'));
   const root = join(import.meta.dirname, '../../..');
   const { status } = spawnSync(process.execPath, [join(root, 'shared/proto/generate.ts'), out], { stdio: 'ignore' });

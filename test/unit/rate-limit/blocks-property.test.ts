@@ -105,7 +105,9 @@ async function check(seed: number): Promise<void> {
   expect(world.violations.slice(0, 5), `seed ${seed}`).toEqual([]);
 }
 
-test(`never over and refused only for a reason, in ${SEED ?? RUNS} seeded runs`, { timeout: 3_600_000 }, async () => {
+test(`no label admits more than its limit, and a call is refused only for a reason, in ${SEED ?? RUNS} seeded runs`, {
+  timeout: 3_600_000,
+}, async () => {
   if (SEED !== undefined) return check(Number(SEED));
   for (let seed = 1; seed <= RUNS; seed++) await check(seed);
 });

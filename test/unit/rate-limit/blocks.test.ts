@@ -116,7 +116,7 @@ describe('a busy owner', () => {
     expect(world.count(HOUR)).toBe(2_400);
   });
 
-  test('holds at most 2 % of its smallest limit when a block is taken', async () => {
+  test('a busy owner’s blocks have at most 2 % of its smallest limit when one is taken', async () => {
     const world = createWorld();
     const all = Array.from({ length: 6 }, () => world.instance());
     await Promise.all(all.map((instance) => world.traffic(instance, 100, 5_000)));
@@ -144,7 +144,7 @@ describe('a busy owner', () => {
 });
 
 describe('an instance that ends', () => {
-  test('after close, unused calls are given back and further calls are counted one by one', async () => {
+  test('an instance that closes gives unused calls back, and counts further calls one by one', async () => {
     const world = createWorld();
     const instance = world.instance();
     await world.traffic(instance, 50, 2_000);
@@ -160,7 +160,7 @@ describe('an instance that ends', () => {
     expect(world.count(HOUR)).toBe(200);
   });
 
-  test('gives back the block that it is taking at that moment', async () => {
+  test('an instance that closes gives back the block that it is taking at that moment', async () => {
     const world = createWorld();
     const instance = world.instance();
     let calls = 0;
@@ -178,7 +178,7 @@ describe('an instance that ends', () => {
 });
 
 describe('an instance whose store fails', () => {
-  test('gives back when the store answers again, also without another call', async () => {
+  test('an instance gives calls back when the store responds again, also without another call', async () => {
     const world = createWorld();
     const instance = world.instance();
     await world.traffic(instance, 50, 2_000);
@@ -353,7 +353,7 @@ describe('a block', () => {
     expect(taken).toEqual({ blocks: [], holders: 30 });
   });
 
-  test('whose commit had an unknown outcome is lost until its windows end, and used by no call', async () => {
+  test('a block whose commit had an unknown outcome is lost until its windows end, and used by no call', async () => {
     const world = createWorld();
     const instance = world.instance();
     world.faults.push('unknown');

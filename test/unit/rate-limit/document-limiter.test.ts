@@ -37,7 +37,7 @@ function tally(decisions: readonly RateDecision[], outcome: RateDecision['outcom
 }
 
 describe('exactness', () => {
-  test('admits exactly the limit of many concurrent calls, in one read and one write', async () => {
+  test('exactly the limit of many concurrent calls is admitted, in one read and one write', async () => {
     const decisions = await burst(300);
     expect(tally(decisions, 'admitted')).toBe(100);
     expect(tally(decisions, 'rate_limited')).toBe(200);
@@ -45,14 +45,14 @@ describe('exactness', () => {
     expect(decisions[99]).toMatchObject({ outcome: 'admitted', limit: 100, remaining: 0 });
   });
 
-  test('admits exactly the limit over several instances on one store', async () => {
+  test('exactly the limit is admitted over several instances on one store', async () => {
     const instances = Array.from({ length: 4 }, () => createDocumentLimiter({ store, clock }));
     const decisions = (await Promise.all(instances.map((instance) => burst(60, instance)))).flat();
     expect(tally(decisions, 'admitted')).toBe(100);
     expect(tally(decisions, 'rate_limited')).toBe(140);
   });
 
-  test('decides joined calls one by one: a batch that does not fit leaves room for the smaller one behind it', async () => {
+  test('joined calls are decided one by one: a batch that does not fit leaves room for the smaller one behind it', async () => {
     const decisions = await Promise.all([call({ cost: 99 }), call({ cost: 2 }), call({ cost: 1 })]);
     expect(decisions.map(({ outcome }) => outcome)).toEqual(['admitted', 'rate_limited', 'admitted']);
   });
@@ -115,14 +115,14 @@ describe('exactness', () => {
 });
 
 describe('cost', () => {
-  test('spends one write and no read on a warm call', async () => {
+  test('a warm call costs one write and no read', async () => {
     await call();
     store.reset();
     for (let calls = 0; calls < 20; calls++) await call();
     expect(store.operations).toEqual({ reads: 0, commits: 20, lost: 0, locks: 0 });
   });
 
-  test('spends nothing on refused calls until the window resets', async () => {
+  test('refused calls cost nothing until the window resets', async () => {
     await burst(101);
     store.reset();
     expect(tally(await burst(50), 'rate_limited')).toBe(50);
@@ -133,7 +133,7 @@ describe('cost', () => {
     expect(await call()).toMatchObject({ outcome: 'admitted' });
   });
 
-  test('spends two operations at most per call when two instances take turns on a key', async () => {
+  test('a call costs two operations at most when two instances take turns on a key', async () => {
     const other = createDocumentLimiter({ store, clock });
     for (let calls = 0; calls < 44; calls++) {
       // The first instance that writes after the other one has an outdated version, so it loses one commit.
@@ -144,7 +144,7 @@ describe('cost', () => {
     expect(store.total()).toBeLessThanOrEqual(80);
   });
 
-  test('returns to one operation per call when the other instance stops calling', async () => {
+  test('a call costs one operation again when the other instance stops calling', async () => {
     const other = createDocumentLimiter({ store, clock });
     for (let calls = 0; calls < 10; calls++) {
       clock.advance(250);
@@ -184,7 +184,7 @@ describe('the deny cache', () => {
     expect(await call({ cost: 2 })).toMatchObject({ outcome: 'admitted', remaining: 0 });
   });
 
-  test('respects a raised limit at once', async () => {
+  test('a raised limit takes effect at once in spite of the deny cache', async () => {
     await burst(101);
     expect(await call({ limits: [{ max: 101, windowMs: MINUTE }] })).toMatchObject({
       outcome: 'admitted',
@@ -248,7 +248,7 @@ describe('callers that leave', () => {
 });
 
 describe('bounds', () => {
-  test('answers unavailable, not rate_limited, when too many wait', async () => {
+  test('calls are unavailable, not rate_limited, when too many wait', async () => {
     const small = createDocumentLimiter({ store, clock, waitingPerKeyMax: 3, waitingMax: 5 });
     const one = await burst(5, small);
     expect(tally(one, 'admitted')).toBe(3);
@@ -258,14 +258,14 @@ describe('bounds', () => {
     expect(await call({}, small)).toMatchObject({ outcome: 'admitted' });
   });
 
-  test('rejects a request that makes no sense', async () => {
+  test('a request that makes no sense is rejected', async () => {
     await expect(call({ cost: -1 })).rejects.toThrow(RangeError);
     await expect(call({ limits: [] })).rejects.toThrow(RangeError);
   });
 });
 
 describe('failing closed', () => {
-  test('admits no call whose commit was not confirmed, although the store may have counted it', async () => {
+  test('no call is admitted whose commit was not confirmed, although the store may have counted it', async () => {
     const line = cutOff(store);
     const instance = createDocumentLimiter({ store: line, clock });
     await call({}, instance);
@@ -276,7 +276,7 @@ describe('failing closed', () => {
     expect(tally(decisions, 'admitted')).toBe(89);
   });
 
-  test('answers unavailable for a document it cannot read, and serves other keys meanwhile', async () => {
+  test('a document that cannot be read makes its key unavailable, and other keys are served meanwhile', async () => {
     await store.commit([{ ref: toLimitRef('default'), data: { windows: 'many', revoked: false } }]);
     for (let calls = 0; calls < 3; calls++) expect(await call()).toMatchObject({ outcome: 'unavailable' });
     expect(await call({ keyId: 'other' })).toMatchObject({ outcome: 'admitted' });

@@ -127,7 +127,7 @@ describe('when the store is back', () => {
     expect(decisions.filter(({ outcome }) => outcome === 'admitted')).toHaveLength(39);
   });
 
-  test('after a single failure the next call still uses the store', async () => {
+  test('a call after a single failure still uses the store', async () => {
     await costly();
     line.state = 'down';
     expect(await costly()).toMatchObject({ outcome: 'unavailable' });

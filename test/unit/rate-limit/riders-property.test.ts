@@ -62,7 +62,7 @@ async function check(seed: number, tally: Tally): Promise<void> {
   }
 }
 
-test(`counted once, and stored with the count only, in ${SEED ?? RUNS} seeded runs`, {
+test(`each call is counted once, and its rider stored with the count only, in ${SEED ?? RUNS} seeded runs`, {
   timeout: 3_600_000,
 }, async () => {
   const tally: Tally = { admitted: 0, refused: 0, unavailable: 0, crashed: 0 };

@@ -75,7 +75,7 @@ async function createWarmWorld() {
 }
 
 describe('a call that rides', () => {
-  test('is counted and stored in one commit, without a read', async () => {
+  test('a call that rides is counted and stored in one commit, without a read', async () => {
     const world = await createWarmWorld();
     const { decision, stored, ms } = await world.settled(world.warm.call('a', ABSENT));
     expect(decision).toMatchObject({ outcome: 'admitted', remaining: 98 });
@@ -87,20 +87,20 @@ describe('a call that rides', () => {
     expect([next.ms, world.count(), world.ids()]).toEqual([COMMIT_MS, 3, ['a', 'b']]);
   });
 
-  test('is read beside the limiter by an instance that was not the last one', async () => {
+  test('a rider is read beside the limiter by an instance that was not the last one', async () => {
     const world = await createWarmWorld();
     const { ms, decision } = await world.settled(world.instance().call('a'));
     expect(decision.outcome).toBe('admitted');
     expect([ms, world.count(), world.ids()]).toEqual([TRIP_MS + COMMIT_MS, 2, ['a']]);
   });
 
-  test('waits for nothing else: where it must read alone, the limiter commits meanwhile', async () => {
+  test('a rider waits for nothing else: where it must read alone, the limiter commits meanwhile', async () => {
     const world = await createWarmWorld();
     const { ms } = await world.settled(world.warm.call('a'));
     expect([ms, world.count(), world.ids()]).toEqual([2 * COMMIT_MS, 2, ['a']]);
   });
 
-  test('is not stored when its call is refused, by the limit or by a revocation', async () => {
+  test('a rider is not stored when its call is refused, by the limit or by a revocation', async () => {
     const world = await createWarmWorld();
     await world.settled(world.instance().plain({ cost: 99 }));
     // This instance has not read that the limit is reached.
@@ -112,7 +112,7 @@ describe('a call that rides', () => {
     expect([world.count(), world.ids()]).toEqual([100, []]);
   });
 
-  test('is not stored when its caller has gone before the decision', async () => {
+  test('a rider is not stored when its caller has gone before the decision', async () => {
     const world = await createWarmWorld();
     const gone = new AbortController();
     const first = world.warm.plain();
@@ -125,7 +125,7 @@ describe('a call that rides', () => {
     expect([world.count(), world.ids()]).toEqual([2, []]);
   });
 
-  test('that is admitted from a block is stored by a commit of its own', async () => {
+  test('a rider of a call that is admitted from a block is stored by a commit of its own', async () => {
     const world = await createWarmWorld();
     const more = { limits: [{ max: 10_000, windowMs: MINUTE }] };
     // Until blocks have admitted thirty calls in a row.
@@ -145,7 +145,7 @@ describe('a call that rides', () => {
 });
 
 describe('a commit that is lost', () => {
-  test('to another writer of the document of the rider: the call is counted once, and stored after that', async () => {
+  test('a commit that conflicts on the document of the rider counts the call once, and the rider is stored after it', async () => {
     const world = await createWarmWorld();
     await world.settled(world.link.commit([{ ref: SESSION, data: { ids: ['other'] } }]));
     const { decision } = await world.settled(world.warm.call('a', ABSENT));
@@ -153,7 +153,7 @@ describe('a commit that is lost', () => {
     expect([world.count(), world.ids()]).toEqual([2, ['other', 'a']]);
   });
 
-  test('to another instance that counts: the call is counted once, and stored after that', async () => {
+  test('a commit that conflicts with another instance counts the call once, and the rider is stored after it', async () => {
     const world = await createWarmWorld();
     await world.settled(world.instance().plain());
     const { decision, ms } = await world.settled(world.warm.call('a', ABSENT));
@@ -163,7 +163,7 @@ describe('a commit that is lost', () => {
     expect(ms).toBeLessThanOrEqual(2 * TRIP_MS + 2 * COMMIT_MS + 5);
   });
 
-  test('to an instance that used up the limit: the call is refused, and nothing is stored', async () => {
+  test('a commit that conflicts with an instance that used up the limit refuses the call, and stores nothing', async () => {
     const world = await createWarmWorld();
     await world.settled(world.instance().plain({ cost: 99 }));
     expect((await world.settled(world.warm.call('a', ABSENT))).decision.outcome).toBe('rate_limited');
@@ -172,7 +172,7 @@ describe('a commit that is lost', () => {
 });
 
 describe('a rider whose writes the store refuses', () => {
-  test('fails alone: its call is counted once, and so is the next one', async () => {
+  test('a rider whose writes the store refuses fails alone: its call is counted once, and so is the next one', async () => {
     const world = await createWarmWorld();
     const { commit } = world.link;
     world.link.commit = async (writes, options) => {
@@ -192,7 +192,7 @@ describe('a rider whose writes the store refuses', () => {
 
 describe('a commit without a response', () => {
   test.each(['unknown', 'lost', 'late'] as const)(
-    '(%s) is looked up: the call is admitted, counted once and stored once',
+    'a commit without a response (%s) is looked up: the call is admitted, counted once and stored once',
     async (fault) => {
       const world = await createWarmWorld();
       world.faults.push(fault);
@@ -203,7 +203,7 @@ describe('a commit without a response', () => {
   );
 
   test.each(['unknown', 'lost', 'late'] as const)(
-    '(%s) that stays without one: the call is refused as unavailable, and counted once at most',
+    'a commit (%s) that stays without a response: the call is refused as unavailable, and counted once at most',
     async (fault) => {
       const world = await createWarmWorld();
       world.faults.push(fault, fault);
@@ -217,7 +217,7 @@ describe('a commit without a response', () => {
 });
 
 describe('other calls of the key', () => {
-  test('that come with it are counted in one commit, and the rider is stored after it', async () => {
+  test('other calls of the key that come with a rider are counted in one commit, and the rider is stored after it', async () => {
     const world = await createWarmWorld();
     const calls = [world.warm.call('a', ABSENT), world.warm.plain(), world.warm.plain()];
     const decisions = await world.settled(Promise.all(calls));
@@ -227,7 +227,7 @@ describe('other calls of the key', () => {
     expect([world.count(), world.ids(), world.operations.commits]).toEqual([4, ['a'], 2]);
   });
 
-  test('wait for a rider that reads as long as the limiter has read, and no longer', async () => {
+  test('other calls of the key wait for a rider that reads as long as the limiter has read, and no longer', async () => {
     const world = await createWarmWorld();
     const ride = createRide();
     ride.expect();
@@ -237,7 +237,7 @@ describe('other calls of the key', () => {
     expect(await world.settled(done)).toBe(2 * TRIP_MS + COMMIT_MS);
   });
 
-  test('do not wait for a call that does not ride', async () => {
+  test('other calls of the key do not wait for a call that does not ride', async () => {
     const world = await createWarmWorld();
     const startMs = world.time.nowMs;
     const call = world.instance().plain({ ride: createRide() });

@@ -104,7 +104,7 @@ describe('charge', () => {
     expect(charge(right.state, LIMITS, 1, NOON + aheadMs).decision.outcome).toBe('rate_limited');
   });
 
-  test('charges nothing on a refusal and every window on an admission', () => {
+  test('a refusal charges nothing, and an admission charges every window', () => {
     fc.assert(
       fc.property(limits, calls, (limits, calls) => {
         let state: LimitState = EMPTY_STATE;
@@ -123,7 +123,7 @@ describe('charge', () => {
     );
   });
 
-  test('shows headers that agree with the decision', () => {
+  test('the headers agree with the decision', () => {
     fc.assert(
       fc.property(limits, calls, (limits, calls) => {
         let state: LimitState = EMPTY_STATE;
@@ -151,7 +151,7 @@ describe('charge', () => {
     );
   });
 
-  test('admits a refused call after retryAfterMs when there is no other call', () => {
+  test('a refused call is admitted after retryAfterMs when there is no other call', () => {
     fc.assert(
       fc.property(limits, calls, (limits, calls) => {
         let state: LimitState = EMPTY_STATE;
@@ -178,7 +178,7 @@ describe('charge', () => {
     );
   });
 
-  test('counts a batch of n exactly as n single calls', () => {
+  test('a batch of n is counted exactly as n single calls', () => {
     fc.assert(
       fc.property(limits, fc.integer({ min: 1, max: 12 }), (limits, cost) => {
         const batch = charge(EMPTY_STATE, limits, cost, NOON);
@@ -195,7 +195,7 @@ describe('charge', () => {
     );
   });
 
-  test('refuses a cost above a limit even when nothing is used', () => {
+  test('a cost above a limit is refused even when nothing is used', () => {
     expect(charge(EMPTY_STATE, LIMITS, 4, NOON).decision).toMatchObject({
       outcome: 'rate_limited',
       limit: 3,
@@ -203,7 +203,7 @@ describe('charge', () => {
     });
   });
 
-  test('shows the window that refuses longest, else the one with the fewest calls left', () => {
+  test('the headers show the window that refuses longest, else the one with the fewest calls left', () => {
     const minuteFull = charge(EMPTY_STATE, LIMITS, 3, NOON);
     expect(minuteFull.decision).toMatchObject({
       outcome: 'admitted',
@@ -222,14 +222,14 @@ describe('charge', () => {
     expect(both).toMatchObject({ outcome: 'rate_limited', limit: 5, remaining: 2, resetAtMs: NOON + HOUR });
   });
 
-  test('adopts a later window of the document instead of moving it back', () => {
+  test('a later window of the document is used instead of being moved back', () => {
     const ahead = charge(EMPTY_STATE, LIMITS, 3, NOON + 1_000).state;
     const behind = charge(ahead, LIMITS, 1, NOON - 29_000);
     expect(behind.decision).toMatchObject({ outcome: 'rate_limited', resetAtMs: NOON + MINUTE, retryAfterMs: MINUTE });
     expect(behind.state).toBe(ahead);
   });
 
-  test('follows a changed configuration: a raised limit admits, a lowered one refuses, a removed window is carried until it ends', () => {
+  test('a raised limit admits, a lowered one refuses, and a removed window is kept until it ends', () => {
     const used = charge(EMPTY_STATE, LIMITS, 3, NOON).state;
     expect(charge(used, [{ max: 4, windowMs: MINUTE }], 1, NOON).decision.outcome).toBe('admitted');
     expect(charge(used, [{ max: 2, windowMs: MINUTE }], 1, NOON).decision).toMatchObject({
@@ -245,7 +245,7 @@ describe('charge', () => {
     expect(endOf(other)).toBe(NOON + HOUR);
   });
 
-  test('admits a free call when nothing is left, and changes nothing', () => {
+  test('a free call is admitted when nothing is left, and changes nothing', () => {
     const [{ max, windowMs }] = LIMITS as [{ max: number; windowMs: number }];
     const full = { windows: [{ window_ms: windowMs, start_ms: NOON, count: max }], revoked: false };
     const { decision, state } = charge(full, LIMITS, 0, NOON);
@@ -254,14 +254,14 @@ describe('charge', () => {
     expect(charge({ windows: [], revoked: true }, LIMITS, 0, NOON).decision.outcome).toBe('revoked');
   });
 
-  test('refuses a revoked key without charging it', () => {
+  test('a revoked key is refused without being charged', () => {
     const revoked = { windows: [], revoked: true };
     const { decision, state } = charge(revoked, LIMITS, 1, NOON);
     expect(decision).toMatchObject({ outcome: 'revoked', remaining: 0 });
     expect(state).toBe(revoked);
   });
 
-  test.each([-1, 1.5, Number.NaN])('throws on a cost of %s', (cost) => {
+  test.each([-1, 1.5, Number.NaN])('a cost of %s throws', (cost) => {
     expect(() => charge(EMPTY_STATE, LIMITS, cost, NOON)).toThrow(RangeError);
   });
 });

@@ -119,7 +119,7 @@ describe('a call of a method that starts early', () => {
     expect(reply).toMatchObject({ status: 200, payload: { result: { text: 'hi' } } });
   });
 
-  it('answers the refusal of the limiter, whatever its handler returns or throws, and logs it once', async () => {
+  it('a call that starts early has the refusal of the limiter, whatever its handler does, and is logged once', async () => {
     const refusal = new RpcError('rate_limited', { data: { limit: 1, remaining: 0, reset: 60 } });
     const fails = early(async () => {
       throw new Error('unreachable');
@@ -172,7 +172,7 @@ describe('a call of a method that starts early', () => {
       },
     ]);
 
-  it('frees its slot among the large responses before a slow limiter has decided', async () => {
+  it('a call that starts early frees its slot among the large responses before a slow limiter has decided', async () => {
     const seen: string[] = [];
     const freed = Promise.withResolvers<void>();
     const hooks: Partial<RequestHooks<Trace>> = {
@@ -295,7 +295,7 @@ describe('a call', () => {
 });
 
 describe('failures', () => {
-  it.each(['broken.throw', 'broken.result'])('failures of the gateway itself are masked: %s', async (name) => {
+  it.each(['broken.throw', 'broken.result'])('a failure of the gateway itself is masked: %s', async (name) => {
     const { reply, audit } = await send(bodyOf(call(name)));
     expect(reply).toEqual({
       status: 500,
@@ -312,7 +312,7 @@ describe('failures', () => {
     expect(audit[0]?.error?.cause).toBeInstanceOf(Error);
   });
 
-  it('failures that a method answers keep their data and the status 200', async () => {
+  it('a failure that a method answers keeps its data and the status 200', async () => {
     const { reply } = await send(bodyOf(call('fails')));
     expect(reply).toMatchObject({
       status: 200,
@@ -326,7 +326,7 @@ describe('failures', () => {
     ...(['not_found', 'forbidden', 'conflict', 'payload_too_large', 'unauthorized', 'upstream_error'] as const),
     ...(['invalid_request', 'unsupported_media_type', 'cancelled', 'upstream_timeout'] as const),
   ])(
-    'failures that a method answers are 200 over HTTP, whatever the status of the same failure before it: %s',
+    'a failure that a method answers is 200 over HTTP, whatever the status of the same failure before it: %s',
     async (reason) => {
       const { reply } = await dispatchMethod(reason);
       expect(reply).toMatchObject({ status: 200, payload: { id: 1, error: { data: { reason } } } });
@@ -338,7 +338,7 @@ describe('failures', () => {
     ['unavailable', 503],
     ['internal', 500],
   ] as const)(
-    'failures that a method answers have their status where an HTTP client acts on it: %s',
+    'a failure that a method answers has its status where an HTTP client acts on it: %s',
     async (reason, status) => {
       expect(await dispatchMethod(reason)).toMatchObject({
         reply: { status, payload: { id: 1, error: { data: { reason } } } },
@@ -346,12 +346,12 @@ describe('failures', () => {
     },
   );
 
-  it('failures of an envelope have their status, under an id that could be read', async () => {
+  it('a failure of an envelope has its status, under an id that could be read', async () => {
     const { reply } = await send(bodyOf({ jsonrpc: '1.0', method: 'echo', id: 7 }));
     expect(reply).toMatchObject({ status: 400, payload: { id: 7, error: { code: -32600 } } });
   });
 
-  it('failures of a gate that is no RpcError are masked too', async () => {
+  it('a failure of a gate that is no RpcError is masked too', async () => {
     const { reply } = await send(bodyOf(call('echo')), {
       async limit() {
         throw new Error('hunter2');
@@ -460,7 +460,7 @@ describe('a registry', () => {
 });
 
 describe('a client that has gone', () => {
-  it('after a disconnect the reads of a batch are not run, but its changes are', async () => {
+  it('the reads of a batch are not run after a disconnect, but its changes are', async () => {
     const gone = new AbortController();
     const ran: string[] = [];
     const note = (name: string, cost: 'read' | 'work'): AnyMethod<Trace> => ({
@@ -485,7 +485,7 @@ describe('a client that has gone', () => {
 });
 
 describe('the calls of a batch', () => {
-  it('at most 8 calls of a batch run at a time', async () => {
+  it('the calls of a batch run 8 at a time at most', async () => {
     let running = 0;
     let most = 0;
     const counting = method('counting', async ({ text }) => {
@@ -577,12 +577,15 @@ describe('the calls of large requests', () => {
   it.each([
     ['single calls', [one, one, one, one]],
     ['calls of a batch', [`[${one},${one},${one},${one}]`]],
-  ])('run in one iteration of the event loop each, which those of small ones share: %s', async (_, bodies) => {
-    expect(await runIterations(true, bodies)).toBe(4);
-    expect(await runIterations(false, bodies)).toBe(1);
-  });
+  ])(
+    'a call of a large request runs in an iteration of the event loop of its own; those of small ones share: %s',
+    async (_, bodies) => {
+      expect(await runIterations(true, bodies)).toBe(4);
+      expect(await runIterations(false, bodies)).toBe(1);
+    },
+  );
 
-  it('calls of a small batch after its first eight run in one iteration of the event loop each', async () => {
+  it('a call of a small batch after the eighth runs in an iteration of the event loop of its own', async () => {
     const batch = `[${Array.from({ length: 12 }, () => one).join(',')}]`;
     expect(await runIterations(false, [batch])).toBe(5);
   });

@@ -79,7 +79,7 @@ describe('a batch', () => {
     expect(calls.filter(isBad).every(({ id }) => id === null)).toBe(true);
   });
 
-  it('inside a batch is an invalid request', () => {
+  it('a batch inside a batch is an invalid request', () => {
     expect(readEnvelope([[CALL]]).calls.map(isBad)).toEqual([true]);
   });
 

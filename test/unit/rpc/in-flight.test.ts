@@ -7,7 +7,7 @@ import { createInFlight } from '../../../shared/rpc/in-flight.ts';
 const MIB = 1 << 20;
 const FREE = 16 << 10;
 
-it('admits up to its bytes, one owner up to half, and again what is given back', () => {
+it('an instance admits up to its bytes, one owner up to half, and again what is given back', () => {
   const inFlight = createInFlight(8 * MIB);
   const [a1, a2, b, c] = ['a', 'a', 'b', 'c'].map((owner) => inFlight.open(owner));
   expect(a1?.add(3 * MIB + FREE)).toBe(true);
@@ -23,7 +23,7 @@ it('admits up to its bytes, one owner up to half, and again what is given back',
   expect(inFlight.open('d').add(4 * MIB + FREE)).toBe(true);
 });
 
-it('does not count small requests, and counts many small pieces of one', () => {
+it('small requests are not counted, and the many small pieces of one are', () => {
   const inFlight = createInFlight(MIB);
   for (let n = 0; n < 1_000; n++) expect(inFlight.open('a').add(FREE)).toBe(true);
   const one = inFlight.open('a');
@@ -32,7 +32,7 @@ it('does not count small requests, and counts many small pieces of one', () => {
   expect(pieces).toBe((MIB / 2 + FREE) / 1_024);
 });
 
-it('counts nothing after the request has ended', () => {
+it('nothing is counted after the request has ended', () => {
   const inFlight = createInFlight(MIB);
   const held = inFlight.open('a');
   held.release();

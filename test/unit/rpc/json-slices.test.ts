@@ -34,7 +34,7 @@ const VALUES: Readonly<Record<string, unknown>> = {
 
 describe('JSON in slices of time', () => {
   for (const [name, value] of Object.entries(VALUES)) {
-    it(`is the text of JSON.stringify: ${name}`, async () => {
+    it(`the sliced text is that of JSON.stringify: ${name}`, async () => {
       expect(await stringifyInSlices(value)).toBe(JSON.stringify(value));
     });
   }
@@ -47,7 +47,7 @@ describe('JSON in slices of time', () => {
     await expect(stringifyInSlices(cycle)).rejects.toThrow(TypeError);
   });
 
-  it('lets other work run in between', async () => {
+  it('other work runs between the slices', async () => {
     let turns = 0;
     const count = (): void => {
       turns++;

@@ -15,7 +15,7 @@ it('a notification that fits is sent as it is', () => {
   });
 });
 
-it('of a larger one the long strings are cut, with no half of a character, and its params are marked truncated', () => {
+it('the long strings of a larger notification are cut, with no half of a character, and its params are marked', () => {
   const message = `${'x'.repeat((64 << 10) - 1)}${'😀'.repeat(500_000)}`;
   const text = notificationText('conversation.event', { seq: 1, event: { AgentMessage: { message } } }, MIB);
   expect(Buffer.byteLength(text)).toBeLessThanOrEqual(MIB);
@@ -26,7 +26,7 @@ it('of a larger one the long strings are cut, with no half of a character, and i
   });
 });
 
-it('where that does not help, the short members stay', () => {
+it('the short members of a notification stay where cutting does not help', () => {
   const text = notificationText('event', { seq: 1, id: 'a', data: Array(600_000).fill(1) }, MIB);
   expect(read(text).params).toEqual({ seq: 1, id: 'a', truncated: true });
 });

@@ -53,7 +53,7 @@ describe('the document', () => {
     expect(document).toMatchObject({ openrpc: expect.stringMatching(/^1\.4\.\d$/), info: { version: '1.2.3' } });
   });
 
-  it('would not be if a method lost its params, or a schema its meaning', () => {
+  it('the document would not be valid if a method lost its params, or a schema its meaning', () => {
     const validate = createMetaSchema();
     const [first] = document.methods;
     expect(validate({ ...document, methods: [{ ...first, params: undefined }] })).toBe(false);
@@ -98,7 +98,7 @@ describe.each(document.methods.map((described) => [described.name, described] as
     expect(parsed.error?.issues.map(({ code }: z.core.$ZodIssue) => code)).toEqual(['unrecognized_keys']);
   });
 
-  it('names only errors of the table, each with its code', () => {
+  it('a method names only errors of the table, each with its code', () => {
     for (const { code, data } of described.errors) expect(ERRORS[data.reason].code).toBe(code);
   });
 });

@@ -90,7 +90,7 @@ describe('conversation.history', () => {
     expect(userMessages.map((message) => (message as { readonly content: string }).content)).toEqual(prompts);
   });
 
-  it('reads little more than the page holds', async () => {
+  it('conversation.history reads little more than the page has', async () => {
     textsRead = 0;
     const session_id = 'fresh';
     for (let n = 0; n < 12; n++) await call('conversation.prompt', { prompt: 'x'.repeat(900_000), session_id });

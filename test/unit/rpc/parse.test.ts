@@ -46,11 +46,11 @@ describe('reads', () => {
     ['i_number_too_big_integer_is_rounded', '[9007199254740993]', [9007199254740992]],
     ['i_number_huge_exponent_is_infinite', '[1e400]', [Number.POSITIVE_INFINITY]],
     ['i_number_very_long', `[${'9'.repeat(5000)}]`, [Number.POSITIVE_INFINITY]],
-  ])('%s', (_name, body, value) => {
+  ])('the parser reads %s', (_name, body, value) => {
     expect(parse(body)).toEqual(value);
   });
 
-  it('reads everything that JSON.stringify writes, unchanged', () => {
+  it('the parser reads everything that JSON.stringify writes, unchanged', () => {
     const value = fc.jsonValue({ maxDepth: 6 }).filter((json) => !JSON.stringify(json).includes('"__proto__":'));
     fc.assert(
       fc.property(value, (json) => {
@@ -60,12 +60,12 @@ describe('reads', () => {
     );
   });
 
-  it('a body of exactly 1 MiB', () => {
+  it('the parser reads a body of exactly 1 MiB', () => {
     const body = `"${'x'.repeat(BODY_BYTES_MAX - 2)}"`;
     expect(parse(body)).toHaveLength(BODY_BYTES_MAX - 2);
   });
 
-  it('64 levels, counting arrays and objects alike', () => {
+  it('the parser reads 64 levels, counting arrays and objects alike', () => {
     expect(DEPTH_MAX).toBe(64);
     expect(() => parse(nested(64))).not.toThrow();
     expect(() => parse(`${'{"a":['.repeat(32)}${']}'.repeat(32)}`)).not.toThrow();
@@ -119,11 +119,11 @@ describe('answers -32700 to', () => {
     ['i_string_beyond_U+10FFFF', bytes(0x22, 0xf4, 0x90, 0x80, 0x80, 0x22)],
     ['i_string_lone_continuation', bytes(0x22, 0x81, 0x22)],
     ['n_deep_nesting_never_closed', `${'['.repeat(65)}`],
-  ])('%s', (_name, body) => {
+  ])('the parser answers -32700 to %s', (_name, body) => {
     expect(refusal(body).reason).toBe('parse_error');
   });
 
-  it('anything that JSON.parse refuses, and reads nothing that it would not', () => {
+  it('the parser answers -32700 to anything that JSON.parse refuses, and reads nothing that it would not', () => {
     fc.assert(
       fc.property(fc.string({ unit: fc.constantFrom(...'{}[]:,"\\u0dD8a1-+.eE \n') }), (text) => {
         const expected = (() => {
@@ -177,11 +177,11 @@ describe('answers -32600 to', () => {
     ['i_structure_65_arrays', nested(65), 'nesting is deeper than 64'],
     ['i_structure_65_mixed', `[${'{"a":['.repeat(32)}${']}'.repeat(32)}]`, 'nesting is deeper than 64'],
     ['i_structure_500000_arrays', nested(500_000), 'nesting is deeper than 64'],
-  ])('%s', (_name, body, detail) => {
+  ])('the parser answers -32600 to %s', (_name, body, detail) => {
     expect(refusal(body)).toEqual({ reason: 'invalid_request', detail });
   });
 
-  it('leaves no trace on Object.prototype', () => {
+  it('a refused body leaves no trace on Object.prototype', () => {
     refusal('{"__proto__":{"polluted":true}}');
     expect(Reflect.has({}, 'polluted')).toBe(false);
   });
@@ -210,7 +210,7 @@ describe('the memory that a value takes', () => {
 });
 
 describe('the detail of a refusal', () => {
-  it('reports the position, never the content', () => {
+  it('the detail of a refusal has the position, never the content', () => {
     expect(refusal('{"api_key": hunter2}').detail).toBe('the body is not valid JSON');
     expect(refusal('{"api_key": "hunter2",}').detail).toBe('the body is not valid JSON at position 22');
     expect(refusal('at position 1234').detail).toBe('the body is not valid JSON');

@@ -66,7 +66,7 @@ describe('an ID token', () => {
   it.each<readonly [string, () => IncomingHttpHeaders]>([
     ['no Authorization', () => ({ 'x-serverless-authorization': sign() })],
     ['no signature', () => ({ authorization: stripped(sign()), 'x-serverless-authorization': sign() })],
-  ])('is looked up in X-Serverless-Authorization where there is %s', async (_, headers) => {
+  ])('an ID token is read from X-Serverless-Authorization where there is %s', async (_, headers) => {
     await expect(check(headers())).resolves.toBeUndefined();
   });
 
@@ -86,7 +86,7 @@ describe('an ID token', () => {
     ['expired', () => ({ authorization: sign({ iat: seconds - 7_200, exp: seconds - 3_600 }) })],
     ['signed by another', () => ({ authorization: sign({}, foreign.privateKey) })],
     ['a secret', () => ({ authorization: `Bearer ${'x'.repeat(32)}` })],
-  ])('is refused when it is %s', async (_, headers) => {
+  ])('an ID token is refused when it is %s', async (_, headers) => {
     await expect(check(headers())).rejects.toMatchObject({ reason: 'unauthorized' });
   });
 });

@@ -49,7 +49,7 @@ function startGateway({ proxy, log }: ServerFixture, handOverMs = 3_600_000) {
 
 const NEWER = { bootId: 'newer', startedAtMs: STARTED_MS + 1_000, protocol: { min: 1, max: 1 } };
 
-it('connects again until it reaches the newest boot; the older link is closed when nothing uses it', async () => {
+it('a process connects again until it reaches the newest boot; the older link is closed when nothing uses it', async () => {
   const [older, newer] = [await startBoot('older', STARTED_MS), await startBoot('newer', STARTED_MS + 1_000)];
   const { keeper, records } = startGateway(older);
   const first = await keeper.open();
@@ -71,7 +71,7 @@ it('connects again until it reaches the newest boot; the older link is closed wh
   expect(await keeper.link?.request('who', {})).toBe('newer');
 });
 
-it('moves when the platform leads its link to a newer instance, which does not have it', async () => {
+it('a link moves when the platform leads it to a newer instance, which does not have it', async () => {
   const [older, newer] = [await startBoot('older', STARTED_MS), await startBoot('newer', STARTED_MS + 1_000)];
   const { keeper } = startGateway(older, 100);
   const first = await keeper.open();
@@ -80,7 +80,7 @@ it('moves when the platform leads its link to a newer instance, which does not h
   await expect.poll(() => first.over.aborted).toBe(true);
 });
 
-it('starts a terminal on the newest boot when an older version refuses to look for it', async () => {
+it('a terminal starts on the newest boot when an older version refuses to look for it', async () => {
   const refuses = async () => Promise.reject(new RpcError('invalid_params'));
   const started = { cols: 80, rows: 24, seq: 0, resumed: false };
   const older = await startBoot('older', STARTED_MS, { 'terminal.start': refuses });
@@ -99,7 +99,7 @@ it('starts a terminal on the newest boot when an older version refuses to look f
   ).toEqual(started);
 });
 
-it('keeps its link when it shares no protocol with the newest boot', async () => {
+it('a process keeps its link when it shares no protocol with the newest boot', async () => {
   const older = await startBoot('older', STARTED_MS);
   const { keeper, records } = startGateway(older);
   const first = await keeper.open();

@@ -17,7 +17,7 @@ afterEach(async () => {
 
 const echo: Handlers = { echo: async (params) => params };
 
-it('answers requests in both directions, with the facts of the sandbox and one id on both sides', async () => {
+it('requests in both directions are answered, with the facts of the sandbox and one id on both sides', async () => {
   const { gateway, sandbox } = await fixtureOf({ onGateway: echo, onSandbox: echo });
   expect(await gateway.request('echo', { text: 'ä€😀' })).toEqual({ text: 'ä€😀' });
   expect(await sandbox.request('echo', [1, null])).toEqual([1, null]);
@@ -25,12 +25,12 @@ it('answers requests in both directions, with the facts of the sandbox and one i
   expect(gateway.id).toBe(sandbox.id);
 });
 
-it('answers null where a handler returns nothing', async () => {
+it('a request whose handler returns nothing is answered with null', async () => {
   const { gateway } = await fixtureOf({ onSandbox: { nothing: async () => undefined } });
   expect(await gateway.request('nothing', {})).toBeNull();
 });
 
-it('carries an RpcError over with reason, message, data, delay and whether a retry may help', async () => {
+it('an RpcError crosses the link with reason, message, data, delay and whether a retry may help', async () => {
   const onSandbox: Handlers = {
     async refuse() {
       const data = { limit: 8, deep: { text: 'x' } };
@@ -44,7 +44,7 @@ it('carries an RpcError over with reason, message, data, delay and whether a ret
   expect(error).toHaveProperty('data', { limit: 8, deep: { text: 'x' } });
 });
 
-it('masks any other error as internal and logs its cause', async () => {
+it('any other error is masked as internal, and its cause is logged', async () => {
   const onSandbox: Handlers = {
     async fail() {
       throw new Error('/secret/path');
@@ -63,12 +63,15 @@ it('masks any other error as internal and logs its cause', async () => {
   expect(logged.join('')).toContain('/secret/path');
 });
 
-it.each(['missing', 'toString', '__proto__', 'constructor'])('answers method_not_found for %s', async (method) => {
-  const { gateway } = await fixtureOf({ onSandbox: echo });
-  await expect(gateway.request(method, {})).rejects.toMatchObject({ reason: 'method_not_found' });
-});
+it.each(['missing', 'toString', '__proto__', 'constructor'])(
+  'a request for %s is answered with method_not_found',
+  async (method) => {
+    const { gateway } = await fixtureOf({ onSandbox: echo });
+    await expect(gateway.request(method, {})).rejects.toMatchObject({ reason: 'method_not_found' });
+  },
+);
 
-it('cancels the handler when the caller aborts, and keeps the link usable', async () => {
+it('the handler is cancelled when the caller aborts, and the link stays usable', async () => {
   const aborted = Promise.withResolvers<unknown>();
   const begun = Promise.withResolvers<void>();
   const onSandbox: Handlers = {
@@ -94,7 +97,7 @@ it('cancels the handler when the caller aborts, and keeps the link usable', asyn
   await expect(gateway.request('echo', 1, controller.signal)).rejects.toThrow('the caller left');
 });
 
-it('refuses params, results and notifications that do not fit into a control message', async () => {
+it('params, results and notifications that do not fit into a control message are refused', async () => {
   const large = 'x'.repeat(CONTROL_BYTES_MAX);
   const onSandbox: Handlers = {
     ...echo,
@@ -113,7 +116,7 @@ it('refuses params, results and notifications that do not fit into a control mes
   expect(await gateway.request('echo', fits)).toBe(fits);
 });
 
-it('delivers notifications in order with requests, and ignores failures of their handlers', async () => {
+it('notifications are delivered in order with requests, and failures of their handlers are ignored', async () => {
   const order: unknown[] = [];
   const onSandbox: Handlers = {
     async add(params) {
@@ -132,7 +135,7 @@ it('delivers notifications in order with requests, and ignores failures of their
   expect(order).toEqual([1, 2, 3, 4]);
 });
 
-it('runs a bounded number of 10,000 concurrent requests and refuses the others', async () => {
+it('a bounded number of 10,000 concurrent requests runs, and the others are refused', async () => {
   let running = 0;
   let peak = 0;
   const gate = Promise.withResolvers<void>();
@@ -163,7 +166,7 @@ it('runs a bounded number of 10,000 concurrent requests and refuses the others',
   expect(await gateway.request('wait', 'again')).toBe('again');
 });
 
-it('rejects every request and aborts every handler when a side closes the link', async () => {
+it('every request rejects and every handler aborts when a side closes the link', async () => {
   const begun = Promise.withResolvers<AbortSignal>();
   const onSandbox: Handlers = {
     wait: (_params, { signal }) => {

@@ -29,7 +29,7 @@ async function use(stream: LinkStream, random: Random): Promise<void> {
   if (!stream.closed) await new Promise((resolve) => stream.once('close', resolve));
 }
 
-it.each([1, 2, 3, 4])('has no remaining stream or credit at the end (seed %i)', async (seed) => {
+it.each([1, 2, 3, 4])('random streams leave no stream and no credit at the end (seed %i)', async (seed) => {
   const random = createRandom(seed);
   const used: Promise<void>[] = [];
   const handlers: Handlers = {

@@ -160,7 +160,7 @@ async function run(engine: Awaited<ReturnType<typeof startEngine>>, more: Partia
   }
 }
 
-it('tool calls count within its own running turn, and for the tools of that turn', async () => {
+it('tool calls of a hostile app-server count within its own running turn, and for the tools of that turn', async () => {
   const called: unknown[] = [];
   const tool = { name: 'tests__act', server: 'tests', tool: 'act', inputSchema: { type: 'object' } };
   const tools: Toolset = {
@@ -202,7 +202,7 @@ it('tool calls count within its own running turn, and for the tools of that turn
   expect(called).toEqual(['this turn']);
 });
 
-it('requests to the provider count for the turn: its path, model and account, and what the provider counts', async () => {
+it('provider requests of a hostile app-server count for the turn: its path, model, account and counted usage', async () => {
   const seen: unknown[] = [];
   let server: AppServer | undefined;
   onTurn = async (appServer) => {

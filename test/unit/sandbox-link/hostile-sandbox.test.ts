@@ -152,33 +152,36 @@ it('a request to a provider counts only for a Codex process that was opened, and
   await expect(codex.host.open('b', signal)).rejects.toMatchObject({ reason: 'unavailable' });
 });
 
-it.each(violations(2))('its link is ended, with the calls of that link, when it sends %s', async (_, send, code) => {
-  let running = 0;
-  const wait: Handlers[string] = (_params, { signal }) => {
-    running++;
-    return new Promise((_resolve, reject) => {
-      signal.addEventListener('abort', () => {
-        running--;
-        reject(signal.reason);
+it.each(violations(2))(
+  'the link of a sandbox is ended, with the calls of that link, when it sends %s',
+  async (_, send, code) => {
+    let running = 0;
+    const wait: Handlers[string] = (_params, { signal }) => {
+      running++;
+      return new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => {
+          running--;
+          reject(signal.reason);
+        });
       });
-    });
-  };
-  const { server, keeper, link, sandbox } = await connectRaw({ wait });
-  const call = link.request('command.run', {});
-  call.catch(() => {});
-  send(sandbox);
-  expect(await sandbox.closed).toBe(code);
-  await expect(call).rejects.toMatchObject({ reason: 'unavailable' });
-  expect(running).toBe(0);
-  // The next call opens another one.
-  const next = (await keeper.open()).request('command.run', {});
-  const other = await server.next();
-  const { id } = (await other.next()) ?? {};
-  other.control({ id, result: 1 });
-  expect(await next).toBe(1);
-});
+    };
+    const { server, keeper, link, sandbox } = await connectRaw({ wait });
+    const call = link.request('command.run', {});
+    call.catch(() => {});
+    send(sandbox);
+    expect(await sandbox.closed).toBe(code);
+    await expect(call).rejects.toMatchObject({ reason: 'unavailable' });
+    expect(running).toBe(0);
+    // The next call opens another one.
+    const next = (await keeper.open()).request('command.run', {});
+    const other = await server.next();
+    const { id } = (await other.next()) ?? {};
+    other.control({ id, result: 1 });
+    expect(await next).toBe(1);
+  },
+);
 
-it('answers without a request, and second answers to a request, are ignored', async () => {
+it('answers of a sandbox without a request, and second answers to one, are ignored', async () => {
   const { link, sandbox } = await connectRaw();
   const calls = [link.request('command.run', 1), link.request('command.run', 2)];
   const requests = [await sandbox.next(), await sandbox.next()];
@@ -191,7 +194,7 @@ it('answers without a request, and second answers to a request, are ignored', as
   expect(await Promise.all(calls)).toEqual([1, 2]);
 });
 
-it('an error of it has a reason of the table, or is internal', async () => {
+it('an error of a sandbox has a reason of the table, or is internal', async () => {
   const { link, sandbox } = await connectRaw();
   for (const [data, reason] of [
     [{ reason: 'conflict', retryable: 'yes', retry_after_ms: -1 }, 'conflict'],
@@ -207,7 +210,7 @@ it('an error of it has a reason of the table, or is internal', async () => {
   }
 });
 
-it('requests of it beyond the bound are refused, those for streams that are not open or taken too', async () => {
+it('requests of a sandbox beyond the bound are refused, those for streams that are not open or taken too', async () => {
   const process_id = randomUUID();
   const codex = createRemoteCodex(() => {
     throw new Error('not called');
@@ -285,7 +288,7 @@ describe('a sandbox that does not answer', () => {
     ['terminal.watch', (keeper) => createRemoteTerminals({ keeper, onStart() {} }).watch(handle, IGNORE, 0)],
     ['server.start', (keeper) => createRemoteStdioServers(keeper).start('a', { registered: 'x' }, signal)],
     ['codex.open', (keeper) => createRemoteCodex(() => keeper).host.open('a', signal)],
-  ])('ends no call, so %s ends by itself', async (method, call) => {
+  ])('a sandbox that does not answer ends no call, so %s ends by itself', async (method, call) => {
     const { keeper, asked } = await connectSilent();
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     expect(await expectEnd(call(keeper), () => asked.includes(method))).toMatchObject(SILENT);

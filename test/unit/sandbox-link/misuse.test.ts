@@ -63,11 +63,11 @@ it.each([
   ['another path', '/other', { Authorization: TOKEN }, 404],
   ['no WebSocket', '/link', { Authorization: TOKEN, 'Sec-WebSocket-Key': 'short' }, 400],
   ['a credential', '/link?x=1', { Authorization: TOKEN }, 101],
-])('answers an upgrade with %s', async (_name, path, headers, status) => {
+])('an upgrade is accepted with a credential and at its path only: %s', async (_name, path, headers, status) => {
   expect(await statusOf(path, headers)).toBe(status);
 });
 
-it('reports a refused credential immediately, and logs that the service cannot be reached', async () => {
+it('a refused credential is reported immediately, and the log states that the service cannot be reached', async () => {
   const connecting = fixture.connect({ headers: async () => ({ Authorization: 'Bearer wrong' }) });
   await expect(connecting).rejects.toMatchObject({
     reason: 'unavailable',
@@ -79,7 +79,7 @@ it('reports a refused credential immediately, and logs that the service cannot b
   expect(fixture.logged.join('')).not.toContain('Bearer');
 });
 
-it('refuses an unknown protocol', async () => {
+it('an unknown protocol is refused', async () => {
   const client = await openRaw(fixture.proxy.url, { protocol: { min: 2, max: 3 } });
   expect(await client.next()).toMatchObject({ method: 'link.refused', params: { reason: 'protocol' } });
   expect(await client.closed).toBe(POLICY);
@@ -89,7 +89,7 @@ it.each([
   ['a wrong secret', (link: object) => ({ ...link, secret: 'wrong', received: 0 })],
   ['an unknown id', (link: object) => ({ ...link, id: 'link_0', received: 0 })],
   ['messages that were not sent', (link: object) => ({ ...link, received: 1_000 })],
-])('refuses to resume a link with %s, and leaves the link alone', async (_name, resumeOf) => {
+])('the resumption of a link with %s is refused, and the link is left alone', async (_name, resumeOf) => {
   const { client, link } = await openLink();
   const resume = resumeOf({ id: link.id, secret: link.secret });
   const other = await openRaw(fixture.proxy.url, { protocol: { min: 1, max: 1 }, resume });
@@ -99,7 +99,7 @@ it.each([
   expect(await client.next()).toMatchObject({ id: 1, result: 'mine' });
 });
 
-it('refuses links beyond its bound', async () => {
+it('links beyond the bound are refused', async () => {
   await fixture.stop();
   fixture = await startLinkServer({ handlers, linksMax: 1 });
   await openLink();
@@ -110,13 +110,13 @@ it('refuses links beyond its bound', async () => {
 it.each([
   ['no object', { protocol: 1 }],
   ['no range', {}],
-])('ends a WebSocket whose first message has %s', async (_name, hello) => {
+])('a WebSocket whose first message has %s is ended', async (_name, hello) => {
   const client = await openRaw(fixture.proxy.url, hello);
   expect(await client.closed).toBe(POLICY);
   await expectHealthy();
 });
 
-it('ends a WebSocket without a first message', async () => {
+it('a WebSocket without a first message is ended', async () => {
   await fixture.stop();
   fixture = await startLinkServer({ handlers, times: { handshakeMs: 50 } });
   const client = await openRaw(fixture.proxy.url, null);
@@ -124,7 +124,7 @@ it('ends a WebSocket without a first message', async () => {
 });
 
 describe('ends the link of a peer that sends', () => {
-  it.each(violations(1))('%s', async (_name, send, code) => {
+  it.each(violations(1))('the link of a peer that sends %s is ended', async (_name, send, code) => {
     const { client, link } = await openLink();
     send(client);
     expect(await client.closed).toBe(code);
@@ -134,7 +134,7 @@ describe('ends the link of a peer that sends', () => {
   });
 });
 
-it('ignores responses and cancellations of requests that are not there', async () => {
+it('responses and cancellations of requests that are not there are ignored', async () => {
   const { client } = await openLink();
   client.control({ id: 77, result: 1 });
   client.control({ result: 1 });
@@ -144,7 +144,7 @@ it('ignores responses and cancellations of requests that are not there', async (
   expect(await client.next()).toMatchObject({ id: 1, result: 'there' });
 });
 
-it('answers 10,000 concurrent requests: a bounded number runs, the others are refused', async () => {
+it('10,000 concurrent requests are answered: a bounded number runs, the others are refused', async () => {
   const { client } = await openLink();
   for (let id = 1; id <= 10_000; id++) client.control({ id, method: 'wait' });
   const refused = [];
@@ -155,7 +155,7 @@ it('answers 10,000 concurrent requests: a bounded number runs, the others are re
   client.socket.terminate();
 });
 
-it('ends the link of a peer that sends requests and acknowledges nothing', async () => {
+it('the link of a peer that sends requests and acknowledges nothing is ended', async () => {
   const { client } = await openLink();
   const params = 'x'.repeat(CONTROL_BYTES_MAX - 200);
   const send = async (): Promise<void> => {
@@ -169,7 +169,7 @@ it('ends the link of a peer that sends requests and acknowledges nothing', async
   await expectHealthy();
 });
 
-it('closes its links normally when the service closes, and refuses new ones', async () => {
+it('the service closes its links normally when it closes, and refuses new ones', async () => {
   const { client } = await openLink();
   await fixture.server.close('maintenance');
   expect(await client.closed).toBe(1_000);

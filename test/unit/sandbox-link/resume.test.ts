@@ -77,18 +77,21 @@ async function exchange(
   );
 }
 
-it.each([1, 2, 3])('loses, repeats and reorders nothing over many cuts at random points (seed %i)', async (seed) => {
-  const counters = [createCounter(), createCounter()];
-  const [onGateway = {}, onSandbox = {}] = counters.map(({ handlers }) => handlers);
-  const fixture = kept(await createLinkFixture({ onGateway, onSandbox }));
-  const random = createRandom(seed);
-  fixture.proxy.cutAfter(() => (random.chance(0.2) ? random.int(1, 500) : random.int(1_000, 400_000)));
-  await exchange(fixture, counters, randomBytes(2 << 20, seed));
-  expect(fixture.proxy.connections).toBeGreaterThan(10);
-  expect(fixture.gateway.over.aborted).toBe(false);
-});
+it.each([1, 2, 3])(
+  'a link loses, repeats and reorders nothing over many cuts at random points (seed %i)',
+  async (seed) => {
+    const counters = [createCounter(), createCounter()];
+    const [onGateway = {}, onSandbox = {}] = counters.map(({ handlers }) => handlers);
+    const fixture = kept(await createLinkFixture({ onGateway, onSandbox }));
+    const random = createRandom(seed);
+    fixture.proxy.cutAfter(() => (random.chance(0.2) ? random.int(1, 500) : random.int(1_000, 400_000)));
+    await exchange(fixture, counters, randomBytes(2 << 20, seed));
+    expect(fixture.proxy.connections).toBeGreaterThan(10);
+    expect(fixture.gateway.over.aborted).toBe(false);
+  },
+);
 
-it('moves to new WebSockets before the old ones end, without loss', async () => {
+it('a link moves to new WebSockets before the old ones end, without loss', async () => {
   const counters = [createCounter(), createCounter()];
   const [onGateway = {}, onSandbox = {}] = counters.map(({ handlers }) => handlers);
   const fixture = kept(await createLinkFixture({ onGateway, onSandbox, handOverMs: 5 }));
@@ -97,7 +100,7 @@ it('moves to new WebSockets before the old ones end, without loss', async () => 
   expect(await fixture.gateway.request('count', 'still there')).toBe('still there');
 });
 
-it('counts silence as a cut and resumes the link', async () => {
+it('a link counts silence as a cut and resumes', async () => {
   const { handlers } = createCounter();
   const times = { ...FAST, silenceMs: 100, handshakeMs: 100 };
   const { gateway, proxy } = kept(await createLinkFixture({ onSandbox: handlers, times }));
@@ -110,7 +113,7 @@ it('counts silence as a cut and resumes the link', async () => {
   expect(gateway.over.aborted).toBe(false);
 });
 
-it('stays connected while only acknowledgements are sent', async () => {
+it('a link stays connected while only acknowledgements are sent', async () => {
   const times = { ...FAST, silenceMs: 1_000 };
   const { gateway, proxy } = kept(await createLinkFixture({ times, handOverMs: 1_500 }));
   // The hand-over is the second connection, and no cut came before it.
@@ -119,7 +122,7 @@ it('stays connected while only acknowledgements are sent', async () => {
   expect(gateway.connected).toBe(true);
 });
 
-it('is over after a long cut: requests reject, handlers abort, streams are destroyed, on both sides', async () => {
+it('a link is over after a long cut: requests reject, handlers abort, streams are destroyed, on both sides', async () => {
   const signals: AbortSignal[] = [];
   const waiting: Handlers = {
     wait: (_params, { signal }) => {
@@ -146,7 +149,7 @@ it('is over after a long cut: requests reject, handlers abort, streams are destr
   expect(server.links.size).toBe(0);
 });
 
-it('ends immediately when the sandbox does not have the link any more', async () => {
+it('a link ends immediately when the sandbox does not have it any more', async () => {
   const { gateway, proxy, sandbox } = kept(await createLinkFixture());
   proxy.loseAll(true);
   void sandbox.close('restarted');
@@ -157,7 +160,7 @@ it('ends immediately when the sandbox does not have the link any more', async ()
   expect(gateway.over.reason.message).toContain('no longer has this link');
 });
 
-it('opens one link for concurrent calls, and another one when it has ended', async () => {
+it('concurrent calls open one link, and another one when it has ended', async () => {
   const fixture = kept(await startLinkServer());
   const { proxy } = fixture;
   const keeper = createLinkKeeper({
@@ -180,7 +183,7 @@ it('opens one link for concurrent calls, and another one when it has ended', asy
   await expect(keeper.open()).rejects.toMatchObject({ reason: 'unavailable' });
 });
 
-it('tries again until the service is there', async () => {
+it('a link is tried again until the service is there', async () => {
   const fixture = kept(await startLinkServer());
   fixture.proxy.cutAfter(() => 50);
   const connecting = fixture.connect();
@@ -189,7 +192,7 @@ it('tries again until the service is there', async () => {
   expect((await connecting).connected).toBe(true);
 });
 
-it('fails at its deadline, or when the caller aborts', async () => {
+it('opening a link fails at its deadline, or when the caller aborts', async () => {
   const fixture = kept(await startLinkServer());
   fixture.proxy.loseAll(true);
   await expect(fixture.connect({ connectMs: 50 })).rejects.toMatchObject({ reason: 'unavailable' });

@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest';
 import { createStarts } from '../../../shared/sandbox-link/server/starts.ts';
 
-it('remembers the id of a start for 60 s', () => {
+it('the id of a start is remembered for 60 s', () => {
   let nowMs = 0;
   const starts = createStarts(() => nowMs);
   starts.enter('one');
@@ -14,7 +14,7 @@ it('remembers the id of a start for 60 s', () => {
   expect(() => starts.enter('two')).toThrow(expect.objectContaining({ reason: 'conflict' }));
 });
 
-it('remembers so many at most, and refuses more', () => {
+it('a bounded number of ids is remembered, and more starts are refused', () => {
   const starts = createStarts(() => 0);
   for (let index = 0; index < 100_000; index++) starts.enter(String(index));
   expect(() => starts.enter('more')).toThrow(expect.objectContaining({ reason: 'unavailable' }));

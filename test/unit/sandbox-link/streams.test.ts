@@ -41,7 +41,7 @@ async function fixtureOf() {
   };
 }
 
-it('carries all of 20 MB to a reader that pauses', async () => {
+it('all of 20 MB reaches a reader that pauses', async () => {
   const { openPair } = await fixtureOf();
   const [near, far] = await openPair();
   const bytes = randomBytes(20 << 20, 1);
@@ -53,7 +53,7 @@ it('carries all of 20 MB to a reader that pauses', async () => {
   expect(digestOf(await received)).toBe(digestOf(bytes));
 });
 
-it('transfers many small writes in both directions concurrently, and ends one direction before the other', async () => {
+it('many small writes are transferred in both directions concurrently, and one direction ends before the other', async () => {
   const { openPair } = await fixtureOf();
   const [near, far] = await openPair();
   const echoed = pipeline(far, far);
@@ -68,7 +68,7 @@ it('transfers many small writes in both directions concurrently, and ends one di
   expect([near.destroyed, far.destroyed]).toEqual([true, true]);
 });
 
-it('keeps what was sent for a reader that begins after the other side has ended and closed', async () => {
+it('what was sent is kept for a reader that begins after the other side has ended and closed', async () => {
   const { openPair, gateway } = await fixtureOf();
   const [near, far] = await openPair();
   near.end();
@@ -80,7 +80,7 @@ it('keeps what was sent for a reader that begins after the other side has ended 
   expect((await readAll(near)).toString()).toBe('the last words of a process');
 });
 
-it('stops a stream without a reader at its credit, while other streams and requests continue', async () => {
+it('a stream without a reader is stopped at its credit, while other streams and requests continue', async () => {
   const { gateway, openPair } = await fixtureOf();
   const [unread] = await openPair();
   const progress = writeInSteps(unread, 4 << 20);
@@ -97,7 +97,7 @@ it('stops a stream without a reader at its credit, while other streams and reque
   expect(progress.writtenBytes).toBeGreaterThan(STREAM_CREDIT_BYTES * 0.9);
 });
 
-it('sends requests before data: an answer waits only for a small part of the unsent data', async () => {
+it('requests are sent before data: an answer waits only for a small part of the unsent data', async () => {
   const { gateway, openPair } = await fixtureOf();
   const [near, far] = await openPair();
   far.end(randomBytes(16 << 20, 5));
@@ -115,7 +115,7 @@ it('sends requests before data: an answer waits only for a small part of the uns
   expect(Math.max(...waitedBytes)).toBeLessThan(4 << 20);
 });
 
-it('continues a stream that had no reader where it stopped', async () => {
+it('a stream that had no reader continues where it stopped', async () => {
   const { openPair } = await fixtureOf();
   const [near, far] = await openPair();
   const progress = writeInSteps(near, 2 << 20);
@@ -127,7 +127,7 @@ it('continues a stream that had no reader where it stopped', async () => {
   expect((await received).length).toBe(2 << 20);
 });
 
-it('leaves room for others however many streams are not read, within the credit of the link', async () => {
+it('streams that are not read leave room for others, within the credit of the link, however many they are', async () => {
   const { openPair } = await fixtureOf();
   const unread = [];
   for (let index = 0; index < 200; index++) unread.push(writeInSteps((await openPair())[0], 1 << 20));
@@ -140,7 +140,7 @@ it('leaves room for others however many streams are not read, within the credit 
   expect(heldBytes).toBeGreaterThan(LINK_CREDIT_BYTES / 4);
 });
 
-it('sends several streams in turn', async () => {
+it('several streams are sent in turn', async () => {
   const { openPair } = await fixtureOf();
   const pairs = [await openPair(), await openPair(), await openPair()];
   const order: number[] = [];
@@ -157,7 +157,7 @@ it('sends several streams in turn', async () => {
   }
 });
 
-it('resets a destroyed stream on the other side, drops data in transit and keeps the link usable', async () => {
+it('a destroyed stream is reset on the other side, data in transit is dropped, and the link stays usable', async () => {
   const { gateway, openPair } = await fixtureOf();
   const [near, far] = await openPair();
   const failed = once(far, 'error');
@@ -176,7 +176,7 @@ it('resets a destroyed stream on the other side, drops data in transit and keeps
   expect(await gateway.request('echo', 1)).toBe(1);
 });
 
-it('reports a destroyed stream to its readers and writers, and requires no listener', async () => {
+it('a destroyed stream is reported to its readers and writers, and requires no listener', async () => {
   const { gateway, openPair } = await fixtureOf();
   const [near, far] = await openPair();
   const reading = readAll(far);
@@ -190,7 +190,7 @@ it('reports a destroyed stream to its readers and writers, and requires no liste
   expect(await gateway.request('echo', 1)).toBe(1);
 });
 
-it('refuses to take a stream that is not there, is taken, is reset, or is of this side', async () => {
+it('a stream that is not there, is taken, is reset, or is of this side cannot be taken', async () => {
   const { gateway, sandbox, openPair } = await fixtureOf();
   const [near] = await openPair();
   const own = sandbox.openStream();
@@ -201,7 +201,7 @@ it('refuses to take a stream that is not there, is taken, is reset, or is of thi
   }
 });
 
-it('bounds the streams that are open, and has room again when they close', async () => {
+it('the streams that are open are bounded, and there is room again when they close', async () => {
   const { gateway } = await fixtureOf();
   const streams = Array.from({ length: STREAMS_MAX }, () => gateway.openStream());
   expect(() => gateway.openStream()).toThrow('Too many streams');

@@ -9,7 +9,7 @@ const FRAMES: readonly TerminalFrame[] = [
   { exitCode: 137 },
 ];
 
-it.each([1, 2, 10, 11, 12, 1_000, 1 << 20])('are read from chunks of %i bytes', (size) => {
+it.each([1, 2, 10, 11, 12, 1_000, 1 << 20])('frames are read from chunks of %i bytes', (size) => {
   const bytes = Buffer.concat(FRAMES.map(encodeFrame));
   const read = createFrameReader();
   const found: TerminalFrame[] = [];
@@ -22,6 +22,6 @@ it.each([
   ['an exit with a text', Buffer.concat([Buffer.from([3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]), Buffer.from('x')])],
   ['an exit code that none has', Buffer.from([3, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0])],
   ['a length beyond the bound', Buffer.from([1, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 0])],
-])('%s is refused', (_, bytes) => {
+])('an invalid frame is refused: %s', (_, bytes) => {
   expect(() => createFrameReader()(bytes)).toThrow(/a frame of/);
 });

@@ -17,7 +17,7 @@ for (const [name, create] of Object.entries(PORT_ADAPTERS)) {
   describeWith('bubblewrap', `erasures ${name}`, async () => {
     const fixture = await create();
 
-    it('of an owner end everything that runs and remove the workspace, of no other owner', async () => {
+    it('the erasure of an owner ends everything that runs and removes the workspace, of no other owner', async () => {
       const { ports } = await fixture.open();
       for (const owner of ['a', 'b']) await sh(ports, owner, 'echo kept > ~/file; mkdir -m 0 ~/closed /tmp/x');
       const [terminal, server, command, other] = [freshMark(), freshMark(), freshMark(), freshMark()];
@@ -41,7 +41,7 @@ for (const [name, create] of Object.entries(PORT_ADAPTERS)) {
       await ports.erase({ owner: 'never there', agoMs: 0 });
     });
 
-    it('of a session end its terminal, and nothing else of its owner', async () => {
+    it('the erasure of a session ends its terminal, and nothing else of its owner', async () => {
       const { ports } = await fixture.open();
       await sh(ports, 'a', 'echo kept > ~/file');
       await ports.terminals.start(HANDLE, REQUEST);

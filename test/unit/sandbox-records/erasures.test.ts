@@ -65,7 +65,7 @@ it('a recorded erasure is repeated once by another process, for what was started
   expect(await recorded()).toBe(0);
 });
 
-it('continues after one that fails, which is repeated later', async () => {
+it('the erasures continue after one that fails, which is repeated later', async () => {
   isAway = true;
   for (const owner of ['a', 'b', 'c']) {
     await open('service').erase({ owner });
@@ -114,7 +114,7 @@ it('an erasure is recorded by a process that reaches no sandbox', async () => {
   expect([erased.length, await recorded()]).toEqual([0, 1]);
 });
 
-it('fails with the sandbox of this process', async () => {
+it('an erasure fails with the sandbox of this process', async () => {
   isAway = true;
   await expect(open('here').erase(SESSION)).rejects.toMatchObject({ reason: 'unavailable' });
   expect(await recorded()).toBe(0);

@@ -61,7 +61,7 @@ describeWith('bubblewrap', 'the sandbox service', () => {
     ['a wrong token', { Authorization: 'Bearer another-token-of-at-least-32-characters' }],
     ['a token of another scheme', { Authorization: TOKEN.replace('Bearer', 'Basic') }],
     ['an ID token where a secret is configured', { Authorization: 'Bearer aa.bb.cc' }],
-  ])('answers 401 to %s', async (_name, headers: Record<string, string>) => {
+  ])('the sandbox service answers 401 to %s', async (_name, headers: Record<string, string>) => {
     const socket = new WebSocket(service.url.replace('http', 'ws') + LINK_PATH, { headers });
     const status = await new Promise((resolve) => {
       socket.on('unexpected-response', (_request, response) => resolve(response.statusCode));
@@ -109,7 +109,7 @@ describeWith('bubblewrap', 'the sandbox service', () => {
     await expect(call).rejects.toMatchObject({ reason: 'not_found' });
   });
 
-  it(`answers ${CALLS} calls at once on one link, and serves another one meanwhile`, async () => {
+  it(`the sandbox service answers ${CALLS} calls at once on one link, and serves another one meanwhile`, async () => {
     const [raw, other] = [await openRaw(service.url), await connect()];
     await raw.next();
     const methods = ['sandbox.available', 'command.run', 'terminal.close', 'no.method'];

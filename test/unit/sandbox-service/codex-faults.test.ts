@@ -68,7 +68,7 @@ describeWith('codex', 'faults of the sandbox service in a Codex turn', () => {
     expect(textsIn(api.requests.at(-1))).toEqual(expect.arrayContaining([...before, 'and now?']));
   };
 
-  it('killed while a command of Codex runs', async () => {
+  it('a service that is killed while a command of Codex runs ends the turn, and the session stays usable', async () => {
     const mark = freshMark();
     await prompt('killed', 'hello');
     const turn = prompt('killed', `run sleep ${mark}`);
@@ -80,7 +80,7 @@ describeWith('codex', 'faults of the sandbox service in a Codex turn', () => {
     await expectGoesOn('killed', 'hello', 'You said: hello', `run sleep ${mark}`);
   });
 
-  it('a connection that loses everything while the model answers, and one that is slow afterwards', async () => {
+  it('a turn ends whose connection loses everything while the model answers, and the next ones run, though slowly', async () => {
     await prompt('lost', 'hello');
     api.behave(() => ({ text: ['never', ' over'], gate: new Promise(() => {}) }));
     const arrived = api.next();

@@ -70,7 +70,7 @@ describeWith('bubblewrap', 'a session that is deleted while its sandbox cannot b
     client.socket.close();
   });
 
-  it('is deleted while there is no service; one that starts again removes the files of the one before', async () => {
+  it('a session is deleted while there is no service; one that starts again removes the files of the one before', async () => {
     const session_id = 'away';
     await post(apart, 'conversation.prompt', { prompt: 'hello', session_id, model: 'offline/echo' });
     const homes = join(dataDir, 'codex');

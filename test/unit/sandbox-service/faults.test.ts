@@ -89,7 +89,7 @@ describeWith('bubblewrap', 'faults of the sandbox service', () => {
     rmSync(dataDir, { recursive: true });
   });
 
-  it('killed in the middle of a patch: it may have been applied, and the next one is', async () => {
+  it('a service that is killed in the middle of a patch may have applied it, and the next patch is applied', async () => {
     const repo = `repo-${freshMark()}`;
     // Git reads all of a file that it changes: the kill comes in the middle.
     await post(gateway, 'exec', shell(`mkdir ${repo}; (echo old; yes | head -c 60000000) > ${repo}/file`));
@@ -104,7 +104,7 @@ describeWith('bubblewrap', 'faults of the sandbox service', () => {
     expect(again.result).toMatchObject({ applied: true });
   });
 
-  it('killed in the middle of a tool call: the tool may have run, and the next call starts the server again', async () => {
+  it('a service that is killed in the middle of a tool call may have run it, and the next call starts the server', async () => {
     const mark = freshMark();
     const { answer } = await callTool(gateway, mark);
     await service.end('SIGKILL');
@@ -170,7 +170,7 @@ describeWith('bubblewrap', 'faults of the sandbox service', () => {
     proxy.delay(0);
   });
 
-  it('with a service of another version nothing is started, and the log contains the reason', async () => {
+  it('a service of another version starts nothing, and the log contains the reason', async () => {
     await service.end();
     await restart({ protocol: { min: 2, max: 2 } });
     await expect

@@ -45,7 +45,7 @@ describeWith('bubblewrap', 'a sandbox service that is full', () => {
   };
   const count = async (mark: string): Promise<number> => (await processesWith(mark)).length;
 
-  it('answers each further call with a named error in time, and harms no other', async () => {
+  it('a full service answers each further call with a named error in time, and harms no other', async () => {
     const mark = freshMark();
     const busy = ['first', 'second'];
     for (const owner of busy) await post(owner, 'interactive.start', { session_id: owner });

@@ -63,7 +63,7 @@ describeWith('bubblewrap', 'a sandbox service', () => {
     ['no credential', {}],
     ['a wrong token', { Authorization: `Bearer ${'x'.repeat(TOKEN.length)}` }],
     ['the key of a caller', { 'X-API-Key': 'dev-key' }],
-  ])('answers 401 to %s, before anything of the WebSocket is read', async (_, headers) => {
+  ])('the service answers 401 to %s, before anything of the WebSocket is read', async (_, headers) => {
     const upgrade = { Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13' };
     const sent = request(url + LINK_PATH, {
       headers: { ...upgrade, 'Sec-WebSocket-Key': `${'A'.repeat(22)}==`, ...headers },
@@ -93,11 +93,11 @@ describeWith('bubblewrap', 'a sandbox service', () => {
     ['a time limit beyond the bound', { argv: ['true'] }, { timeout_ms: 1e9 }],
     ['a parameter that it does not have', { argv: ['true'] }, { uid: 0 }],
     ['a stream that is not open', { argv: ['true'] }, { io: 123_456_789 }],
-  ])('refuses a command with %s', async (_, spec, more) => {
+  ])('the service refuses a command with %s', async (_, spec, more) => {
     await expect(run(spec, more)).rejects.toMatchObject({ reason: 'invalid_params' });
   });
 
-  it('refuses a specification beyond the bound, and continues', async () => {
+  it('the service refuses a specification beyond the bound, and continues', async () => {
     const spec = { argv: ['true', 'x'.repeat(SPEC_BYTES_MAX)] };
     await expect(run(spec)).rejects.toMatchObject({ reason: 'payload_too_large' });
     expect(await run({ argv: ['true'] })).toMatchObject({ exit_code: 0 });
@@ -126,7 +126,7 @@ describeWith('bubblewrap', 'a sandbox service', () => {
     await expect.poll(() => processesWith(mark)).toEqual([]);
   });
 
-  it('answers not_found for terminals and Codex processes that are not there', async () => {
+  it('the service answers not_found for terminals and Codex processes that are not there', async () => {
     const terminal = { owner: 'a', session: 'none' };
     for (const [method, params] of [
       ['terminal.input', { ...terminal, data: 'x' }],

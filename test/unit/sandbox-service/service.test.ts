@@ -57,7 +57,7 @@ describeWith('bubblewrap', 'a gateway with a sandbox service', () => {
   };
   const open = (): Promise<Client> => connect(`${gateway.url.replace('http', 'ws')}/ws`);
 
-  it('runs commands and patches there, over HTTP', async () => {
+  it('commands and patches run in the service, over HTTP', async () => {
     const { result } = await post(gateway, 'exec', { ...shell('cat; pwd; exit 3'), stdin: 'in ', cwd: '/tmp' });
     expect(result).toMatchObject({ stdout: 'in /tmp\n', exit_code: 3 });
     expect(existsSync(join(dataDir, 'workspaces'))).toBe(true);
@@ -71,7 +71,7 @@ describeWith('bubblewrap', 'a gateway with a sandbox service', () => {
     expect(await health.json()).toMatchObject({ status: 'healthy', checks: { sandbox: { status: 'ok' } } });
   });
 
-  it('streams commands and terminals over a WebSocket', async () => {
+  it('commands and terminals of the service are streamed over a WebSocket', async () => {
     const client = await open();
     const { result } = await client.call('exec', { ...shell('echo one; echo two >&2'), stream: true });
     expect(result).toMatchObject({ stdout: 'one\n', stderr: 'two\n' });

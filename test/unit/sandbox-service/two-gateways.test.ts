@@ -56,7 +56,7 @@ describeWith('bubblewrap', 'two gateways with one sandbox service', async () => 
     for (const path of [dataDir, store]) rmSync(path, { recursive: true, force: true });
   });
 
-  it('read and type into a terminal of the other, also when that has been killed', async () => {
+  it('a gateway reads and types into a terminal of the other, also when that has been killed', async () => {
     const session_id = 'shared';
     const starter = await socketOf(first);
     await starter.call('interactive.start', { session_id });
@@ -74,7 +74,7 @@ describeWith('bubblewrap', 'two gateways with one sandbox service', async () => 
     for (const client of [other, again]) client.socket.close();
   });
 
-  it('give prompts the MCP servers of the other, also when that has been killed', async () => {
+  it('a gateway gives prompts the MCP servers of the other, also when that has been killed', async () => {
     const session_id = 'tools';
     const connected = await post(first, 'mcp.connect', { server_config: { name: 'modern' }, session_id });
     expect(connected.error).toBeUndefined();
@@ -87,7 +87,7 @@ describeWith('bubblewrap', 'two gateways with one sandbox service', async () => 
     await post(second, 'mcp.disconnect', { name: 'modern', session_id });
   });
 
-  it('start an MCP server again when the sandbox was recycled', async () => {
+  it('an MCP server is started again when the sandbox was recycled', async () => {
     const session_id = 'recycled';
     await post(second, 'mcp.connect', { server_config: { name: 'modern' }, session_id });
     await service.end('SIGKILL');

@@ -65,7 +65,7 @@ describeWith('bubblewrap', 'two owners', async () => {
   });
 
   it.each(Object.entries(WAYS))(
-    'share no descriptor, keyring or process, and can lower no score: %s',
+    'two owners share no descriptor, keyring or process, and can lower no score: %s',
     async (_, way) => {
       for (const keyId of ['a', 'b']) {
         const output = await way(sandbox, keyId, PROBE);
@@ -74,7 +74,7 @@ describeWith('bubblewrap', 'two owners', async () => {
     },
   );
 
-  it('see no kernel key of the session that started the gateway', () => {
+  it('two owners see no kernel key of the session that started the gateway', () => {
     const name = `canary-${process.pid}`;
     // Joins a session keyring of its own, adds a key to it, and becomes the program: the key exists as long as it runs.
     const inSession = `syscall(${CALLS.keyctl}, 1, 0) < 0 and die; @a = ("user", "${name}", "secret", 6, -3);
@@ -93,7 +93,7 @@ describeWith('bubblewrap', 'two owners', async () => {
     }
   });
 
-  it('show neither environment nor paths of the machine in any command line', async () => {
+  it('no command line shows environment or paths of the machine', async () => {
     const secret = `secret-${process.pid}-${Date.now()}`;
     const readOnly = [{ from: join(ROOT, 'test/support/fakes'), to: '/opt/fakes' }];
     const child = await sandbox.spawn({ keyId: 'a', argv: ['/bin/cat'], env: { TOKEN: secret }, readOnly });
@@ -122,19 +122,22 @@ describeWith('bubblewrap', 'two owners', async () => {
     }
   });
 
-  it.runIf(process.getuid?.() === 0)('are held apart where root cannot start bwrap under their uids', async () => {
-    // A bwrap that only root can reach.
-    const barred = mkdtempSync(join(tmpdir(), 'sandbox-barred-'));
-    chmodSync(barred, 0o700);
-    execFileSync('cp', ['/usr/bin/bwrap', barred]);
-    try {
-      const fallback = await createSandboxFixture(undefined, undefined, barred);
-      for (const way of Object.values(WAYS)) {
-        const output = await way(fallback.sandbox, 'a', PROBE);
-        expect(output.trimEnd().split('\n')).toEqual(EXPECTED);
+  it.runIf(process.getuid?.() === 0)(
+    'two owners are separated where root cannot start bwrap under their uids',
+    async () => {
+      // A bwrap that only root can reach.
+      const barred = mkdtempSync(join(tmpdir(), 'sandbox-barred-'));
+      chmodSync(barred, 0o700);
+      execFileSync('cp', ['/usr/bin/bwrap', barred]);
+      try {
+        const fallback = await createSandboxFixture(undefined, undefined, barred);
+        for (const way of Object.values(WAYS)) {
+          const output = await way(fallback.sandbox, 'a', PROBE);
+          expect(output.trimEnd().split('\n')).toEqual(EXPECTED);
+        }
+      } finally {
+        rmSync(barred, { recursive: true, force: true });
       }
-    } finally {
-      rmSync(barred, { recursive: true, force: true });
-    }
-  });
+    },
+  );
 });

@@ -14,7 +14,7 @@ import { describeWith } from '../../support/requirements.ts';
 const marker = (): string => `${100_000 + Math.floor(Math.random() * 1e8)}.${process.pid}`;
 
 describe('without bubblewrap', () => {
-  it('runs nothing and names the package to install', async () => {
+  it('a machine without bubblewrap runs nothing, and the error names the package to install', async () => {
     const { directory } = await createSandboxFixture();
     // Without a system directory on the path, neither the machine's bwrap nor any other program is found.
     const sandbox = createBubblewrapSandbox({
@@ -184,7 +184,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(group()).toBe(before);
   });
 
-  it('bounds memory, file size and open files', async () => {
+  it('the sandbox bounds memory, file size and open files', async () => {
     const { stdout } = await fixture.sh(`
       dd if=/dev/zero of=/tmp/big bs=1M seek=255 count=2 2>/dev/null; stat -c %s /tmp/big; rm /tmp/big
       head -c 80M /dev/zero 2>/dev/null > /dev/shm/big; test $(stat -c %s /dev/shm/big) -le 67108864 && echo shm
@@ -193,7 +193,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(stdout.toString().split('\n')).toEqual([String(256 << 20), 'shm', 'memory', '1024', '']);
   });
 
-  it('kills a command that exceeds the workspace’s limit; later ones may delete, then write again', async () => {
+  it('the sandbox kills a command that exceeds the workspace’s limit; later ones may delete, then write again', async () => {
     const small = await createSandboxFixture({ ...DISK_LIMITS, workspaceBytes: 8 << 20, checkMs: 50 });
     const flood = await small.sh('i=0; while true; do i=$((i + 1)); head -c 1M /dev/zero > /tmp/$i; sleep 0.02; done');
     expect(flood).toMatchObject({ exitCode: 137, timedOut: false });

@@ -13,7 +13,7 @@ import { describeWith } from '../../support/requirements.ts';
 describeWith('bubblewrap', 'the sandbox', async () => {
   const fixture = await createSandboxFixture();
 
-  it('exchanges data with a long-running child and ends its whole process tree', async () => {
+  it('the sandbox exchanges data with a long-running child and ends its whole process tree', async () => {
     const mark = `${200_000 + Math.floor(Math.random() * 1e8)}.${process.pid}`;
     const child = await fixture.sandbox.spawn({ keyId: 'a', argv: ['sh', '-c', `setsid sleep ${mark} & cat`] });
     child.stdin.write('ping\n');
@@ -24,7 +24,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(await processesWith(mark)).toEqual([]);
   });
 
-  it('erases a workspace with the processes in it, also one that is just being started', async () => {
+  it('the sandbox erases a workspace with the processes in it, also one that is just being started', async () => {
     const [mark, starting] = [`${300_000 + process.pid}.1`, `${300_000 + process.pid}.2`];
     const child = await fixture.sandbox.spawn({ keyId: 'e', argv: ['sh', '-c', `echo x > ~/file; sleep ${mark}`] });
     const started = fixture.sandbox.spawn({ keyId: 'e', argv: ['sleep', starting] });
@@ -49,7 +49,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
     expect(await processesWith(mark)).toEqual([]);
   });
 
-  it('mounts the administrator’s paths read-only, at their place', async () => {
+  it('the sandbox mounts the administrator’s paths read-only, at their place', async () => {
     const tools = join(fixture.directory, 'tools');
     await mkdir(tools);
     await writeFile(join(tools, 'data.txt'), 'shown');
@@ -86,7 +86,7 @@ describeWith('bubblewrap', 'the sandbox', async () => {
 });
 
 describe('slots', () => {
-  it('start the next call when one is released, and skip a key at its limit', async () => {
+  it('slots start the next call when one is released, and skip a key at its limit', async () => {
     const slots = createSlots({ perKey: 1, total: 2, waiting: 2, waitMs: 60_000 });
     const releaseA = await slots.acquire('a');
     const order: string[] = [];
@@ -107,7 +107,7 @@ describe('slots', () => {
     expect(order).toEqual(['c', 'a']);
   });
 
-  it('refuse with 503 when the queue is full, and after the wait', async () => {
+  it('slots refuse with 503 when the queue is full, and after the wait', async () => {
     const slots = createSlots({ perKey: 1, total: 1, waiting: 1, waitMs: 20 });
     const release = await slots.acquire('a');
     const waiting = slots.acquire('a');
@@ -117,7 +117,7 @@ describe('slots', () => {
     (await slots.acquire('b'))();
   });
 
-  it('give one key at most half of the running and half of the waiting places', async () => {
+  it('slots give one key at most half of the running and half of the waiting places', async () => {
     for (const { perKey, total } of [SHORT_SLOTS, LONG_SLOTS]) expect(perKey).toBeLessThanOrEqual(total / 2);
     const { perKey, waiting } = SHORT_SLOTS;
     const slots = createSlots(SHORT_SLOTS);
@@ -142,7 +142,7 @@ describe('slots', () => {
     expect(order).toEqual(['c', 'b']);
   });
 
-  it('go to the waiting keys in turns', async () => {
+  it('slots go to the waiting keys in turns', async () => {
     const slots = createSlots({ perKey: 1, total: 1, waiting: 8, waitMs: 60_000 });
     const order: string[] = [];
     const calls = ['a', 'a', 'a', 'b', 'b', 'c'].map(async (key) => {
@@ -154,7 +154,7 @@ describe('slots', () => {
     expect(order.join('')).toBe('abcaba');
   });
 
-  it('remove a caller that stopped waiting', async () => {
+  it('slots remove a caller that stopped waiting', async () => {
     const slots = createSlots({ perKey: 1, total: 1, waiting: 1, waitMs: 60_000 });
     const release = await slots.acquire('a');
     const gone = new AbortController();

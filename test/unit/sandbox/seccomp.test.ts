@@ -68,7 +68,7 @@ const NEW_USER = 0x1000_0000;
 const THREAD = 0x003d_0f00;
 const FORK = 0x0120_0011;
 
-it.each(ARCHES)('refuses calls that reach across sandboxes or into the kernel, on %s', (arch) => {
+it.each(ARCHES)('the filter refuses calls that reach across sandboxes or into the kernel, on %s', (arch) => {
   for (const kind of ['command', 'nested'] as const) {
     for (const [name, numbers] of Object.entries(CALLS))
       expect({ name, is: decide(kind, arch, numbers[arch]) }).toEqual({ name, is: EPERM });
@@ -79,7 +79,7 @@ it.each(ARCHES)('refuses calls that reach across sandboxes or into the kernel, o
   }
 });
 
-it.each(ARCHES)('allows threads and processes but no namespaces, on %s', (arch) => {
+it.each(ARCHES)('the filter allows threads and processes but no namespaces, on %s', (arch) => {
   const [clone, unshare] = arch === 'x64' ? [56, 272] : [220, 97];
   for (const flags of [THREAD, FORK]) expect(decide('command', arch, clone, [flags])).toBe(ALLOW);
   for (const flag of [NEW_USER, 0x2_0000, 0x200_0000, 0x400_0000, 0x800_0000, 0x2000_0000, 0x4000_0000]) {
@@ -95,14 +95,14 @@ it.each(ARCHES)('allows threads and processes but no namespaces, on %s', (arch) 
   for (const kind of ['command', 'nested'] as const) expect(decide(kind, arch, 435)).toBe(ENOSYS);
 });
 
-it.each(ARCHES)('allows sockets of the network namespace, and no others, on %s', (arch) => {
+it.each(ARCHES)('the filter allows sockets of the network namespace, and no others, on %s', (arch) => {
   const socket = arch === 'x64' ? 41 : 198;
   for (const family of [1, 2, 10, 16]) expect(decide('command', arch, socket, [family, 1, 0])).toBe(ALLOW);
   // AF_PACKET, AF_ALG, AF_VSOCK.
   for (const family of [17, 38, 40]) expect(decide('command', arch, socket, [family, 1, 0])).toBe(errno(97));
 });
 
-it.each(ARCHES)('allows the use of terminals but no injected input, on %s', (arch) => {
+it.each(ARCHES)('the filter allows the use of terminals but no injected input, on %s', (arch) => {
   const ioctl = arch === 'x64' ? 16 : 29;
   // TIOCGWINSZ; TIOCSTI and TIOCLINUX, also with bits that the kernel ignores.
   expect(decide('command', arch, ioctl, [0, 0x5413, 0])).toBe(ALLOW);
@@ -111,7 +111,7 @@ it.each(ARCHES)('allows the use of terminals but no injected input, on %s', (arc
   expect(decide('command', arch, ioctl, [0, 0x541c, 0])).toBe(EPERM);
 });
 
-it.each(ARCHES)('refuses to take space of the disk that is not written, on %s', (arch) => {
+it.each(ARCHES)('the filter refuses to take space of the disk that is not written, on %s', (arch) => {
   const [fallocate, ioctl] = arch === 'x64' ? [285, 16] : [47, 29];
   for (const kind of ['command', 'nested'] as const) {
     expect(decide(kind, arch, fallocate, [3, 0, 0, 1])).toBe(errno(95));
@@ -121,14 +121,14 @@ it.each(ARCHES)('refuses to take space of the disk that is not written, on %s', 
   }
 });
 
-it('kills a process that calls as another architecture, and refuses x32', () => {
+it('the filter kills a process that calls as another architecture, and refuses x32', () => {
   const I386 = 0x4000_0003;
   expect(decide('command', 'x64', 1, [], I386)).toBe(KILL);
   expect(decide('command', 'arm64', 1, [], 0x4000_0028)).toBe(KILL);
   expect(decide('command', 'x64', 0x4000_0000 + 250)).toBe(ENOSYS);
 });
 
-it('allows ordinary calls, and does not exist for other processors', () => {
+it('the filter allows ordinary calls, and does not exist for other processors', () => {
   // read, write, openat, execve, prctl, seccomp on each.
   for (const number of [0, 1, 257, 59, 157, 317]) expect(decide('command', 'x64', number)).toBe(ALLOW);
   for (const number of [63, 64, 56, 221, 167, 277]) expect(decide('command', 'arm64', number)).toBe(ALLOW);

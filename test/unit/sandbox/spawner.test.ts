@@ -54,20 +54,20 @@ describe('the helper', () => {
     expect(outputs).toEqual(outputs.map((_, number) => [`${number}\n`, `${number}\n`]));
   });
 
-  it('gives a child none of the gateway’s environment and descriptors', async () => {
+  it('the helper gives a child none of the gateway’s environment and descriptors', async () => {
     const child = await sh('echo $PATH$HOME$NODE_CHANNEL_FD; ls /proc/self/fd | tr "\\n" " "');
     const [, fds] = (await text(child.stdout)).split('\n');
     // The shell sets a PATH of its own; 3 is the status, 4 the input, 5 is opened by ls.
     expect(fds).toBe('0 1 2 3 4 5 ');
   });
 
-  it('reports why a program could not start', async () => {
+  it('the helper reports why a program could not start', async () => {
     const options = { hasStdin: false, onStatus: () => {} };
     await expect(spawner.spawn(join(ROOT, 'no-such-program'), [], options)).rejects.toMatchObject({ code: 'ENOENT' });
     await expect(spawner.spawn('/bin/true', ['x'.repeat(200_000)], options)).rejects.toMatchObject({ code: 'E2BIG' });
   });
 
-  it('reports all of its processes as killed when it dies, and starts again', async () => {
+  it('the helper reports all of its processes as killed when it dies, and starts again', async () => {
     const child = await sh('exec sleep 1000');
     const helper = Number(/^\d+ \(.*\) \S (\d+)/.exec(readFileSync(`/proc/${child.pid}/stat`, 'latin1'))?.[1]);
     expect(helper).not.toBe(process.pid);

@@ -27,7 +27,7 @@ describe.each(['', '..', 'a/b', 'a/b/c', 'ä', 'x'.repeat(129)])('a cursor with 
       () => listEvents(fixture.store, { after: encodeCursor(['newest', 1, id]), order: 'newest', limit: 1 }),
     ],
     ['deployment.list', () => listDeployments(fixture.store, { after: encodeCursor(['service', 's', id]), limit: 1 })],
-  ])('is no cursor of %s', async (_, call) => {
+  ])('a cursor with an id that no document can have is refused by %s', async (_, call) => {
     expect(await failure(call())).toMatchObject({ reason: 'invalid_params' });
   });
 });

@@ -48,7 +48,7 @@ describe('commits made together', () => {
     await store.close();
   });
 
-  it('are made in one iteration of the event loop if they are small, and in several if they are large', async () => {
+  it('commits are made in one iteration of the event loop if they are small, and in several if they are large', async () => {
     const store = createEmbeddedStore({ path: ':memory:', clock: systemClock });
     let iteration = 0;
     let isOver = false;
@@ -68,7 +68,7 @@ describe('commits made together', () => {
     await store.close();
   });
 
-  it('conflict one by one: a commit that fails does not affect the others in its batch, and writes nothing', async () => {
+  it('commits conflict one by one: one that fails does not affect the others in its batch, and writes nothing', async () => {
     const store = createEmbeddedStore({ path: ':memory:', clock: systemClock });
     const [taken, half, free] = [freshRef(), freshRef(), freshRef()];
     await put(store, taken, { n: 1 });
@@ -88,7 +88,7 @@ describe('commits made together', () => {
 });
 
 describe('embedded store file', () => {
-  it('survives closing and opening again, versions included', async () => {
+  it('a store file is complete after closing and opening again, versions included', async () => {
     const path = freshPath();
     const ref = freshRef();
     const before = open(path);
@@ -100,7 +100,7 @@ describe('embedded store file', () => {
     await after.close();
   });
 
-  it('keeps directory and file from other users', async () => {
+  it('the directory and the file of a store are closed to other users', async () => {
     const path = freshPath();
     const store = open(path);
     await put(store, freshRef(), { n: 1 });
@@ -174,7 +174,7 @@ describe('embedded store file', () => {
     await Promise.all(openers.map((opener) => opener.terminate()));
   });
 
-  it('loses no increment of several processes', { timeout: 30_000 }, async () => {
+  it('no increment of several processes is lost', { timeout: 30_000 }, async () => {
     const path = freshPath();
     const worker = join(import.meta.dirname, '../../support/fixtures/database/store-increment.ts');
     const run = promisify(execFile);
@@ -185,7 +185,7 @@ describe('embedded store file', () => {
     await store.close();
   });
 
-  it('waits for another process without blocking, and fails with unavailable at its deadline', async () => {
+  it('a store waits for another process without blocking, and fails with unavailable at its deadline', async () => {
     const path = freshPath();
     const store = open(path);
     const ref = freshRef();
@@ -205,7 +205,7 @@ describe('embedded store file', () => {
     await store.close();
   });
 
-  it('names the file that cannot be opened and the reason', () => {
+  it('the error for a file that cannot be opened names it and the reason', () => {
     const path = freshPath();
     open(path).close();
     writeFileSync(path, 'this is not a database, but it is long enough to look like one'.repeat(100));
@@ -214,14 +214,14 @@ describe('embedded store file', () => {
     expect(readFileSync(path, 'utf8')).toContain('this is not a database');
   });
 
-  it('refuses a path that is not a file, and does not wait for the other end of a FIFO', () => {
+  it('a path that is not a file is refused, without a wait for the other end of a FIFO', () => {
     const path = freshPath();
     mkdirSync(dirname(path), { recursive: true });
     execFileSync('mkfifo', [path]);
     expect(() => open(path)).toThrow(`cannot open ${path}: it is not a file`);
   });
 
-  it('refuses a file of a later schema', () => {
+  it('a file of a later schema is refused', () => {
     const path = freshPath();
     open(path).close();
     const later = new DatabaseSync(path);
@@ -230,7 +230,7 @@ describe('embedded store file', () => {
     expect(() => open(path)).toThrow('its schema version is 2');
   });
 
-  it('answers unavailable when the table is damaged under it', async () => {
+  it('a store is unavailable when the table is damaged under it', async () => {
     const path = freshPath();
     const store = open(path);
     const other = new DatabaseSync(path);
@@ -244,7 +244,7 @@ describe('embedded store file', () => {
 });
 
 describe('embedded store', () => {
-  it('answers unavailable once closed, and stops telling watchers', async () => {
+  it('a store is unavailable once closed, and calls its watchers no more', async () => {
     const store = open(':memory:');
     const ref = freshRef();
     const received: unknown[] = [];
@@ -258,7 +258,7 @@ describe('embedded store', () => {
     expect(received).toEqual([]);
   });
 
-  it('removes expired documents after commits', async () => {
+  it('expired documents are removed after commits', async () => {
     const path = freshPath();
     const clock = { ms: 1_000_000, now: () => clock.ms };
     const store = createEmbeddedStore({ path, clock, steadyMs: 0 });
@@ -271,7 +271,7 @@ describe('embedded store', () => {
     file.close();
   });
 
-  it('removes nothing after the clock has just stepped ahead', async () => {
+  it('nothing is removed after the clock has just stepped ahead', async () => {
     const path = freshPath();
     const clock = { ms: 1_000_000, now: () => clock.ms };
     const store = createEmbeddedStore({ path, clock, steadyMs: 5_000 });
@@ -297,7 +297,7 @@ describe('embedded store', () => {
       after: { value: 1, id: 'y' },
       limit: 1,
     },
-  ])('answers %j from an index, without a scan or a sort', async (query) => {
+  ])('the query %j is answered from an index, without a scan or a sort', async (query) => {
     const path = freshPath();
     const store = open(path);
     await store.query(query);

@@ -78,7 +78,7 @@ function expectSame(type: string, bytes: Uint8Array, object: object): void {
 }
 
 describe('requests to Firestore are read by protobufjs as they were meant', () => {
-  it('Commit with every kind of value, masks, transforms and preconditions', () => {
+  it('protobufjs decodes a Commit with every kind of value, masks, transforms and preconditions as it was encoded', () => {
     const bytes = encodeCommit({
       database,
       transaction: token,
@@ -145,7 +145,7 @@ describe('requests to Firestore are read by protobufjs as they were meant', () =
     });
   });
 
-  it('RunQuery with filters, order, position and limit', () => {
+  it('protobufjs decodes a RunQuery with filters, order, position and limit as it was encoded', () => {
     const bytes = encodeQuery({
       parent: `${database}/documents`,
       query: {
@@ -182,7 +182,7 @@ describe('requests to Firestore are read by protobufjs as they were meant', () =
 });
 
 describe('responses that protobufjs wrote are decoded', () => {
-  it('documents with every kind of value, in both responses that have one', () => {
+  it('documents with every kind of value are decoded, in both responses that have one', () => {
     const document = {
       name,
       fields: { data: toWire(DATA), expire_at: { timestampValue: wireTime }, other: toWire('ignored') },
@@ -195,7 +195,7 @@ describe('responses that protobufjs wrote are decoded', () => {
     expect(decodeDocument(written('RunQueryResponse', { document, skippedResults: 3 }))).toEqual(expected);
   });
 
-  it('absent documents, and values of types that the gateway does not write', () => {
+  it('absent documents, and values of types that the gateway does not write, are decoded', () => {
     expect(decodeDocument(written('BatchGetDocumentsResponse', { missing: name, readTime: wireTime }))).toBeUndefined();
     const fields = {
       data: {
@@ -221,7 +221,7 @@ describe('responses that protobufjs wrote are decoded', () => {
     expect(Object.getPrototypeOf(data)).toBe(Object.prototype);
   });
 
-  it('the times of a commit: that of a write, else that of the commit', () => {
+  it('the time of a write is its own, else that of its commit', () => {
     const later = { seconds: '1900000001', nanos: 0 };
     const bytes = written('CommitResponse', { writeResults: [{ updateTime: wireTime }, {}], commitTime: later });
     expect(decodeCommit(bytes)).toEqual([time, { seconds: 1_900_000_001, nanos: 0 }]);

@@ -8,7 +8,7 @@ import { createFirestoreWatch } from '../../../shared/store/firestore/watch.ts';
 const ITERATIONS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
 
 it.each(['close', 'restart'] as const)(
-  '%s leaves no rejection without a handler, whenever a watch was started before',
+  'the end of a watch by %s leaves no rejection without a handler, whenever a watch was started before',
   async (end) => {
     const rejected: unknown[] = [];
     const onRejection = (error: unknown): void => void rejected.push(error);

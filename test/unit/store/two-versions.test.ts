@@ -82,7 +82,7 @@ const deploy = (name: string) => applyDeploymentEvent(a.services, eventOf(name))
 const recordEvent = (event: GatewayEvent) => record(fixture.store, event, fixture.clock.now());
 
 describe('a document that is written again keeps fields of a newer version', () => {
-  it('conversation, older messages, usage and storage of a key', async () => {
+  it('a session’s conversation, older messages, usage and storage keep fields of a newer version', async () => {
     for (let n = 0; n < 12; n++) await a.prompt('hi');
     await a.services.conversations.ledger.flush();
     // One that has no chunk in its memory: the newer version has written them since.
@@ -99,13 +99,13 @@ describe('a document that is written again keeps fields of a newer version', () 
     expect(older[0]).toHaveProperty(NEWER_FIELD);
   });
 
-  it('storage of a key that keeps no message any more', async () => {
+  it('the storage of a key without messages keeps fields of a newer version', async () => {
     await a.prompt('hi');
     await a.services.conversations.ledger.flush();
     expect(await rewrite(() => a.call(conversationDelete, { session_id: 's' }))).toContain('storage');
   });
 
-  it('the record of a turn that another instance ends', async () => {
+  it('the record of a turn that another instance ends keeps fields of a newer version', async () => {
     fixture.provider.behave(() => ({ chunks: ['one'], hang: 'stream' }));
     const running = a.stream('prompt');
     await running.until(isDelta);
@@ -119,7 +119,7 @@ describe('a document that is written again keeps fields of a newer version', () 
     await failure(running.answer);
   });
 
-  it('an idempotency record that is taken and released again', async () => {
+  it('an idempotency record that is taken and released again keeps fields of a newer version', async () => {
     fixture.provider.behave(() => ({ hang: 'stream', chunks: ['x'] }));
     const interrupted = async (): Promise<void> => {
       const instance = await fixture.instance();
@@ -134,7 +134,7 @@ describe('a document that is written again keeps fields of a newer version', () 
     expect(await rewrite(() => a.prompt('hi', { idempotency_key: 'k' }))).toContain('idempotency');
   });
 
-  it('the windows and the switch of a key', async () => {
+  it('the windows and the revoke flag of a key keep fields of a newer version', async () => {
     await take();
     expect(await rewrite(take)).toEqual(['limits']);
     expect(await rewrite(() => setRevoked(fixture.store, 'default', true))).toEqual(['limits']);
@@ -142,7 +142,7 @@ describe('a document that is written again keeps fields of a newer version', () 
     expect(limits?.data).toMatchObject({ windows: [{ [NEWER_FIELD]: expect.anything() }] });
   });
 
-  it('an event, its outbox entry and a deployment', async () => {
+  it('an event, its outbox entry and a deployment keep fields of a newer version', async () => {
     await deploy('a');
     fixture.clock.advance(1_000);
     expect(await rewrite(() => deploy('b'))).toEqual(['deployments']);
@@ -151,7 +151,7 @@ describe('a document that is written again keeps fields of a newer version', () 
     expect(await rewrite(() => sweep(a.services))).toEqual(['events']);
   });
 
-  it('an outbox entry that is claimed once more', async () => {
+  it('an outbox entry that is claimed once more keeps fields of a newer version', async () => {
     const event = eventOf('a');
     await recordEvent(event);
     fixture.clock.advance(60_000);
@@ -197,7 +197,7 @@ describe('a document in a newer format is not changed and answered 503', () => {
     ['events', 'the same delivery', () => recordEvent(eventOf('a'))],
     ['deployments', 'an event', () => deploy('b')],
     ['deployments', 'deployment.list', () => a.call(deploymentList, {})],
-  ])('%s: %s', async (collection, _, work) => {
+  ])('a document in a newer format is not changed and answered 503: %s, at %s', async (collection, _, work) => {
     await change(collection, (data) => ({ ...data, format: 99 }));
     const before = await stored(collection);
     expect(before.length).toBeGreaterThan(0);
@@ -205,7 +205,7 @@ describe('a document in a newer format is not changed and answered 503', () => {
     expect(await stored(collection)).toEqual(before);
   });
 
-  it('limits: its key alone, and not as an outage of the store', async () => {
+  it('a record of limits in a newer format makes only its key unavailable, and is not an outage of the store', async () => {
     await take();
     await change('limits', (data) => ({ ...data, format: 99 }));
     const before = await stored('limits');
@@ -218,7 +218,7 @@ describe('a document in a newer format is not changed and answered 503', () => {
     expect((await stored('limits')).find(({ ref }) => ref.id === before[0]?.ref.id)).toEqual(before[0]);
   });
 
-  it('outbox: the sweeper continues with the other entries', async () => {
+  it('an outbox entry in a newer format does not stop the sweeper', async () => {
     await change('outbox', (data) => ({ ...data, format: 99 }));
     const other = eventOf('z');
     await recordEvent(other);
@@ -231,7 +231,7 @@ describe('a document in a newer format is not changed and answered 503', () => {
 });
 
 describe('a message with members of a newer version is taken', () => {
-  it('between the function and the companion', () => {
+  it('a message between the function and the companion may have members of a newer version', () => {
     const caller = { keyId: 'k', scopes: new Set(['mcp'] as const), limits: [{ max: 1, windowMs: 60_000 }] };
     const header = encodeFacts({ caller, requestId: 'r', requestMetadata: {}, transport: 'http' });
     const newer = withNewerFields(JSON.parse(Buffer.from(header, 'base64url').toString()));

@@ -46,7 +46,7 @@ describe('the headers', () => {
     ],
     [{ traceparent: TRACEPARENT, 'x-cloud-trace-context': `${'a'.repeat(32)}/1;o=0` }, TRACE],
     [{ traceparent: 'broken', 'x-cloud-trace-context': `${TRACE_ID}/67667974448284343;o=1` }, TRACE],
-  ])('%j name a trace', (headers, trace) => {
+  ])('the headers %j name a trace', (headers, trace) => {
     expect(readTrace(headers)).toEqual(trace);
   });
 
@@ -61,7 +61,7 @@ describe('the headers', () => {
     { traceparent: [TRACEPARENT, TRACEPARENT] },
     { 'x-cloud-trace-context': `${'0'.repeat(32)}/1` },
     { 'x-cloud-trace-context': `${TRACE_ID}/1;o=1","severity":"ERROR` },
-  ])('%j name none', (headers) => {
+  ])('the headers %j name no trace', (headers) => {
     expect(readTrace(headers)).toBeUndefined();
   });
 });
@@ -104,7 +104,7 @@ describe('a request', () => {
     ['function', 'mcp.list', {}],
     ['companion', 'conversation.prompt', { prompt: 'hi' }],
   ] as const)(
-    'whose turns run on the %s has its trace on the lines of the companion that runs %s',
+    'a request whose turns run on the %s has its trace on the lines of the companion that runs %s',
     async (turnsRun, method, params) => {
       const cloud = await createCloudFixture({ MODEL: 'offline/echo' }, turnsRun);
       closing.push(cloud.close);

@@ -36,7 +36,7 @@ function come(count: number): void {
   lifetime.watchersChanged();
 }
 
-it('ends 60 s after its last watcher has left', () => {
+it('a terminal ends 60 s after its last watcher has left', () => {
   come(1);
   vi.advanceTimersByTime(100_000);
   leave();
@@ -46,7 +46,7 @@ it('ends 60 s after its last watcher has left', () => {
   expect(ended).toBe(true);
 });
 
-it('counts from when the reader was last heard from, where its absence is noticed later', () => {
+it('the time counts from when the reader was last heard from, where its absence is noticed later', () => {
   come(1);
   vi.advanceTimersByTime(100_000);
   leave(35_000);
@@ -56,7 +56,7 @@ it('counts from when the reader was last heard from, where its absence is notice
   expect(ended).toBe(true);
 });
 
-it('counts from the latest of all watchers that have left', () => {
+it('the time counts from the latest of all watchers that have left', () => {
   come(2);
   vi.advanceTimersByTime(100_000);
   leave();

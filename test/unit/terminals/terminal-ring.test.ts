@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { createRingBuffer } from '../../../shared/terminals/ring-buffer.ts';
 
-it('returns every character once and in order, in any pattern of reads', () => {
+it('a ring buffer returns every character once and in order, in any pattern of reads', () => {
   const steps = fc.array(fc.oneof(fc.string({ minLength: 1, unit: 'grapheme' }), fc.nat(50)), { maxLength: 60 });
   fc.assert(
     fc.property(steps, (sequence) => {
@@ -33,7 +33,7 @@ it('returns every character once and in order, in any pattern of reads', () => {
   );
 });
 
-it('keeps the last bytes, and flags missing output to a reader of older ones', () => {
+it('a ring buffer keeps the last bytes, and flags missing output to a reader of older ones', () => {
   const ring = createRingBuffer(10);
   for (const data of ['aaaa', 'bbbb', 'cccc', 'é']) ring.push(data);
   expect(ring.after(0, 100)).toEqual({ seq: 4, data: 'bbbbccccé', missed: true });
@@ -42,7 +42,7 @@ it('keeps the last bytes, and flags missing output to a reader of older ones', (
   expect(ring.after(4, 100)).toBeUndefined();
 });
 
-it('keeps a last piece that is larger than the buffer', () => {
+it('a ring buffer keeps a last piece that is larger than the buffer', () => {
   const ring = createRingBuffer(10);
   ring.push('x'.repeat(100));
   expect(ring.after(0, 1)).toMatchObject({ seq: 1, missed: false });

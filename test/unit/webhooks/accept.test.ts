@@ -70,7 +70,7 @@ describe('a delivery', () => {
     expect(await sweep(fixture.services)).toMatchObject({ published: 0 });
   });
 
-  test('costs three document writes, one delete and no read when it is new', async () => {
+  test('a new delivery costs three document writes, one delete and no read', async () => {
     fixture.counted.reset();
     await accept();
     expect(fixture.counted.operations).toEqual({ reads: 0, commits: 4, lost: 0, locks: 0 });
@@ -85,7 +85,7 @@ describe('a delivery', () => {
     expect(received).toHaveLength(1);
   });
 
-  test('arrives after the one before it, within the same millisecond too', async () => {
+  test('a delivery arrives after the one before it, within the same millisecond too', async () => {
     for (let n = 0; n < 3; n++) await accept({ event: 'step', data: { n } });
     const arrivals = received.map(({ recordedAtMs }) => recordedAtMs);
     expect(new Set(arrivals).size).toBe(3);
@@ -116,7 +116,7 @@ describe('a delivery', () => {
 });
 
 describe('when the bus is down, a delivery', () => {
-  test('is queued, stays queued when repeated, and is delivered once by the sweeper', async () => {
+  test('a delivery while the bus is down is queued, stays queued when repeated, and is delivered once by the sweeper', async () => {
     fixture.wire.up = false;
     const first = await accept();
     expect(first).toMatchObject({ status: 'queued', message_id: null, duplicate: false });
@@ -136,7 +136,7 @@ describe('when the bus is down, a delivery', () => {
     expect((await stored(first.event_id)).outbox).toBeUndefined();
   });
 
-  test('is published by a repetition after the claim of the first has expired', async () => {
+  test('a repeated delivery is published after the claim of the first has expired', async () => {
     fixture.wire.up = false;
     await accept();
     fixture.wire.up = true;
@@ -151,13 +151,13 @@ describe('when the bus is down, a delivery', () => {
 });
 
 describe('when the store is down, a delivery', () => {
-  test('is refused as unavailable and nothing is published', async () => {
+  test('a delivery while the store is down is refused as unavailable and nothing is published', async () => {
     fixture.store.state = 'down';
     await expect(accept()).rejects.toMatchObject({ reason: 'unavailable' });
     expect(received).toHaveLength(0);
   });
 
-  test('whose record went through unseen is still delivered', async () => {
+  test('a delivery whose record was stored although its response was lost is still delivered', async () => {
     fixture.store.state = 'unconfirmed';
     await expect(accept()).rejects.toMatchObject({ reason: 'unavailable' });
     fixture.store.state = 'up';
@@ -166,7 +166,7 @@ describe('when the store is down, a delivery', () => {
     expect(received).toHaveLength(1);
   });
 
-  test('that was published but not marked is acknowledged, and is delivered a second time under the same id', async () => {
+  test('a delivery that was published but not marked is acknowledged, and delivered again under the same id', async () => {
     fixture.local.subscribe('cut', async () => {
       fixture.store.state = 'down';
     });
@@ -180,7 +180,7 @@ describe('when the store is down, a delivery', () => {
 });
 
 describe('the sweeper', () => {
-  test('publishes the events of a service in the order of their arrival', async () => {
+  test('the sweeper publishes the events of a service in the order of their arrival', async () => {
     fixture.wire.up = false;
     for (let n = 0; n < 30; n++) {
       await accept({ event: 'step', data: { service: `s${n % 3}`, n } });
@@ -197,7 +197,7 @@ describe('the sweeper', () => {
     }
   });
 
-  test('publishes everything once when several sweep at the same time', async () => {
+  test('several sweepers at the same time publish everything once', async () => {
     fixture.wire.up = false;
     for (let n = 0; n < 120; n++) await accept({ event: 'step', data: { n } });
     fixture.wire.up = true;
@@ -207,7 +207,7 @@ describe('the sweeper', () => {
     expect(received).toHaveLength(120);
   });
 
-  test('stops after three events that the bus refuses, and keeps all events', async () => {
+  test('the sweeper stops after three events that the bus refuses, and keeps all events', async () => {
     fixture.wire.up = false;
     for (let n = 0; n < 20; n++) await accept({ event: 'step', data: { service: `s${n}` } });
     fixture.clock.advance(CLAIM_MS);
@@ -249,7 +249,7 @@ describe('reading an event', () => {
     ],
     ['its own shape beside the header', { event: 'a', data: {} }, { eventHeader: 'push' }, 'a'],
     ['an `event` that is no name', { event: 5, type: 'b' }, {}, 'b'],
-  ])('takes the name from %s', (_, body, fields, type) => {
+  ])('the name of an event is taken from %s', (_, body, fields, type) => {
     expect(read(body, fields).type).toBe(type);
   });
 
@@ -263,12 +263,12 @@ describe('reading an event', () => {
     [{ event: {} }],
     [{ event: 'a\nb' }],
     [{ event: 'x'.repeat(129) }],
-  ])('refuses %j, which names no event', (body) => {
+  ])('the body %j, which names no event, is refused', (body) => {
     expect(() => read(body)).toThrow(expect.objectContaining({ reason: 'invalid_request' }));
   });
 
   test.each([['{'], ['{"event":"a"'], [Uint8Array.of(0x22, 0xff, 0x22)], ['']])(
-    'refuses %j, which is no JSON',
+    'the body %j, which is no JSON, is refused',
     (body) => {
       expect(() => read(body)).toThrow(expect.objectContaining({ reason: 'parse_error' }));
     },
@@ -283,18 +283,18 @@ describe('reading an event', () => {
     ['2025-01-13T24:00:00Z'],
     ['2025-01-01'],
     ['2026-01-01T00:05:01Z'],
-  ])('takes the time of arrival instead of %j', (timestamp) => {
+  ])('the time of arrival is used instead of %j', (timestamp) => {
     expect(read({ event: 'a', timestamp }).time).toBe('2026-01-01T00:00:00.000Z');
   });
 
   test.each([['2025-01-13T10:30:00Z'], ['2025-01-13T10:30:00.123456+02:00'], ['2026-01-01T00:04:59Z']])(
-    'keeps the time %j as it is written',
+    'the time %j is kept as it is written',
     (timestamp) => {
       expect(read({ event: 'a', timestamp }).time).toBe(timestamp);
     },
   );
 
-  test('gives one id to one delivery of one sender, and different ids to all others', () => {
+  test('one delivery of one sender has one id, and all others have different ids', () => {
     const part = fc.string({ maxLength: 20 });
     const delivery = fc.record({
       source: part,

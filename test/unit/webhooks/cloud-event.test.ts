@@ -7,7 +7,7 @@ import { deliveryOf, REFERENCE_EVENT } from '../../support/fixtures/webhooks/web
 
 const NOW_MS = Date.UTC(2026, 0, 1);
 
-it('has the body byte for byte, its attributes, and the service as ordering key', () => {
+it('a message has the body byte for byte, its attributes, and the service as ordering key', () => {
   const event = toEvent(deliveryOf(REFERENCE_EVENT), NOW_MS);
   const message = toMessage(event);
   expect(message).toEqual({
@@ -27,7 +27,7 @@ it('has the body byte for byte, its attributes, and the service as ordering key'
   expect(fromMessage(message)).toEqual(event);
 });
 
-it('of an event without a service is ordered with the others of its sender', () => {
+it('a message of an event without a service is ordered with the others of its sender', () => {
   const event = toEvent(deliveryOf({ type: 'ping' }), NOW_MS);
   expect(toMessage(event)).toMatchObject({
     attributes: { 'ce-time': '2026-01-01T00:00:00.000Z', event: 'ping' },

@@ -77,7 +77,7 @@ describe('the latest state', () => {
     expect(await all()).toMatchObject([{ event_id: 'evt_right' }]);
   });
 
-  test('of states with the same time, the last one to arrive is the latest, in any order of delivery', async () => {
+  test('the last one to arrive of states with the same time is the latest, in any order of delivery', async () => {
     const [first, second] = [eventOf({ id: 'z', recordedAtMs: 1 }), eventOf({ id: 'a', recordedAtMs: 2 })];
     expect(await apply(second)).toBe('applied');
     expect(await apply(first)).toBe('stale');
@@ -154,7 +154,7 @@ describe('the latest state', () => {
     ['no service', { data: { region: 'r' } }],
     ['a service that is no text', { data: { service: { a: 1 } } }],
     ['a service of unreasonable length', { data: { service: 'x'.repeat(129) } }],
-  ])('ignores %s', async (_, fields) => {
+  ])('an event with %s is ignored', async (_, fields) => {
     expect(await apply(eventOf(fields))).toBe('ignored');
     expect(await all()).toEqual([]);
   });
@@ -172,13 +172,13 @@ describe('POST /deployments', () => {
     return { data: data.toString('base64'), attributes, orderingKey };
   };
 
-  test('acknowledges an event with 204, a repeated one too, and stores it once', async () => {
+  test('an event is acknowledged with 204, a repeated one too, and stored once', async () => {
     const url = await fixture.listen();
     for (let n = 0; n < 2; n++) expect((await push(url, wrapped(eventOf()))).status).toBe(204);
     expect(await all()).toMatchObject([{ event_id: 'evt_1', changes: 1 }]);
   });
 
-  test('requests another delivery with 503 while the store is down', async () => {
+  test('another delivery is requested with 503 while the store is down', async () => {
     const url = await fixture.listen();
     fixture.store.state = 'down';
     expect((await push(url, wrapped(eventOf()))).status).toBe(503);
@@ -195,17 +195,17 @@ describe('POST /deployments', () => {
       'another specification',
       { data: 'e30=', attributes: { ...toMessage(eventOf()).attributes, 'ce-specversion': '2' } },
     ],
-  ])('sends a message with %s to the dead letters with 400', async (_, message) => {
+  ])('a message with %s is sent to the dead letters with 400', async (_, message) => {
     expect((await push(await fixture.listen(), message)).status).toBe(400);
     expect(await all()).toEqual([]);
   });
 
-  test('accepts an event of the largest size', async () => {
+  test('an event of the largest size is accepted', async () => {
     const event = { ...eventOf(), body: JSON.stringify({ ...REFERENCE_EVENT, pad: 'x'.repeat(890 * 1024) }) };
     expect((await push(await fixture.listen(), wrapped(event))).status).toBe(204);
   });
 
-  test('refuses everything when it is deployed without knowing whose tokens count', async () => {
+  test('everything is refused by a function that is deployed without knowing whose tokens count', async () => {
     await fixture.close();
     fixture = await createFixture({ K_SERVICE: 'deployments', GATEWAY_API_KEY: randomIds.next('key') });
     expect((await push(await fixture.listen(), wrapped(eventOf()))).status).toBe(401);
@@ -218,7 +218,7 @@ describe('POST /deployments/sweep', () => {
   test.each([
     ['succeeds while the index of expired sessions is being built', isBuilding, 200],
     ['fails when the index is missing', new Error('The query requires an index.'), 500],
-  ])('%s, and publishes queued events', async (_, error, status) => {
+  ])('a sweep %s, and publishes queued events', async (_, error, status) => {
     fixture.wire.up = false;
     await acceptDelivery(fixture.services, deliveryOf(REFERENCE_EVENT));
     fixture.wire.up = true;

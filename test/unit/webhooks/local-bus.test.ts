@@ -28,7 +28,7 @@ eventBusCases('the in-process bus', async () => {
 });
 
 describe('the in-process bus', () => {
-  test('tries a subscriber that fails again', async () => {
+  test('the bus tries a subscriber that fails again', async () => {
     const bus = createLocalBus({ log });
     let calls = 0;
     bus.subscribe('shaky', async () => {
@@ -38,7 +38,7 @@ describe('the in-process bus', () => {
     expect(calls).toBe(3);
   });
 
-  test('refuses an event that a subscriber refuses repeatedly, and still delivers it to the others', async () => {
+  test('the bus refuses an event that a subscriber refuses repeatedly, and still delivers it to the others', async () => {
     const bus = createLocalBus({ log });
     let others = 0;
     let calls = 0;
@@ -65,7 +65,7 @@ describe('the in-process bus', () => {
     expect(received).toEqual(['good']);
   });
 
-  test('stops waiting when its caller does', async () => {
+  test('the bus stops waiting when its caller does', async () => {
     const bus = createLocalBus({ log });
     bus.subscribe('slow', () => new Promise(() => {}));
     const caller = new AbortController();
@@ -74,7 +74,7 @@ describe('the in-process bus', () => {
     await expect(publishing).rejects.toThrow('enough');
   });
 
-  test('delivers nothing to a subscriber that has left, and accepts nothing after close', async () => {
+  test('the bus delivers nothing to a subscriber that has left, and accepts nothing after close', async () => {
     const bus = createLocalBus({ log });
     let calls = 0;
     const leave = bus.subscribe('short', async () => calls++);

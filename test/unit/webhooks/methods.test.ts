@@ -121,7 +121,7 @@ describe('events.list', () => {
     [Buffer.from('["newest","1","a"]').toString('base64url')],
     [Buffer.from('["oldest",1,"a"]').toString('base64url')],
     [Buffer.from('["service","a","b"]').toString('base64url')],
-  ])('refuses %s as a cursor', async (after) => {
+  ])('events.list refuses %s as a cursor', async (after) => {
     expect((await call('events.list', { after })).error).toMatchObject({
       code: -32602,
       data: { reason: 'invalid_params' },

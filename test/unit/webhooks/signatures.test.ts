@@ -20,7 +20,7 @@ const refused = expect.objectContaining({ reason: 'unauthorized' });
 describe('Standard Webhooks', () => {
   const verifier = createSignatureVerifier([SECRET, OTHER, 'github:text']);
 
-  test('agrees with the vector of the specification', () => {
+  test('Standard Webhooks agree with the vector of the specification', () => {
     const signature = new Webhook(SECRET).sign(
       'msg_p5jXN8AQM9LWM0D4loKWxJek',
       new Date(1_614_265_330_000),
@@ -31,30 +31,30 @@ describe('Standard Webhooks', () => {
     expect(own['webhook-signature']).toBe(signature);
   });
 
-  test('accepts any of several secrets and returns which one it was', () => {
+  test('a signature under any of several secrets is accepted, and the secret is named', () => {
     const first = verifier.verify(signed(SECRET, body), body);
     const second = verifier.verify(signed(OTHER, body), body);
     expect(first).toEqual({ kind: 'standard', fingerprint: expect.stringMatching(/^[0-9a-f]{12}$/) });
     expect(second.fingerprint).not.toBe(first.fingerprint);
   });
 
-  test('accepts a header with several signatures if one is valid', () => {
+  test('a header with several signatures is accepted if one is valid', () => {
     const headers = signed(OTHER, body);
     const many = `v1a,AAAA v1,${'A'.repeat(43)}= v2,x ${headers['webhook-signature']}`;
     expect(verifier.verify({ ...headers, 'webhook-signature': many }, body).kind).toBe('standard');
   });
 
-  test.each([-299, -1, 0, 299])('accepts a timestamp %i s from now', (offset) => {
+  test.each([-299, -1, 0, 299])('a timestamp %i s from now is accepted', (offset) => {
     const seconds = Math.floor(Date.now() / 1000) + offset;
     expect(verifier.verify(signed(SECRET, body, { seconds }), body).kind).toBe('standard');
   });
 
-  test.each([-302, -86_400, 302, 86_400])('refuses a timestamp %i s from now', (offset) => {
+  test.each([-302, -86_400, 302, 86_400])('a timestamp %i s from now is refused', (offset) => {
     const seconds = Math.floor(Date.now() / 1000) + offset;
     expect(() => verifier.verify(signed(SECRET, body, { seconds }), body)).toThrow(refused);
   });
 
-  test('refuses a body, id or time that differs from the signed one', () => {
+  test('a body, id or time that differs from the signed one is refused', () => {
     const headers = signed(SECRET, body);
     expect(() => verifier.verify(headers, Buffer.from(`${body} `))).toThrow(refused);
     expect(() => verifier.verify({ ...headers, 'webhook-id': 'msg_other' }, body)).toThrow(refused);
@@ -62,7 +62,7 @@ describe('Standard Webhooks', () => {
     expect(() => verifier.verify({ ...headers, 'webhook-timestamp': later }, body)).toThrow(refused);
   });
 
-  test('refuses an id with a full stop, which could move the border between id, time and body', () => {
+  test('an id with a full stop, which could move the border between id, time and body, is refused', () => {
     expect(() => verifier.verify(signed(SECRET, body, { id: 'a.1700000000' }), body)).toThrow(refused);
   });
 
@@ -79,7 +79,7 @@ describe('Standard Webhooks', () => {
     expect(() => verifier.verify({ ...signed(SECRET, body), [name]: value }, body)).toThrow(refused);
   });
 
-  test('refuses bytes that are no UTF-8, which the library could not distinguish', () => {
+  test('bytes that are no UTF-8, which the library could not distinguish, are refused', () => {
     const broken = Buffer.from([0x7b, 0xff, 0x7d]);
     expect(() => verifier.verify(signed(SECRET, broken), broken)).toThrow(
       expect.objectContaining({ reason: 'unauthorized' }),
@@ -93,7 +93,7 @@ describe('X-Hub-Signature-256', () => {
   const payload = Buffer.from('Hello, World!');
   const signature = 'sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17';
 
-  test("agrees with GitHub's vector, under the second of two secrets", () => {
+  test('X-Hub-Signature-256 agrees with GitHub’s vector, under the second of two secrets', () => {
     expect(verifier.verify({ 'x-hub-signature-256': signature }, payload).kind).toBe('github');
   });
 
@@ -103,18 +103,18 @@ describe('X-Hub-Signature-256', () => {
     [signature.slice('sha256='.length)],
     [`sha1=${'0'.repeat(40)}`],
     [''],
-  ])('refuses %s', (value) => {
+  ])('X-Hub-Signature-256 refuses %s', (value) => {
     expect(() => verifier.verify({ 'x-hub-signature-256': value }, payload)).toThrow(refused);
   });
 
-  test('refuses the right signature over another body', () => {
+  test('X-Hub-Signature-256 refuses the right signature over another body', () => {
     expect(() => verifier.verify({ 'x-hub-signature-256': signature }, Buffer.from('Hello, World?'))).toThrow(refused);
   });
 });
 
 describe('secrets', () => {
   test.each([['whsec_%%%'], ['whsec_'], ['plain'], ['github:']])(
-    'refuses %s by its position, not its value',
+    'the invalid secret %s is refused by its position, not its value',
     (secret) => {
       const open = () => createSignatureVerifier([SECRET, secret]);
       expect(open).toThrow('webhook secret 2 must be whsec_<base64> or github:<text>');

@@ -58,7 +58,7 @@ function github(body: string, secret = 'hub-secret') {
 }
 
 describe('POST /webhook', () => {
-  test('answers the documented request with the documented response, at both of its paths', async () => {
+  test('the documented request gets the documented response, at both of its paths', async () => {
     const response = await post('/webhook', CI);
     expect(response.status).toBe(200);
     const receipt = await receiptOf(response);
@@ -72,14 +72,14 @@ describe('POST /webhook', () => {
     expect([again.status, await again.json()]).toEqual([200, { ...receipt, duplicate: true }]);
   });
 
-  test('answers 202 queued while the bus is down', async () => {
+  test('a delivery is answered 202 queued while the bus is down', async () => {
     fixture.wire.up = false;
     const response = await post('/webhook', CI);
     expect(response.status).toBe(202);
     expect(await response.json()).toMatchObject({ status: 'queued', message_id: null, duplicate: false });
   });
 
-  test('answers 503 with Retry-After while the store is down', async () => {
+  test('a delivery is answered 503 with Retry-After while the store is down', async () => {
     await post('/webhook', CI, { event: 'warm' });
     fixture.store.state = 'down';
     const response = await post('/webhook', CI);
@@ -88,7 +88,7 @@ describe('POST /webhook', () => {
     expect(await response.json()).toMatchObject({ error: { code: 503, data: { reason: 'unavailable' } } });
   });
 
-  test('refuses a request without credentials before its body is sent', async () => {
+  test('a request without credentials is refused before its body is sent', async () => {
     const { hostname, port } = new URL(url);
     const socket = connect(Number(port), hostname);
     await once(socket, 'connect');
@@ -102,7 +102,7 @@ describe('POST /webhook', () => {
     ['an unknown key', { 'X-API-Key': 'nobody' }, 401],
     ['a key without the scope', { 'X-API-Key': 'key-of-ops-00000' }, 403],
     ['a wrong signature', { 'X-Hub-Signature-256': `sha256=${'0'.repeat(64)}` }, 401],
-  ])('refuses %s, and records and publishes nothing', async (_, headers, status) => {
+  ])('a delivery with %s is refused, and nothing is recorded or published', async (_, headers, status) => {
     let published = 0;
     fixture.local.subscribe('any', async () => published++);
     const response = await post('/webhook', headers as Record<string, string>);
@@ -124,26 +124,26 @@ describe('POST /webhook', () => {
     ['invalid_request', 400, '{"event":"a","data":{"__proto__":1}}'],
     ['invalid_request', 400, `{"event":"a","data":${'['.repeat(64)}${']'.repeat(64)}}`],
     ['payload_too_large', 413, `{"event":"a","data":"${'x'.repeat(900 * 1024)}"}`],
-  ])('answers %s with %i to a bad body (%#)', async (reason, status, body) => {
+  ])('a bad body is answered %s with %i (%#)', async (reason, status, body) => {
     const response = await post('/webhook', CI, body);
     expect(response.status).toBe(status);
     expect(await response.json()).toMatchObject({ error: { data: { reason } } });
     expect(response.headers.get('x-ratelimit-limit')).toBe('100');
   });
 
-  test.each(['gzip', 'br', 'x'])('refuses a body encoded as %s with 415, charged', async (encoding) => {
+  test.each(['gzip', 'br', 'x'])('a body encoded as %s is refused with 415, charged', async (encoding) => {
     const response = await post('/webhook', { ...CI, 'Content-Encoding': encoding });
     expect([response.status, response.headers.get('x-ratelimit-remaining')]).toEqual([415, '99']);
     expect(await response.json()).toMatchObject({ error: { code: 415, data: { reason: 'unsupported_media_type' } } });
   });
 
-  test('accepts a body of exactly the largest size', async () => {
+  test('a body of exactly the largest size is accepted', async () => {
     const head = '{"event":"big","data":"';
     const body = `${head}${'x'.repeat(900 * 1024 - head.length - 2)}"}`;
     expect((await post('/webhook', CI, body)).status).toBe(200);
   });
 
-  test('charges the key, reports it in headers, and refuses with 429 and all headers', async () => {
+  test('a delivery charges the key, has its headers, and beyond the limit is 429 with all headers', async () => {
     const key = { 'X-API-Key': 'key-of-small-000' };
     const first = await post('/webhook', key, { event: 'a' });
     expect(first.headers.get('x-ratelimit-limit')).toBe('2');
@@ -156,7 +156,7 @@ describe('POST /webhook', () => {
     }
   });
 
-  test('accepts Standard Webhooks signatures and uses the signed id as the delivery id', async () => {
+  test('a Standard Webhooks signature is accepted, and the signed id is the delivery id', async () => {
     const body = JSON.stringify({ type: 'user.created', timestamp: '2025-01-01T00:00:00Z', data: { id: 1 } });
     const first = await post('/webhook', standard(body), body);
     expect(first.status).toBe(200);
@@ -171,7 +171,7 @@ describe('POST /webhook', () => {
     ['an unpaired surrogate', String.raw`{"event":"push","data":{"text":"\ud83d, \ude00\ud83d","service":"a\udc00"}}`],
     ['integers beyond 2^53', '{"event":"push","data":{"id":9007199254740993,"n":1e400}}'],
     ['an event that is named with an unpaired surrogate', String.raw`{"event":"\ud83d","data":{}}`],
-  ])('records and publishes %s byte for byte', async (_, body) => {
+  ])('%s is recorded and published byte for byte', async (_, body) => {
     const received: string[] = [];
     fixture.local.subscribe('bytes', async (event) => void received.push(toMessage(event).data.toString('utf8')));
     for (const headers of [github(body), standard(body), CI]) {
@@ -190,7 +190,7 @@ describe('POST /webhook', () => {
     expect(received).toEqual([body, body, body]);
   });
 
-  test('applies separate limits to each secret, besides those of keys, and reports them in headers', async () => {
+  test('each secret has limits of its own, besides those of keys, and they are in the headers', async () => {
     const limited = await createFixture({
       GATEWAY_KEYS: JSON.stringify(KEYS),
       GATEWAY_LIMITS: '1/day',
@@ -215,7 +215,7 @@ describe('POST /webhook', () => {
     expect((await post('/webhook', { ...standard(body), 'X-GitHub-Event': 'forged' }, body)).status).toBe(400);
   });
 
-  test("accepts GitHub's signature, event and delivery id", async () => {
+  test('GitHub’s signature, event and delivery id are accepted', async () => {
     const body = JSON.stringify({ zen: 'Keep it logically awesome.', hook_id: 1 });
     const headers = {
       ...github(body),
@@ -228,7 +228,7 @@ describe('POST /webhook', () => {
     expect(again).toEqual({ ...(await receiptOf(first)), duplicate: true });
   });
 
-  test('recognises a repeated delivery that is signed with another of the secrets', async () => {
+  test('a repeated delivery that is signed with another of the secrets is recognised', async () => {
     const body = '{"action":"opened"}';
     const headers = { 'X-GitHub-Event': 'issues', 'X-GitHub-Delivery': 'one' };
     const first = await receiptOf(await post('/webhook', { ...headers, ...github(body, 'old-secret') }, body));
@@ -236,7 +236,7 @@ describe('POST /webhook', () => {
     expect(again).toEqual({ ...first, duplicate: true });
   });
 
-  test('reads the JSON in the form that GitHub sends by default', async () => {
+  test('the JSON is read in the form that GitHub sends by default', async () => {
     const payload = JSON.stringify({ action: 'opened', title: 'a & b = ü' });
     const body = new URLSearchParams({ payload }).toString();
     const form = { 'Content-Type': 'application/x-www-form-urlencoded', 'X-GitHub-Event': 'issues' };
@@ -258,12 +258,12 @@ describe('POST /webhook', () => {
       'a signature of the other kind that is not valid',
       (body: string) => ({ 'webhook-signature': 'v1,x', ...github(body) }),
     ],
-  ])('accepts a valid signature beside %s', async (_, headersOf) => {
+  ])('a valid signature is accepted beside %s', async (_, headersOf) => {
     const body = JSON.stringify({ event: 'a', data: {} });
     expect((await post('/webhook', headersOf(body), body)).status).toBe(200);
   });
 
-  test('accepts a valid signature beside a key that is revoked or has used up its calls: the sender pays', async () => {
+  test('a valid signature is accepted beside a key that is revoked or has used up its calls: the sender pays', async () => {
     const key = { 'X-API-Key': 'key-of-small-000' };
     for (const event of ['a', 'b', 'c']) await post('/webhook', key, { event });
     await setRevoked(fixture.store, 'ci', true);
@@ -275,7 +275,7 @@ describe('POST /webhook', () => {
     }
   });
 
-  test('accepts a valid signature while keys cannot be read, and answers an invalid one with 503', async () => {
+  test('a valid signature is accepted while keys cannot be read, and an invalid one is answered 503', async () => {
     const { keys } = fixture.services;
     const find = vi.spyOn(keys, 'find').mockRejectedValue(new RpcError('unavailable'));
     const body = JSON.stringify({ event: 'a', data: {} });
@@ -285,13 +285,13 @@ describe('POST /webhook', () => {
     find.mockRestore();
   });
 
-  test('answers a key without the scope with 403 beside a signature that is not valid', async () => {
+  test('a key without the scope is answered 403 beside a signature that is not valid', async () => {
     const body = JSON.stringify({ event: 'a', data: {} });
     const headers = { 'X-API-Key': 'key-of-ops-00000', ...github(body, 'guess') };
     expect((await post('/webhook', headers, body)).status).toBe(403);
   });
 
-  test('keeps the latest deployment of senders whose clock does not advance', async () => {
+  test('the latest deployment of senders whose clock does not advance is kept', async () => {
     for (const version of ['v1', 'v2', 'v3', 'v4']) {
       const data = { ...REFERENCE_EVENT.data, version };
       expect((await post('/webhook', CI, { ...REFERENCE_EVENT, data })).status).toBe(200);
@@ -309,13 +309,13 @@ describe('POST /webhook', () => {
     expect(remaining).toEqual(['99', '98', '97']);
   });
 
-  test('answers other methods and paths with 405 and 404', async () => {
+  test('other methods and paths are answered 405 and 404', async () => {
     const get = await fetch(`${url}/webhook`, { headers: CI });
     expect([get.status, get.headers.get('allow')]).toEqual([405, 'POST, OPTIONS']);
     expect((await post('/webhook/other', CI)).status).toBe(404);
   });
 
-  test('never logs a key, a secret or a body', async () => {
+  test('no key, secret or body is ever logged', async () => {
     const body = JSON.stringify({ event: 'a', data: 'the-body-itself' });
     await post('/webhook', CI, body);
     await post('/webhook', github(body), body);
@@ -328,7 +328,7 @@ describe('POST /webhook', () => {
 });
 
 describe('POST /webhook/sweep', () => {
-  test('publishes queued events, for a key with the scope admin', async () => {
+  test('a sweep publishes queued events, for a key with the scope admin', async () => {
     fixture.wire.up = false;
     await post('/webhook', CI);
     fixture.wire.up = true;

@@ -62,7 +62,7 @@ function withChangeBetween(secret: SecretVersions, change: () => Promise<unknown
 }
 
 describe('the tool that adds keys', () => {
-  it('adds a key that instances accept, beside the bare key that was there, which stays as it is', async () => {
+  it('adding a key makes one that instances accept, beside the bare key that was there, which stays as it is', async () => {
     const { fake, secret, idOf, enabled } = await start();
     fake.add('bare-key\n');
     const app = await addKey(secret, { id: 'app', scopes: ['conversation'], limits: '5/minute' });
@@ -79,7 +79,7 @@ describe('the tool that adds keys', () => {
     ]);
   });
 
-  it('stores the digest only, and keeps unknown members of a document', async () => {
+  it('adding a key stores its digest only, and keeps unknown members of a document', async () => {
     const { fake, secret } = await start();
     fake.add('{"keys":[{"id":"a","key":"first","note":"kept"}],"owner":"kept"}');
     const key = await addKey(secret, { id: 'b' });
@@ -128,7 +128,7 @@ describe('the tool that adds keys', () => {
     },
   );
 
-  it('refuses the fifty-first enabled version with a message about what to do', async () => {
+  it('adding a key refuses the fifty-first enabled version with a message about what to do', async () => {
     const { fake, secret, enabled } = await start();
     for (let version = 1; version <= 50; version++) fake.add(`key-${version}`);
     await expect(addKey(secret, { id: 'app' })).rejects.toThrow(
@@ -154,7 +154,7 @@ describe('the tool that adds keys', () => {
     [{ id: 'a', scopes: ['everything'] }, 'is none of conversation, workspace'],
     [{ id: 'a', limits: 'many' }, 'limits: must be like 100/minute'],
     [{ id: 'a', expiresAt: 'tomorrow' }, 'is not of the required form'],
-  ])('refuses %j and adds no version', async (entry, message) => {
+  ])('adding the key %j is refused and adds no version', async (entry, message) => {
     const { secret, enabled } = await start();
     await expect(addKey(secret, entry)).rejects.toThrow(message);
     expect(await enabled()).toBe(0);
@@ -162,7 +162,7 @@ describe('the tool that adds keys', () => {
 });
 
 describe('the tool that revokes keys', () => {
-  it('removes every key of an id from every version, bare keys too', async () => {
+  it('revoking removes every key of an id from every version, bare keys too', async () => {
     const { fake, secret, idOf } = await start();
     fake.add('bare-key');
     fake.add('{"keys":[{"id":"app","key":"k1"},{"id":"default","key":"k2"}]}');
@@ -171,14 +171,14 @@ describe('the tool that revokes keys', () => {
     expect(await Promise.all(['bare-key', 'k1', 'k2', 'k3'].map(idOf))).toEqual([undefined, 'app', undefined, 'app']);
   });
 
-  it('removes one of two keys of an id by the first digits of its digest', async () => {
+  it('revoking removes one of two keys of an id by the first digits of its digest', async () => {
     const { fake, secret, idOf } = await start();
     fake.add('{"keys":[{"id":"app","key":"old"},{"id":"app","key":"new"}]}');
     expect(await revokeKey(secret, 'app', createHash('sha256').update('old').digest('hex').slice(0, 12))).toBe(1);
     expect(await Promise.all(['old', 'new'].map(idOf))).toEqual([undefined, 'app']);
   });
 
-  it.each([true, false])('finishes when it is run again after a lost outcome (done: %s)', async (isDone) => {
+  it.each([true, false])('revoking finishes when it is run again after a lost outcome (done: %s)', async (isDone) => {
     const { fake, secret, idOf } = await start();
     fake.add('{"keys":[{"id":"a","key":"first"},{"id":"app","key":"k1"}]}');
     await expect(revokeKey(withLostOutcome(secret, isDone), 'app')).rejects.toThrow('it is unknown whether');
@@ -186,7 +186,7 @@ describe('the tool that revokes keys', () => {
     expect(await Promise.all(['first', 'k1'].map(idOf))).toEqual(['a', undefined]);
   });
 
-  it('refuses to remove the last valid key', async () => {
+  it('revoking the last valid key is refused', async () => {
     const { fake, secret, idOf } = await start();
     fake.add('{"keys":[{"id":"app","key":"only"}]}');
     await expect(revokeKey(secret, 'app')).rejects.toThrow('this would leave no valid key: add another key first');

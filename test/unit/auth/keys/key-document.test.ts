@@ -118,7 +118,7 @@ describe('a key document', () => {
 });
 
 describe('limits', () => {
-  it('limits are read in every unit', () => {
+  it('limits may be in every unit', () => {
     expect(parseLimits('1/second, 100/minute,1000/hour,10000/day').map((limit) => limit.windowMs)).toEqual([
       1000, 60_000, 3_600_000, 86_400_000,
     ]);
@@ -134,7 +134,7 @@ describe('limits', () => {
     '1/minute,2/minute',
     '9999999999/day',
     '1/minute,',
-  ])('limits are refused when they mean nothing: %j', (text) => {
+  ])('limits that mean nothing are refused: %j', (text) => {
     expect(() => parseLimits(text)).toThrow(/limit/);
   });
 });

@@ -53,7 +53,7 @@ async function start(options: { pageSizeMax?: number } = {}) {
 }
 
 describe('rotation', () => {
-  it('accepts both keys within 5 s of adding a version, and only the new one within 70 s of disabling the old', async () => {
+  it('both keys of a rotation are accepted within 5 s of adding a version, and only the new one 70 s after disabling', async () => {
     const { fake, outcomeOf, advance } = await start();
     const old = fake.add('old-key\n');
     expect(await outcomeOf('old-key')).toBe('default');
@@ -69,7 +69,7 @@ describe('rotation', () => {
     expect(await outcomeOf('new-key')).toBe('default');
   });
 
-  it('refuses a rotated key within 70 s although the wall clock has stepped back 8 hours', async () => {
+  it('a rotated key is refused within 70 s although the wall clock has stepped back 8 hours', async () => {
     const { fake, clock, outcomeOf, advance } = await start();
     const old = fake.add('old-key');
     expect(await outcomeOf('old-key')).toBe('default');
@@ -81,7 +81,7 @@ describe('rotation', () => {
     expect(await outcomeOf('new-key')).toBe('default');
   });
 
-  it('keeps an old version valid while a newer one is disabled (never reads `latest`)', async () => {
+  it('an old version stays valid while a newer one is disabled (`latest` is never read)', async () => {
     const { fake, outcomeOf } = await start();
     fake.add('first-key');
     fake.setState(fake.add('second-key'), 'DISABLED');
@@ -90,7 +90,7 @@ describe('rotation', () => {
     expect(fake.calls.accessed).toEqual(['projects/p/secrets/gateway-api-key/versions/1']);
   });
 
-  it('takes a version that is enabled again', async () => {
+  it('a version that is enabled again is used again', async () => {
     const { fake, outcomeOf, advance } = await start();
     const version = fake.add('a-key');
     expect(await outcomeOf('a-key')).toBe('default');
@@ -110,7 +110,7 @@ describe('rotation', () => {
     expect(await find('k2')).toMatchObject({ id: 'app', limits: [{ max: 5, windowMs: 60_000 }] });
   });
 
-  it('reads all pages of a long list, and no more than the newest 50 versions', async () => {
+  it('all pages of a long list are read, and no more than the newest 50 versions', async () => {
     const { fake, outcomeOf, logged } = await start({ pageSizeMax: 20 });
     for (let version = 1; version <= 55; version++) fake.add(`key-${version}`);
     expect(await outcomeOf('key-55')).toBe('default');
@@ -120,7 +120,7 @@ describe('rotation', () => {
     expect(logged()).toContain('too many enabled key versions');
   });
 
-  it('warns when the last version that can be used is enabled, and not before', async () => {
+  it('a warning is logged when the last version that can be used is enabled, and not before', async () => {
     for (const [versions, isWarned] of [
       [49, false],
       [50, true],
@@ -134,7 +134,7 @@ describe('rotation', () => {
 });
 
 describe('cost', () => {
-  it('answers from memory at once, and accesses a version only once in its life', async () => {
+  it('cached keys are used at once, and a version is accessed only once in its life', async () => {
     const { fake, keys, outcomeOf, advance } = await start();
     fake.add('a-key');
     await outcomeOf('a-key');
@@ -146,7 +146,7 @@ describe('cost', () => {
     expect(fake.calls).toMatchObject({ list: 11, access: 1 });
   });
 
-  it('lists at most once per 5 s under a flood of unknown keys, shared by all of them', async () => {
+  it('the versions are listed at most once per 5 s under a flood of unknown keys, for all callers together', async () => {
     const { fake, outcomeOf, advance } = await start();
     fake.add('a-key');
     await outcomeOf('a-key');
@@ -164,7 +164,7 @@ describe('cost', () => {
     expect(fake.calls.list).toBe(3);
   });
 
-  it('reads once for a burst of first calls', async () => {
+  it('the first calls, at the same time, share one read', async () => {
     const { fake, outcomeOf } = await start();
     fake.add('a-key');
     expect(new Set(await Promise.all(Array.from({ length: 50 }, () => outcomeOf('a-key'))))).toEqual(
@@ -173,7 +173,7 @@ describe('cost', () => {
     expect(fake.calls).toMatchObject({ list: 1, access: 1 });
   });
 
-  it('renews in the background before 60 s, so that a busy instance never waits', async () => {
+  it('the keys are renewed in the background before 60 s, so that a busy instance never waits', async () => {
     const { fake, keys, outcomeOf, advance } = await start();
     fake.add('a-key');
     await outcomeOf('a-key');
@@ -185,7 +185,7 @@ describe('cost', () => {
     expect(keys.find(digestOf('a-key'))).toMatchObject({ id: 'default' });
   });
 
-  it('slows down when the list quota is used up, and recovers', async () => {
+  it('the keys are read less often when the list quota is used up, and the rate recovers', async () => {
     const { fake, outcomeOf, advance } = await start();
     fake.add('a-key');
     await outcomeOf('a-key');
@@ -203,7 +203,7 @@ describe('cost', () => {
 });
 
 describe('outage', () => {
-  it('uses cached keys for 10 min, then answers unavailable, then recovers', async () => {
+  it('cached keys are used for 10 min of an outage, then calls are unavailable until it ends', async () => {
     const { fake, outcomeOf, advance, logged } = await start();
     fake.add('a-key');
     await outcomeOf('a-key');
@@ -235,7 +235,7 @@ describe('outage', () => {
     await keys.ping();
   });
 
-  it('of the calls during an outage one waits for the deadline at most, and the others use the cached keys', async () => {
+  it('one call during an outage waits for the deadline at most, and the others use the cached keys', async () => {
     const { fake, outcomeOf, advance } = await start();
     fake.add('a-key');
     await outcomeOf('a-key');
@@ -247,7 +247,7 @@ describe('outage', () => {
     for (let n = 0; n < 20; n++) expect(await outcomeOf('a-key')).toBe('default');
   });
 
-  it('stops waiting when the caller aborts', async () => {
+  it('a caller that aborts does not wait any longer', async () => {
     const { fake, keys } = await start();
     fake.fault = 'hang';
     const controller = new AbortController();
@@ -256,7 +256,7 @@ describe('outage', () => {
     await expect(waiting).rejects.toThrow('gone');
   });
 
-  it('answers unavailable for a key that may be in a version it could not access, and still refuses disabled ones', async () => {
+  it('a key that may be in a version that could not be accessed is unavailable; disabled keys are still refused', async () => {
     const { fake, outcomeOf, advance } = await start();
     const old = fake.add('old-key');
     fake.add('kept-key');

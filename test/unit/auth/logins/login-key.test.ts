@@ -27,7 +27,7 @@ describe('the key file', () => {
     expect(readdirSync(join(path, '..'))).toEqual(['login.key']);
   });
 
-  it('decrypts after a restart what was encrypted before; another key is refused with a reason', async () => {
+  it('the key file decrypts after a restart what was encrypted before; another key is refused with a reason', async () => {
     const path = newPath();
     const envelope = await seal(createFileKeyWrapper(path), 'a secret', aad, signal);
     expect(await open(createFileKeyWrapper(path), envelope, aad, signal)).toBe('a secret');

@@ -37,7 +37,7 @@ async function start() {
 }
 
 describe('Cloud KMS', () => {
-  it('decrypts what it encrypted, also on another instance and after the key was rotated', async () => {
+  it('Cloud KMS decrypts what it encrypted, also on another instance and after the key was rotated', async () => {
     const { kms, make, wrapper } = await start();
     const envelope = await seal(wrapper, 'a secret', aad, signal);
     expect(JSON.stringify(envelope)).not.toContain('a secret');
@@ -68,7 +68,7 @@ describe('Cloud KMS', () => {
   });
 
   it.each(['down', 'denied'] as const)(
-    '%s is unavailable at once, without retries, and works again later',
+    'Cloud KMS that is %s is unavailable at once, without retries, and works again later',
     async (fault) => {
       const { kms, wrapper } = await start();
       const key = await wrapper.wrap(Buffer.alloc(32, 7), aad, signal);
@@ -152,7 +152,7 @@ describe('Cloud KMS', () => {
     await proxy.stop();
   });
 
-  it('Cloud KMS is given up when the caller leaves', async () => {
+  it('a call of Cloud KMS ends when its caller leaves', async () => {
     const { kms, wrapper } = await start();
     kms.fault = 'hang';
     const controller = new AbortController();

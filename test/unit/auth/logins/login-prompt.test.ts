@@ -121,24 +121,27 @@ describe('a provider that', () => {
   it.each([
     ['does not know the token any more', 401, 'refused the credentials of the login (401)'],
     ['quotes the token in its error', 400, '[redacted]'],
-  ])('%s gives an error that names no token: answer, log, documents', async (_name, status, hint) => {
-    const instance = await start({ OPENAI_API_KEY: '' });
-    for (const provider of ['anthropic', 'openai', 'google'] as const) {
-      const login = await logIn(instance, provider);
-      fixture.provider.behave(() => ({ status, message: `no such key: ${TOKEN}, really ${TOKEN}` }));
-      const session_id = `s-${provider}`;
-      const error = await failure(instance.prompt('hi', { auth_session_id: login, session_id }));
-      expect(error.reason).toBe('upstream_error');
-      expect(error.message).toContain(hint);
-      const replay = await instance.call(conversationResume, { session_id });
-      expect(replay.status).toBe('failed');
-      const errorText = JSON.stringify([error.toWire('r'), replay, error.stack, String(error.cause)]);
-      expect(errorText).not.toContain(TOKEN);
-    }
-    instance.services.log.flush();
-    expect(instance.logged.join('')).not.toContain(TOKEN);
-    expect(await everyDocument()).not.toContain(TOKEN);
-  });
+  ])(
+    'a provider that %s gives an error that names no token: in the answer, the log and the documents',
+    async (_name, status, hint) => {
+      const instance = await start({ OPENAI_API_KEY: '' });
+      for (const provider of ['anthropic', 'openai', 'google'] as const) {
+        const login = await logIn(instance, provider);
+        fixture.provider.behave(() => ({ status, message: `no such key: ${TOKEN}, really ${TOKEN}` }));
+        const session_id = `s-${provider}`;
+        const error = await failure(instance.prompt('hi', { auth_session_id: login, session_id }));
+        expect(error.reason).toBe('upstream_error');
+        expect(error.message).toContain(hint);
+        const replay = await instance.call(conversationResume, { session_id });
+        expect(replay.status).toBe('failed');
+        const errorText = JSON.stringify([error.toWire('r'), replay, error.stack, String(error.cause)]);
+        expect(errorText).not.toContain(TOKEN);
+      }
+      instance.services.log.flush();
+      expect(instance.logged.join('')).not.toContain(TOKEN);
+      expect(await everyDocument()).not.toContain(TOKEN);
+    },
+  );
 });
 
 async function everyDocument(): Promise<string> {

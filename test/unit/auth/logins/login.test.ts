@@ -93,7 +93,7 @@ describe('the check of a token', () => {
     ...LOGIN_PROVIDERS.flatMap((name) => [[name, 401] as const, [name, 403] as const]),
     // Google's response for an unknown key.
     ['google', 400],
-  ])('refused by %s with %d is invalid_params for the token, and nothing is stored', async (name, status) => {
+  ])('a token that is refused by %s with %d is invalid_params for it, and nothing is stored', async (name, status) => {
     provider.checks.answer({ status, ...quoting });
     const error = await failure(logins.login('a', name, TOKEN, signal));
     expect(error.toWire('req_1')).toEqual({
@@ -120,7 +120,7 @@ describe('the check of a token', () => {
     ['a cut connection', 'reset'],
     ['silence', 'hang'],
   ] as const)(
-    'answered with %s is unavailable, once, within the deadline, and nothing is stored',
+    'a check that is answered with %s is unavailable, once, within the deadline, and nothing is stored',
     async (_name, answer) => {
       provider.checks.answer(answer);
       const error = await failure(make({ timeoutMs: 300 }).login('a', 'anthropic', TOKEN, signal));
@@ -142,7 +142,7 @@ describe('the check of a token', () => {
     expect(error.cause).toMatchObject({ message: expect.stringContaining('ECONNREFUSED') });
   });
 
-  it('follows no redirect: the token stays with the configured origin', async () => {
+  it('the check of a token follows no redirect, so that the token stays with the configured origin', async () => {
     const other = await startModelProvider();
     provider.checks.answer({ status: 302, headers: { location: `${other.url}/v1/models` } });
     expect((await failure(logins.login('a', 'anthropic', TOKEN, signal))).reason).toBe('unavailable');
@@ -177,7 +177,7 @@ describe('the check of a token', () => {
 });
 
 describe('a login', () => {
-  it('gives back the token to its owner', async () => {
+  it('a login returns the token to its owner', async () => {
     const { sessionId } = await logins.login('a', 'openai', TOKEN, signal);
     const credential = await logins.use('a', sessionId, signal);
     expect(credential.provider).toBe('openai');
@@ -250,7 +250,7 @@ describe('a login', () => {
     expect((await store.get(written)).every(({ version }) => version === null)).toBe(true);
   });
 
-  it('stored for one key does not open when the document is moved to another’s', async () => {
+  it('a login of one key cannot be opened when its document is moved to another key’s', async () => {
     const mine = await logins.login('a', 'openai', TOKEN, signal);
     const theirs = await logins.login('b', 'openai', 'another-token', signal);
     const [from, to] = await store.get(written);

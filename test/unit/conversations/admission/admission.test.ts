@@ -69,7 +69,7 @@ async function dropPlaceOf(gone: Instance, separate: () => void): Promise<{ read
 }
 
 describe('a busy session', () => {
-  it('runs exactly one of 200 parallel prompts and refuses the other 199', async () => {
+  it('a session runs exactly one of 200 parallel prompts and refuses the other 199', async () => {
     const calls = Array.from({ length: 200 }, () => a.prompt('[[chunks 3 every 50]]'));
     const settled = await Promise.allSettled(calls);
     const reasons = settled.map((one) => (one.status === 'fulfilled' ? 'ran' : one.reason.reason));
@@ -93,7 +93,7 @@ describe('a busy session', () => {
     expect(fixture.provider.calls).toBe(1);
   });
 
-  it('runs the next prompt in the queue when the running turn fails', async () => {
+  it('the next prompt in the queue runs when the running turn fails', async () => {
     const gate = Promise.withResolvers<void>();
     fixture.provider.behave(({ prompt }) =>
       prompt === 'bad' ? { cut: 'end', gate: () => gate.promise } : { text: prompt },
@@ -108,7 +108,7 @@ describe('a busy session', () => {
     expect(await next).toMatchObject({ content: 'good' });
   });
 
-  it('runs the prompt behind one whose instance is cut off from the store, which fails and frees its key', async () => {
+  it('a queued prompt whose instance is cut off from the store fails and frees its key, and the next one runs', async () => {
     const gone = await fixture.instance();
     const { lost } = await dropPlaceOf(gone, () => {
       gone.line.state = 'down';
@@ -118,7 +118,7 @@ describe('a busy session', () => {
     expect(await a.prompt('lost', LOST)).toMatchObject({ content: 'answer' });
   });
 
-  it('runs the prompt after one whose instance is frozen; that one is cancelled and frees its key', async () => {
+  it('a queued prompt whose instance is frozen is cancelled and frees its key, and the next one runs', async () => {
     const gone = await fixture.instance();
     const resumed = Promise.withResolvers<void>();
     const { lost } = await dropPlaceOf(gone, () => {
@@ -131,7 +131,7 @@ describe('a busy session', () => {
     expect(await a.prompt('lost', LOST)).toMatchObject({ content: 'answer' });
   });
 
-  it('gives up the places of an instance that drains', async () => {
+  it('an instance that drains gives up its places in the queue', async () => {
     const other = await fixture.instance();
     await occupy();
     const waiting = other.prompt('waiting', { on_busy: 'queue', idempotency_key: 'k' });
@@ -161,7 +161,7 @@ describe('a busy session', () => {
     expect((await second).content).toMatch(/second$/);
   });
 
-  it('interrupts a session that is idle without ado', async () => {
+  it('an interrupting prompt runs at once in an idle session', async () => {
     expect(await a.prompt('hello', { on_busy: 'interrupt' })).toMatchObject({ content: 'You said: hello' });
   });
 });

@@ -71,27 +71,33 @@ async function messages(call: Call): Promise<unknown> {
 }
 
 describe('a commit that counts and admits a prompt', () => {
-  it.each<Fault>(['unknown', 'lost'])('without a response (%s): the prompt counts and runs once', async (fault) => {
-    const call = await start();
-    await call('conversation.prompt', PROMPT);
-    faults.push(fault);
-    expect(await call('conversation.prompt', PROMPT)).toHaveProperty('result.content');
-    expect([await counted(), await messages(call)]).toEqual([2, 4]);
-  });
+  it.each<Fault>(['unknown', 'lost'])(
+    'a prompt whose admitting commit has no response (%s) counts and runs once',
+    async (fault) => {
+      const call = await start();
+      await call('conversation.prompt', PROMPT);
+      faults.push(fault);
+      expect(await call('conversation.prompt', PROMPT)).toHaveProperty('result.content');
+      expect([await counted(), await messages(call)]).toEqual([2, 4]);
+    },
+  );
 
-  it.each<Fault>(['unknown', 'lost'])('of a place in the queue, without a response (%s): the same', async (fault) => {
-    const call = await start();
-    const running = call('conversation.prompt', { ...PROMPT, model: 'offline/slow' });
-    const status = () => call('conversation.status', { session_id: 's' });
-    await expect.poll(status).toHaveProperty('result.status', 'running');
-    const before = await counted();
-    faults.push(fault);
-    expect(await call('conversation.prompt', { ...PROMPT, on_busy: 'interrupt' })).toHaveProperty('result.content');
-    expect(await running).toHaveProperty('error.data.reason', 'cancelled');
-    expect(await counted()).toBe(before + 1);
-  });
+  it.each<Fault>(['unknown', 'lost'])(
+    'a queued prompt whose commit has no response (%s) counts and runs once',
+    async (fault) => {
+      const call = await start();
+      const running = call('conversation.prompt', { ...PROMPT, model: 'offline/slow' });
+      const status = () => call('conversation.status', { session_id: 's' });
+      await expect.poll(status).toHaveProperty('result.status', 'running');
+      const before = await counted();
+      faults.push(fault);
+      expect(await call('conversation.prompt', { ...PROMPT, on_busy: 'interrupt' })).toHaveProperty('result.content');
+      expect(await running).toHaveProperty('error.data.reason', 'cancelled');
+      expect(await counted()).toBe(before + 1);
+    },
+  );
 
-  it('without a response, of a turn that is cancelled meanwhile: the prompt counts once and does not run', async () => {
+  it('a prompt that is cancelled while its commit has no response counts once and does not run', async () => {
     const [call, other] = [await start(), await start()];
     await call('conversation.prompt', PROMPT);
     const before = await counted();
@@ -102,7 +108,7 @@ describe('a commit that counts and admits a prompt', () => {
     expect([await counted(), await messages(call)]).toEqual([before + 3, 3]);
   });
 
-  it('twice without a response, and not stored: the prompt is refused, and nothing of it is stored', async () => {
+  it('a prompt whose commit fails twice without a response is refused, and nothing of it is stored', async () => {
     const call = await start();
     await call('conversation.prompt', PROMPT);
     faults.push('lost', 'lost');
@@ -110,17 +116,20 @@ describe('a commit that counts and admits a prompt', () => {
     expect([await counted(), await messages(call)]).toEqual([1, 2]);
   });
 
-  it.each([1, 2])('of one idempotency key at the same time, on %i instances: one turn, two calls', async (count) => {
-    const calls = await Promise.all(Array.from({ length: count }, start));
-    for (const call of calls) await call('conversation.prompt', { ...PROMPT, session_id: 'warm' });
-    const before = await counted();
-    const [first = calls[0], second = first] = calls;
-    if (first === undefined || second === undefined) throw new Error('no instance');
-    const answers = await Promise.all(
-      [first, second].map((call) => call('conversation.prompt', { ...PROMPT, idempotency_key: 'k' })),
-    );
-    const turns = answers.map(({ result }) => (result as { turn_id?: string } | undefined)?.turn_id);
-    expect(turns).toEqual([expect.any(String), turns[0]]);
-    expect([await counted(), await messages(first)]).toEqual([before + 2, 2]);
-  });
+  it.each([1, 2])(
+    'two prompts of one idempotency key at the same time, on %i instances, are one turn and two calls',
+    async (count) => {
+      const calls = await Promise.all(Array.from({ length: count }, start));
+      for (const call of calls) await call('conversation.prompt', { ...PROMPT, session_id: 'warm' });
+      const before = await counted();
+      const [first = calls[0], second = first] = calls;
+      if (first === undefined || second === undefined) throw new Error('no instance');
+      const answers = await Promise.all(
+        [first, second].map((call) => call('conversation.prompt', { ...PROMPT, idempotency_key: 'k' })),
+      );
+      const turns = answers.map(({ result }) => (result as { turn_id?: string } | undefined)?.turn_id);
+      expect(turns).toEqual([expect.any(String), turns[0]]);
+      expect([await counted(), await messages(first)]).toEqual([before + 2, 2]);
+    },
+  );
 });

@@ -29,7 +29,7 @@ beforeEach(async () => {
 afterEach(() => fixture.close());
 
 describe('an idempotency key', () => {
-  it('makes 50 parallel prompts one model call and 50 equal answers, without a session id too', async () => {
+  it('an idempotency key makes 50 parallel prompts one model call and 50 equal answers, without a session id too', async () => {
     for (const params of [
       { session_id: 's', idempotency_key: 'k1' },
       { session_id: undefined, idempotency_key: 'k2' },
@@ -51,7 +51,7 @@ describe('an idempotency key', () => {
     expect(await failure(a.prompt('hi', {}, { requestMetadata: tooLong }))).toMatchObject({ reason: 'invalid_params' });
   });
 
-  it('used with any other param is refused', async () => {
+  it('an idempotency key that is used with any other param is refused', async () => {
     await a.prompt('hi', { idempotency_key });
     for (const other of [
       { session_id: 't' },
@@ -105,7 +105,7 @@ describe('an idempotency key', () => {
     expect((await a.prompt('hi', { idempotency_key })).turn_id).not.toBe(later.turn_id);
   });
 
-  it('streams the first turn’s events to a duplicate, the same with the same numbers', async () => {
+  it('a duplicate under an idempotency key receives the first turn’s events, with the same numbers', async () => {
     const one = a.stream('[[chunks 5 every 20]]', { idempotency_key });
     await one.until(isDelta);
     const two = a.stream('[[chunks 5 every 20]]', { idempotency_key });
@@ -149,7 +149,7 @@ describe('a prompt that is tried again under its key', () => {
     expect(await read(a, session_id)).toHaveLength(2);
   }, 30_000);
 
-  it('drops what a cut attempt had answered, short or long', async () => {
+  it('a prompt that is tried again under its key drops what a cut attempt had answered, short or long', async () => {
     for (const [text, session_id] of [
       ['short', 's'],
       ['long '.repeat(20_000), 'l'],

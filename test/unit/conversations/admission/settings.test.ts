@@ -25,7 +25,7 @@ it.each([
   [{ reasoning: 'maximal' }, 'settings.reasoning', expect.stringContaining('off')],
   [{ temprature: 1 }, 'settings.temprature', 'settings.temprature is not known, did you mean settings.temperature?'],
   ['warm', 'settings', expect.stringContaining('object')],
-])('are refused where they are wrong: %j', (settings, path, message) => {
+])('settings are refused where they are wrong: %j', (settings, path, message) => {
   const checked = checkParams(conversationPrompt.params, { prompt: 'hi', settings });
   expect(checked).toEqual({ issues: [{ path, message }] });
 });
@@ -42,7 +42,7 @@ it('settings are part of the params that an idempotency key compares', async () 
   expect(fixture.provider.calls).toBe(1);
 });
 
-it('are named in the answer and in its last event where the model does not support them', async () => {
+it('settings that the model does not support are named in the answer and in its last event', async () => {
   const warnings = [{ setting: 'seed', message: 'Anthropic does not support it' }];
   const stream = a.stream('hello', { settings: { seed: 1, temperature: 0.5 } });
   const answer = await stream.answer;

@@ -26,7 +26,7 @@ beforeEach(async () => {
 });
 afterEach(() => fixture.close());
 
-it('is followed from its first event on, though none is stored until a model answers', async () => {
+it('a turn can be followed from its first event on, though none is stored until a model answers', async () => {
   const failing = Promise.withResolvers<void>();
   fixture.provider.behave(({ model }) =>
     model === 'claude-next' ? { text: 'answer' } : { chunks: [''], cut: 'end', gate: () => failing.promise },
@@ -45,7 +45,7 @@ it('is followed from its first event on, though none is stored until a model ans
   expect(followed.at(-1)?.event).toHaveProperty('TaskComplete');
 });
 
-it('belongs to the fallback in the history also if its owner ends within the answer', async () => {
+it('an answer belongs to the fallback in the history also if its owner ends within the answer', async () => {
   fixture.provider.behave(({ model }) =>
     model === 'claude-next' ? { chunks: ['begun ', 'never'], hang: 'stream' } : { status: 403 },
   );

@@ -83,38 +83,48 @@ function start(
 function describeNext(next: string): void {
   const answer = next === CODEX ? /^You said: hello/ : /^from/;
 
-  it.each(MODEL_FAILURES.filter((cell) => isFollowed(cell, next)))('follows $name', async (cell) => {
-    const { stream, params } = start(cell, next);
-    const answered = await stream.answer;
-    const fallback_from = [expect.objectContaining({ model: params.model, reason: cell.error.reason })];
-    expect(answered).toMatchObject({ model: next, content: expect.stringMatching(answer) });
-    expect(answered.usage.output_tokens).toBeGreaterThan(0);
-    expect(answered.events.filter((event) => !('AgentReasoning' in event))).toEqual([
-      { TaskStarted: expect.objectContaining({ model: next, fallback_from }) },
-      { AgentMessage: { message: answered.content } },
-      { TaskComplete: expect.objectContaining({ usage: answered.usage }) },
-    ]);
-    expect(stream.events.map(({ seq }) => seq)).toEqual(stream.events.map((_, index) => index + 1));
-    const { messages } = await a.call(conversationHistory, { session_id: params.session_id });
-    expect(messages).toMatchObject([{ role: 'user' }, { role: 'assistant', model: next, content: answered.content }]);
-    expect(messages).toHaveLength(2);
-    const lines = a.logged.filter((line) => line.includes(`"model":"${params.model}"`));
-    expect(lines).toEqual([expect.stringContaining(`"next":"${next}"`)]);
-  });
+  it.each(MODEL_FAILURES.filter((cell) => isFollowed(cell, next)))(
+    'a failure is followed by the next model: $name',
+    async (cell) => {
+      const { stream, params } = start(cell, next);
+      const answered = await stream.answer;
+      const fallback_from = [expect.objectContaining({ model: params.model, reason: cell.error.reason })];
+      expect(answered).toMatchObject({ model: next, content: expect.stringMatching(answer) });
+      expect(answered.usage.output_tokens).toBeGreaterThan(0);
+      expect(answered.events.filter((event) => !('AgentReasoning' in event))).toEqual([
+        { TaskStarted: expect.objectContaining({ model: next, fallback_from }) },
+        { AgentMessage: { message: answered.content } },
+        { TaskComplete: expect.objectContaining({ usage: answered.usage }) },
+      ]);
+      expect(stream.events.map(({ seq }) => seq)).toEqual(stream.events.map((_, index) => index + 1));
+      const { messages } = await a.call(conversationHistory, { session_id: params.session_id });
+      expect(messages).toMatchObject([{ role: 'user' }, { role: 'assistant', model: next, content: answered.content }]);
+      expect(messages).toHaveLength(2);
+      const lines = a.logged.filter((line) => line.includes(`"model":"${params.model}"`));
+      expect(lines).toEqual([expect.stringContaining(`"next":"${next}"`)]);
+    },
+  );
 
-  it.each(MODEL_FAILURES.filter((cell) => !isFollowed(cell, next)))('does not follow $name', async (cell) => {
-    const { stream, params } = start(cell, next);
-    const { reason, retryable, data } = await failure(stream.answer);
-    const { status } = cell.error;
-    expect({ reason, retryable }).toEqual({ reason: cell.error.reason, retryable: cell.error.retryable });
-    expect(data).toMatchObject({ provider: 'anthropic', model: params.model, ...(status !== undefined && { status }) });
-    const [begin] = stream.events;
-    expect(begin).toMatchObject({ seq: 1, event: { TaskStarted: { model: params.model } } });
-    expect(JSON.stringify(begin)).not.toContain('fallback_from');
-    expect(stream.events.at(-1)?.event).toMatchObject({ Error: { reason } });
-    expect(stream.events.some(isDelta)).toBe(cell.isBegun);
-    expect(calls(next, params.session_id)).toBe(0);
-  });
+  it.each(MODEL_FAILURES.filter((cell) => !isFollowed(cell, next)))(
+    'a failure is not followed by another model: $name',
+    async (cell) => {
+      const { stream, params } = start(cell, next);
+      const { reason, retryable, data } = await failure(stream.answer);
+      const { status } = cell.error;
+      expect({ reason, retryable }).toEqual({ reason: cell.error.reason, retryable: cell.error.retryable });
+      expect(data).toMatchObject({
+        provider: 'anthropic',
+        model: params.model,
+        ...(status !== undefined && { status }),
+      });
+      const [begin] = stream.events;
+      expect(begin).toMatchObject({ seq: 1, event: { TaskStarted: { model: params.model } } });
+      expect(JSON.stringify(begin)).not.toContain('fallback_from');
+      expect(stream.events.at(-1)?.event).toMatchObject({ Error: { reason } });
+      expect(stream.events.some(isDelta)).toBe(cell.isBegun);
+      expect(calls(next, params.session_id)).toBe(0);
+    },
+  );
 }
 
 /** Calls of the next model with the prompt of this session. */
@@ -137,7 +147,7 @@ describeWith('codex', 'Codex', () => {
     ['status 429', 'upstream_error'],
     ['status 500', 'upstream_error'],
     ['status 401', 'upstream_error'],
-  ])('is followed by a model of another account after %s', async (prompt, reason) => {
+  ])('Codex is followed by a model of another account after %s', async (prompt, reason) => {
     const session_id = `codex ${prompt}`.replaceAll(' ', '-');
     const answer = await a.prompt(prompt, { session_id, model: CODEX, fallbacks: [OTHER, SAME] });
     const others = prompt === 'status 401' ? SAME : OTHER;
@@ -154,7 +164,7 @@ describeWith('codex', 'Codex', () => {
     expect(textsIn(codex?.api.requests.at(-1))).toEqual(['status 403', content, 'hello again']);
   });
 
-  it('is followed after a hang, which ends its turn', async () => {
+  it('Codex is followed by the next model after a hang, which ends its turn', async () => {
     const hung = codex?.api.next();
     codex?.api.behave(() => ({ text: [], gate: new Promise(() => {}) }));
     const openAi = { OPENAI_API_KEY: 'sk-other', OPENAI_BASE_URL: fixture.provider.url };
@@ -167,7 +177,7 @@ describeWith('codex', 'Codex', () => {
     expect(await (await hung)?.ended).toBe('client');
   });
 
-  it('is not followed once its answer has begun', async () => {
+  it('Codex is not followed by another model once its answer has begun', async () => {
     const stream = a.stream('cut half', { session_id: 'codex-cut', model: CODEX, fallbacks: [SAME] });
     expect(await failure(stream.answer)).toMatchObject({ data: { provider: 'codex', model: CODEX } });
     expect(stream.events[0]?.event).toMatchObject({ TaskStarted: { model: CODEX } });

@@ -157,7 +157,7 @@ describe('fallbacks are refused before anything is called or stored', () => {
       'fallbacks.1',
       /^anthropic\/claude-first is the model of the prompt already$/,
     ],
-  ])('%s', async (_, fallbacks, path, message) => {
+  ])('invalid fallbacks are refused before anything is called or stored: %s', async (_, fallbacks, path, message) => {
     failFirst({ text: 'x' });
     const from = fixture.provider.calls;
     const error = await failure(a.prompt('hello', { session_id, fallbacks }));
@@ -171,7 +171,7 @@ describe('fallbacks are refused before anything is called or stored', () => {
     [['a/b', 'a/c', 'a/d', 'a/e'], 'fallbacks', 'fallbacks must have at most 3 entries'],
     ['a/b', 'fallbacks', 'fallbacks must be a list'],
     [[''], 'fallbacks.0', expect.any(String)],
-  ])('%j', (fallbacks, path, message) => {
+  ])('fallbacks of the wrong form are refused: %j', (fallbacks, path, message) => {
     expect(checkParams(conversationPrompt.params, { prompt: 'hi', fallbacks })).toEqual({
       issues: [{ path, message }],
     });

@@ -19,7 +19,7 @@ beforeEach(async () => {
 });
 afterEach(() => fixture.close());
 
-it('continues after an answer that was cancelled when it had only line breaks', async () => {
+it('a session continues after an answer that was cancelled when it had only line breaks', async () => {
   fixture.provider.behave(() => ({
     chunks: ['\n\n', 'x'],
     gate: (index) => (index === 1 ? new Promise(() => {}) : Promise.resolve()),
@@ -32,14 +32,14 @@ it('continues after an answer that was cancelled when it had only line breaks', 
   expect((await a.prompt('and now?')).content).toMatch(/and now\?$/);
 });
 
-it('continues after an answer of white space', async () => {
+it('a session continues after an answer of white space', async () => {
   fixture.provider.behave(() => ({ text: ' \n' }));
   await a.prompt('say nothing');
   fixture.provider.behave();
   expect((await a.prompt('and now?')).content).toMatch(/and now\?$/);
 });
 
-it('continues where an earlier version stored blank prompts and answers', async () => {
+it('a session continues where an earlier version stored blank prompts and answers', async () => {
   await a.prompt('first');
   const ref = conversationRef('default', 's');
   const [snapshot] = await fixture.store.get([ref]);

@@ -39,7 +39,7 @@ async function converse(turns: number): Promise<{ readonly changes: number[]; re
   return { changes, tokens };
 }
 
-it('begins each request with the one before, but for one in several turns', async () => {
+it('each request begins with the one before, but for one in several turns', async () => {
   const { changes, tokens } = await converse(TURNS);
   expect(changes.length).toBeGreaterThan(2);
   const gaps = changes.slice(1).map((turn, index) => turn - (changes[index] ?? 0));
@@ -49,7 +49,7 @@ it('begins each request with the one before, but for one in several turns', asyn
   expect(Math.min(...used)).toBeGreaterThan((BUDGET_TOKENS * 3) / 4 - 800);
 });
 
-it('also in a conversation of an older version, which has counted no tokens', async () => {
+it('each request begins with the one before also in a conversation of a version that counted no tokens', async () => {
   await converse(40);
   const found = await instances[0]?.services.conversations.find('default', 's');
   const ref = found?.ref;

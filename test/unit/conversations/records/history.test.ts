@@ -46,7 +46,7 @@ afterEach(() => fixture.close());
 const readAll = (instance: Instance, limit: number) => readHistory(instance, 's', { limit });
 
 describe('history', () => {
-  it('holds every message in order, page by page, while the conversation document stays small', async () => {
+  it('the history has every message in order, page by page, while the conversation document stays small', async () => {
     for (let n = 0; n < 60; n++) await (n % 3 === 0 ? b : a).prompt(`prompt ${n}`);
     for (const limit of [7, 50, 200]) {
       const messages = await readAll(n(limit), limit);
@@ -99,7 +99,7 @@ describe('history', () => {
     expect(three).not.toHaveProperty('error');
   });
 
-  it('keeps the conversation document small when every turn fails without an answer', async () => {
+  it('the conversation document stays small when every turn fails without an answer', async () => {
     fixture.provider.behave();
     for (let n = 0; n < 30; n++) await failure(a.prompt(`[[status 400]] ${n}`));
     const found = await a.services.conversations.find('default', 's');
@@ -108,7 +108,7 @@ describe('history', () => {
     expect((await readAll(b, 200)).map(({ seq }) => seq)).toEqual(Array.from({ length: 30 }, (_, index) => index + 1));
   });
 
-  it('pages without a duplicate while the conversation continues', async () => {
+  it('the history is paged without a duplicate while the conversation continues', async () => {
     for (let n = 0; n < 9; n++) await a.prompt(`prompt ${n}`);
     const first = await a.call(conversationHistory, { session_id: 's', limit: 10 });
     for (let n = 9; n < 20; n++) await b.prompt(`prompt ${n}`);
@@ -118,7 +118,7 @@ describe('history', () => {
     );
   });
 
-  it('stores long texts completely in documents of their own: 33 KiB, a full body, an answer of 3 MB', async () => {
+  it('long texts are stored completely in documents of their own: 33 KiB, a full body, an answer of 3 MB', async () => {
     fixture.provider.behave();
     const prompts = ['€'.repeat(12_000), '𝒳'.repeat(200_000), '[[size 3000000]]'];
     for (const prompt of prompts) await a.prompt(prompt);
@@ -136,7 +136,7 @@ describe('history', () => {
     expect(messages.map(({ content }) => content)).toEqual(NAUGHTY.flatMap((text) => [text, `>${text}`]));
   });
 
-  it('sends the model the newest messages that fit its budget, and reports the omitted ones', async () => {
+  it('the model receives the newest messages that fit its budget, and the omitted ones are reported', async () => {
     const long = ' some words'.repeat(9_090);
     for (let n = 0; n < 5; n++) await a.prompt(`${n}${long}`);
     const requested = fixture.provider.next();
@@ -149,7 +149,7 @@ describe('history', () => {
     expect((await readAll(a, 200)).length).toBe(12);
   });
 
-  it('always shows the model the prompt, even one above the budget', async () => {
+  it('the model always receives the prompt, even one above the budget', async () => {
     const { events } = await a.prompt('x'.repeat(600_000));
     expect(events[0]).toMatchObject({ TaskStarted: { context: { messages: 1, trimmed: 0 } } });
   });
@@ -236,7 +236,7 @@ describe('sessions', () => {
   });
 });
 
-it('reads what another instance stored in place of a chunk that was not committed', async () => {
+it('an instance reads what another one stored in place of a chunk that was not committed', async () => {
   const store = createEmbeddedStore({ path: ':memory:', clock: { now: () => Date.now() } });
   try {
     const empty = newConversation('default', 's', 'conv_1', MODEL, '2026-11-13T14:00:00.000Z');

@@ -29,7 +29,7 @@ async function callsOf(work: () => Promise<unknown>): Promise<number> {
 
 const textOf = (count: number): string => 'some words of a chat '.repeat(count);
 
-it('answers a prompt of 320 KB of base64 in a window of 200,000 tokens, and those after it', async () => {
+it('a prompt of 320 KB of base64 is answered in a window of 200,000 tokens, and so are those after it', async () => {
   await a.prompt(textOf(20_000));
   limitTo(200_000, 1.7);
   const prompt = randomBytes(240_000).toString('base64');
@@ -38,7 +38,7 @@ it('answers a prompt of 320 KB of base64 in a window of 200,000 tokens, and thos
   expect(await callsOf(() => a.prompt('and then?'))).toBe(1);
 });
 
-it('leaves the session usable after a prompt that cannot fit at all, and names the limit', async () => {
+it('a session stays usable after a prompt that cannot fit at all, whose error names the limit', async () => {
   limitTo(100_000, 1.4);
   await a.prompt('before');
   const prompt = randomBytes(240_000).toString('base64');
@@ -71,7 +71,7 @@ it('the accepted size of a conversation is stored for all instances, for this co
   expect(startOf(other).context.trimmed).toBe(0);
 });
 
-it('keeps a conversation within the window that MODELS names, behind any base URL', async () => {
+it('a conversation is kept within the window that MODELS names, behind any base URL', async () => {
   const model = 'openai/@cf/some/model';
   const MODELS = JSON.stringify({ [model]: { context_tokens: 8_192 } });
   const env = {

@@ -61,7 +61,7 @@ describe('what an owner keeps', () => {
     for (const [n, on] of [a, await fixture.instance(), a].entries()) await refused(on, `q${n}`);
   });
 
-  it('full storage does not withhold a paid answer from a caller that repeats the prompt', async () => {
+  it('a paid answer is returned to a caller that repeats the prompt also when the storage is full', async () => {
     const params = { session_id: 's', idempotency_key: 'k' };
     const paid = await a.prompt(BLOCK, params);
     for (const n of [1, 2]) await a.prompt(BLOCK, { session_id: `s${n}` });

@@ -38,7 +38,7 @@ const connect = () => a.call(mcpConnect, { server_config: { name: 'tools' }, ses
 const lastBody = (): string => JSON.stringify(fixture.provider.requests.at(-1)?.body);
 const history = async () => (await a.call(conversationHistory, { session_id: 's' })).messages;
 
-it('is sent to the next turn, on another instance and for another provider', async () => {
+it('tool calls and results are sent to the next turn, on another instance and for another provider', async () => {
   await connect();
   server.result = '{"content":[{"type":"text","text":"result of the tool"}]}';
   await a.prompt(ASK);
@@ -49,7 +49,7 @@ it('is sent to the next turn, on another instance and for another provider', asy
   expect(lastBody()).toMatch(/"type":"tool_use".*"type":"tool_result".*result of the tool/);
 });
 
-it('is in the history, with the model, and plain answers stay as they were', async () => {
+it('tool calls and results are in the history, with the model, and plain answers stay as they were', async () => {
   await connect();
   await a.prompt(ASK);
   await a.prompt('hello', { model: OTHER });
@@ -69,7 +69,7 @@ it('is in the history, with the model, and plain answers stay as they were', asy
   expect(plain).not.toHaveProperty('parts');
 });
 
-it('is stored in documents of its own where it is long, and erased with the session', async () => {
+it('long tool results are stored in documents of their own, and erased with the session', async () => {
   await connect();
   const long = 'é'.repeat(60_000);
   server.result = JSON.stringify({ content: [{ type: 'text', text: long }] });
@@ -84,7 +84,7 @@ it('is stored in documents of its own where it is long, and erased with the sess
   expect(left.filter((id) => id.startsWith('texts/'))).toEqual([]);
 });
 
-it('contains the call of a turn that was cancelled while its tool ran', async () => {
+it('the next turn is sent the call of a turn that was cancelled while its tool ran', async () => {
   await connect();
   const { promise, resolve: release } = Promise.withResolvers<void>();
   server.hold = promise;
@@ -97,7 +97,7 @@ it('contains the call of a turn that was cancelled while its tool ran', async ()
   expect(lastBody()).toMatch(/"type":"tool_use".*"type":"tool_result".*There is no result/);
 });
 
-it('is rebuilt from the stored events of a turn whose instance has ended', () => {
+it('tool calls are rebuilt from the stored events of a turn whose instance has ended', () => {
   const ids = { call_id: '1', server: 'a server', tool: 'act' };
   const events = [
     { AgentMessageDelta: { delta: 'Let me ' } },

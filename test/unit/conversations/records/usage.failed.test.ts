@@ -85,7 +85,7 @@ describe('a turn that does not complete costs what the provider has counted', ()
     ['its answer has reasoning only', { text: '' }, {}],
     ['the model declines', { text: '', end: 'refusal' }, {}],
     ['the model calls a tool where there is none', CALL, {}],
-  ])('%s', async (_, script, params) => {
+  ])('a turn costs what the provider has counted although it does not complete: %s', async (_, script, params) => {
     fixture.provider.behave(() => ({ ...script, reasoningTokens: 500 }));
     expect((await failure(a.prompt('hello', params))).reason).toBe('upstream_error');
     const counted = await usage();
@@ -94,7 +94,7 @@ describe('a turn that does not complete costs what the provider has counted', ()
     expect(counted).not.toHaveProperty('estimated');
   });
 
-  it('it is cancelled while its tool runs', async () => {
+  it('a turn costs what the provider has counted although it is cancelled while its tool runs', async () => {
     await connect();
     const held = Promise.withResolvers<void>();
     server.hold = held.promise;
@@ -109,7 +109,7 @@ describe('a turn that does not complete costs what the provider has counted', ()
     expect(await usage()).toEqual(counted[0]);
   });
 
-  it.each(ENDS)('and an estimate of its second call, in which %s', async (how) => {
+  it.each(ENDS)('a turn costs also an estimate of its second call, in which %s', async (how) => {
     await connect();
     fixture.provider.behave(({ toolResults }) => (toolResults.length === 0 ? CALL : CUT));
     const running = a.stream('please');
@@ -138,7 +138,7 @@ describe('what the provider has counted for a model that failed', () => {
       return toolResults.length === 0 ? FIRST : { status: 403 };
     });
 
-  it('is part of the usage of its fallback, once', async () => {
+  it('the usage of a model that failed is part of the usage of its fallback, once', async () => {
     await connect();
     behave({ text: 'done' });
     const running = a.stream('please', { fallbacks: FALLBACKS });
@@ -151,14 +151,14 @@ describe('what the provider has counted for a model that failed', () => {
     expect(await usage()).toEqual(answer.usage);
   });
 
-  it.each(ENDS)('is charged when the next one has begun and %s', async (how) => {
+  it.each(ENDS)('the usage of a model that failed is charged when the next one has begun and %s', async (how) => {
     await connect();
     behave(CUT);
     await end(a.stream('please', { fallbacks: FALLBACKS }), how);
     expect(await usage()).toMatchObject({ reasoning_tokens: 500, estimated: true });
   });
 
-  it('is charged when the turn is cancelled before the next one has begun', async () => {
+  it('the usage of a model that failed is charged when the turn is cancelled before the next one has begun', async () => {
     await connect();
     const called = Promise.withResolvers<void>();
     fixture.provider.behave(({ model, toolResults }) => {
@@ -175,7 +175,7 @@ describe('what the provider has counted for a model that failed', () => {
     expect(counted).not.toHaveProperty('estimated');
   });
 
-  it('is charged when all models fail', async () => {
+  it('the usage of models that failed is charged when all of them fail', async () => {
     await connect();
     behave({ status: 403 });
     await failure(a.prompt('please', { fallbacks: FALLBACKS }));

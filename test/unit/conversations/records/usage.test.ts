@@ -26,7 +26,7 @@ const usageOf = async (instance: Instance, session_id = 's') => {
 };
 
 describe('usage', () => {
-  it('adds up over the turns of a session and the sessions of a key, on all instances', async () => {
+  it('usage adds up over the turns of a session and the sessions of a key, on all instances', async () => {
     const b = await fixture.instance();
     const one = await a.prompt('one');
     const two = await b.prompt('two');
@@ -53,7 +53,7 @@ describe('usage', () => {
 });
 
 describe('a daily budget', () => {
-  it('refuses the prompt after the one that used it up, until midnight UTC, on every instance', async () => {
+  it('a daily budget refuses the prompt after the one that used it up, until midnight UTC, on every instance', async () => {
     const env = { GATEWAY_DAILY_TOKENS: '10' };
     const [c, d] = [await fixture.instance(env), await fixture.instance(env)];
     await c.prompt('[[say a long enough answer to use the budget up]]');

@@ -26,7 +26,7 @@ function lines(): Record<string, unknown>[] {
   return a.logged.flatMap((text) => text.trim().split('\n')).map((line) => JSON.parse(line));
 }
 
-it('reports a failure in the error, in the line of the turn and in that of the call, with its turn', async () => {
+it('a failure is reported in the error, in the line of the turn and in that of the call, with its turn', async () => {
   fixture.provider.behave(() => ({ status: 529, message: 'Overloaded, friend' }));
   const gateway = createGateway(a.services, createRegistry(Object.values(methods)));
   const body = { jsonrpc: '2.0', id: 1, method: 'conversation.prompt', params: { prompt: 'hello', session_id: 's' } };
@@ -55,7 +55,7 @@ it('reports a failure in the error, in the line of the turn and in that of the c
   expect(call?.turn_id).toBe(turn?.turn_id);
 });
 
-it('logs the error below a failure of the network with the call, and does not send it', async () => {
+it('the error below a failure of the network is logged with the call, and not sent', async () => {
   const gateway = createGateway(a.services, createRegistry(Object.values(methods)));
   const params = { prompt: '[[cut first]]', session_id: 's' };
   const reply = await gateway.handle({
@@ -70,7 +70,7 @@ it('logs the error below a failure of the network with the call, and does not se
   expect(JSON.stringify(reply)).not.toContain(String(call?.cause));
 });
 
-it('logs the cached tokens and those of the reasoning with the call', async () => {
+it('the cached tokens and those of the reasoning are logged with the call', async () => {
   fixture.provider.behave(() => ({ text: 'yes', cachedTokens: 40, reasoningTokens: 30 }));
   const gateway = createGateway(a.services, createRegistry(Object.values(methods)));
   const params = { prompt: 'word '.repeat(40), session_id: 's' };
@@ -104,7 +104,7 @@ it('a failure after the prompt was sent is retryable only with an idempotency ke
   expect(await failure(a.prompt('[[status 503]]'))).toMatchObject({ retryable: true });
 });
 
-it('waits at most 10 s for a provider when the caller has no stream', async () => {
+it('a turn waits at most 10 s for a provider when its caller has no stream', async () => {
   fixture.provider.behave(() => ({ status: 429, headers: { 'retry-after': '11' } }));
   const before = fixture.provider.calls;
   expect(await failure(a.prompt('hello'))).toMatchObject({ retryable: true, retryAfterMs: 11_000 });

@@ -147,7 +147,7 @@ describe('a lease', () => {
     expect(running.events.filter(isTerminal)).toHaveLength(1);
   });
 
-  it('once shown as over stays over: an owner that was only late does not complete the turn', async () => {
+  it('a lease that was shown as over stays over: an owner that was only late does not complete the turn', async () => {
     const gate = Promise.withResolvers<void>();
     fixture.provider.behave(() => ({ text: 'late answer', gate: () => gate.promise }));
     const requested = fixture.provider.next();
@@ -163,7 +163,7 @@ describe('a lease', () => {
     expect(await b.call(conversationStatus, { session_id: 's' })).toMatchObject({ turn: { status: 'interrupted' } });
   });
 
-  it('taken from an owner that has not noticed: the owner does not report a running turn either', async () => {
+  it('an owner that has not noticed that its lease was taken does not report a running turn either', async () => {
     const running = a.stream('[[hang]]');
     await running.until(isDelta);
     a.line.state = 'down';
@@ -233,7 +233,7 @@ describe('a lease', () => {
     expect(messages.map(({ content }) => content)).toEqual(['fresh', 'fresh']);
   });
 
-  it('refuses a prompt whose admission was applied and never confirmed; its session frees itself', async () => {
+  it('a prompt whose admission was applied and never confirmed is refused; its session frees itself', async () => {
     a.line.state = 'unconfirmed';
     expect(await failure(a.prompt('hello'))).toMatchObject({ reason: 'unavailable' });
     a.line.state = 'up';
@@ -241,7 +241,7 @@ describe('a lease', () => {
     expect((await b.prompt('next')).content).toMatch(/next$/);
   });
 
-  it('answers a prompt whose admission was applied, and confirmed only when it was read again', async () => {
+  it('a prompt whose admission was applied, and confirmed only when it was read again, is answered', async () => {
     const { commit } = a.line;
     a.line.commit = async (writes, options) => {
       a.line.commit = commit;
@@ -280,7 +280,7 @@ describe('a lease', () => {
   });
 });
 
-it('follows a turn to its end although the watch of the store has failed permanently', async () => {
+it('a reader follows a turn to its end although the watch of the store has failed permanently', async () => {
   const follower = await fixture.instance();
   // As the SDK's listeners end when they have met too many errors in a row.
   follower.line.watch = (_ref, _listener, onError) => {
@@ -297,7 +297,7 @@ it('follows a turn to its end although the watch of the store has failed permane
 });
 
 describe('a cancel that races the end of its turn', () => {
-  it('agrees with the turn’s one terminal state, in any interleaving', async () => {
+  it('a cancel that races the end of its turn agrees with the turn’s one terminal state, in any interleaving', async () => {
     let sessions = 0;
     await fc.assert(
       fc.asyncProperty(

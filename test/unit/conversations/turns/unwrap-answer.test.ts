@@ -14,7 +14,7 @@ it.each([
   ['First this. {"value":{"value":1}}', 'First this. {"value":1}'],
   ['{"other":1}', '{"other":1}'],
   [`{${' '.repeat(2_000)}"other":1}`, `{${' '.repeat(2_000)}"other":1}`],
-])('the answer in %j, in pieces of any size', (text, answer) => {
+])('the answer is taken out of %j, in pieces of any size', (text, answer) => {
   for (let size = 1; size <= Math.min(text.length, 30); size++) {
     const pieces = Array.from({ length: Math.ceil(text.length / size) }, (_, n) =>
       text.slice(n * size, (n + 1) * size),

@@ -69,7 +69,7 @@ describeCodex('a codex turn that does not complete', (place) => {
     await own.close();
   });
 
-  it('refuses a provider that cannot be reached, and keeps the session usable', async () => {
+  it('a codex turn is refused when its provider cannot be reached, and its session stays usable', async () => {
     const away = fixture.machine({ baseUrls: { gateway: 'http://127.0.0.1:9/v1', chatgpt: 'http://127.0.0.1:9' } });
     const error = await startConversation('key-away').fail(away, 'hello');
     expect(error).toMatchObject({ ...AGAIN, message: 'OpenAI could not be reached' });
@@ -93,7 +93,7 @@ describeCodex('a codex turn that does not complete', (place) => {
     expect(textsIn(fixture.api.requests.at(-1)).slice(-3)).toEqual(['count', 'one two ', 'and then?']);
   });
 
-  it('stops a running command with its turn', async () => {
+  it('a cancelled codex turn stops its running command', async () => {
     const isRunning = (argv: readonly string[]): boolean => argv[0] === 'sleep' && argv[1] === '4242';
     const controller = new AbortController();
     const conversation = startConversation();

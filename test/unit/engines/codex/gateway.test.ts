@@ -78,7 +78,7 @@ describeWith('codex', 'a gateway with ENGINE=codex', () => {
     expect(texts).toEqual(['run echo $((40+2))', 'directly', 'You said: directly', 'back']);
   });
 
-  it('erases the rollout with its session, in the store and where Codex ran', async () => {
+  it('the rollout is erased with its session, in the store and where Codex ran', async () => {
     expect(await rollouts()).toBe(1);
     expect(await homes()).toBe(1);
     await post('conversation.delete', { session_id: 's1' });
@@ -121,7 +121,7 @@ describeWith('codex', 'a gateway with ENGINE=codex', () => {
 describe('a gateway without Codex', () => {
   const config = { model: undefined, providers: { openai: { apiKey: API_KEY } } };
 
-  it('refuses codex models, saying what is missing', () => {
+  it('a gateway without Codex refuses codex models, and the error names what is missing', () => {
     const partsWith = (program: string) => {
       const launcher = { spawn: () => Promise.reject(new Error('not used')) };
       const host = createLocalCodex({ launcher, program, directory: '', warn() {} }).hostFor('this process');
@@ -140,7 +140,7 @@ describe('a gateway without Codex', () => {
     expect(() => poor.resolve('codex/gpt-5.5')).toThrow(refusal(/OPENAI_API_KEY/));
   });
 
-  it('decides which models need a process', () => {
+  it('only codex models need a process', () => {
     expect(['codex/gpt-5.5', 'openai/gpt-5.5', 'offline/echo'].map(placeOfModel)).toEqual([
       'companion',
       'local',

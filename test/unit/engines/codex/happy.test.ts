@@ -35,7 +35,7 @@ describeCodex('the codex engine', (place) => {
   const run = async (command: string): Promise<string> =>
     (await conversation.prompt(engine, `run ${command}`)).outcome.content;
 
-  it('sends reasoning, deltas that make up the answer, and the tokens', async () => {
+  it('the codex engine sends reasoning, deltas that make up the answer, and the tokens', async () => {
     const { events, outcome } = await conversation.prompt(engine, 'hello');
     expect(events).toEqual([
       { AgentReasoningDelta: { delta: 'Let me think.' } },
@@ -53,7 +53,7 @@ describeCodex('the codex engine', (place) => {
     expect(fixture.api.requests.at(-1)).toMatchObject({ authorization: `Bearer ${API_KEY}`, model: 'gpt-6.1-sol' });
   });
 
-  it('runs the command of the model with its events, and adds up the tokens of both calls', async () => {
+  it('the codex engine runs the command of the model with its events, and adds up the tokens of both calls', async () => {
     const { events, outcome } = await conversation.prompt(engine, 'run echo $((6*7)); exit 3');
     const names = events.map((event) => Object.keys(event)[0]);
     expect(names).toEqual([
@@ -72,7 +72,7 @@ describeCodex('the codex engine', (place) => {
     expect(outcome.usage.total_tokens).toBe(220);
   });
 
-  it('bounds the events of a command that prints without end', async () => {
+  it('the codex engine bounds the events of a command that prints without end', async () => {
     const { events } = await conversation.prompt(engine, 'run yes | head -c 3000000');
     const printed = events.map((event) =>
       'ExecCommandOutputDelta' in event ? event.ExecCommandOutputDelta.chunk : '',
@@ -81,7 +81,7 @@ describeCodex('the codex engine', (place) => {
     expect(printed.join('').length).toBeLessThanOrEqual(64 << 10);
   });
 
-  it('applies a patch in the workspace and names its files', async () => {
+  it('the codex engine applies a patch in the workspace and names its files', async () => {
     const patch = '*** Begin Patch\n*** Add File: notes/a.txt\n+one\n*** End Patch';
     const { events } = await conversation.prompt(engine, `patch ${patch}`);
     const changes = [{ path: 'notes/a.txt', change: 'add' }];
@@ -99,7 +99,7 @@ describeCodex('the codex engine', (place) => {
     expect(await run('touch /usr/local/evil.txt; touch /etc/evil; echo done')).toContain('Read-only file system');
   });
 
-  it('gives commands no key, no look at Codex’s own files or processes, and no network', async () => {
+  it('the codex engine gives commands no key, no access to Codex’s own files or processes, and no network', async () => {
     const { port } = new URL(fixture.api.url);
     const output = await run(
       `env; cat /proc/*/cmdline; ls /proc/*/root/dev/shm/codex; ls -R /dev/shm /tmp; bash -c 'echo > /dev/tcp/127.0.0.1/${port}'`,
@@ -110,17 +110,20 @@ describeCodex('the codex engine', (place) => {
     expect(output).toMatch(/unreachable|refused|not permitted/i);
   });
 
-  it.each(['key-a', 'key-b'])('holds commands in the same filter as all others: %s', async (keyId) => {
-    const terminals = await Promise.all(
-      ['key-a', 'key-b'].map((owner) =>
-        openPty(SIZE, (tty) => fixture.sandbox.attach({ keyId: owner, argv: ['cat'] }, tty)),
-      ),
-    );
-    const { outcome } = await startConversation(keyId).prompt(engine, `run ${PROBE}`);
-    for (const line of EXPECTED.slice(0, -1)) expect(outcome.content.split('\n')).toContainEqual(line);
-    for (const pty of terminals) pty.kill();
-    await Promise.all(terminals.map((pty) => pty.exited));
-  });
+  it.each(['key-a', 'key-b'])(
+    'the codex engine runs commands under the same filter as all others: %s',
+    async (keyId) => {
+      const terminals = await Promise.all(
+        ['key-a', 'key-b'].map((owner) =>
+          openPty(SIZE, (tty) => fixture.sandbox.attach({ keyId: owner, argv: ['cat'] }, tty)),
+        ),
+      );
+      const { outcome } = await startConversation(keyId).prompt(engine, `run ${PROBE}`);
+      for (const line of EXPECTED.slice(0, -1)) expect(outcome.content.split('\n')).toContainEqual(line);
+      for (const pty of terminals) pty.kill();
+      await Promise.all(terminals.map((pty) => pty.exited));
+    },
+  );
 
   it('the codex engine shows commands nothing of other conversations', async () => {
     await startConversation().prompt(engine, 'the secret word is xylophone-4711');
@@ -165,7 +168,7 @@ describeCodex('the codex engine', (place) => {
     expect(saved.filter((text) => text.includes(API_KEY))).toEqual([]);
   });
 
-  it('runs the tools of the session itself, sends their events, and has them after a move of the session', async () => {
+  it('the codex engine runs the tools of the session, sends their events, and has them after a move of the session', async () => {
     const conversation = startConversation();
     const there = fixture.machine();
     const turn = { tools: TOOLS };
@@ -183,7 +186,7 @@ describeCodex('the codex engine', (place) => {
     await there.close();
   });
 
-  it('puts a blank line between two messages of one turn', async () => {
+  it('the codex engine puts a blank line between two messages of one turn', async () => {
     let step = 0;
     fixture.api.behave((request) => {
       if (request.toolOutput !== undefined) return { text: 'done' };

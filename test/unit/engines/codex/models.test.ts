@@ -12,7 +12,7 @@ import { describeWith } from '../../../support/requirements.ts';
 const Catalog = z.object({ models: z.array(z.object({ slug: z.string() })) });
 
 describeWith('codex', 'the tools of Codex', () => {
-  it('are offered to every model, also to one without an entry in the catalogue, and no script instead', async () => {
+  it('every model has the tools of Codex, also one without an entry in the catalogue, and no script instead', async () => {
     const home = await mkdtemp(join(tmpdir(), 'codex-models-'));
     const { models } = Catalog.parse(JSON.parse(await makeModelCatalog(codexProgram(), home)));
     await rm(home, { recursive: true });

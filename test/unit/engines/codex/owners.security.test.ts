@@ -76,18 +76,21 @@ describeWith('codex', 'turns of two owners in one sandbox service', () => {
     await fixture.close();
   });
 
-  it.each(['key-a', 'key-b'])('commands of the model see nothing of the other one: %s', async (keyId) => {
-    const { outcome } = await turnOf(keyId).prompt(engine, `run ${PROBE}\n${LOOK}\nbash -c '${CONNECT}'`);
-    const lines = outcome.content.split('\n');
-    for (const line of EXPECTED) expect(lines).toContainEqual(line);
-    expect(lines).toEqual(
-      expect.arrayContaining([`files=file-of-${keyId} `, 'marks=', 'servers=0', 'networks=1 0', 'exit=closed']),
-    );
-    expect(running('mark-of-key-a').length * running('mark-of-key-b').length).toBeGreaterThan(0);
-  });
+  it.each(['key-a', 'key-b'])(
+    'commands of the model of one owner see nothing of the other owner: %s',
+    async (keyId) => {
+      const { outcome } = await turnOf(keyId).prompt(engine, `run ${PROBE}\n${LOOK}\nbash -c '${CONNECT}'`);
+      const lines = outcome.content.split('\n');
+      for (const line of EXPECTED) expect(lines).toContainEqual(line);
+      expect(lines).toEqual(
+        expect.arrayContaining([`files=file-of-${keyId} `, 'marks=', 'servers=0', 'networks=1 0', 'exit=closed']),
+      );
+      expect(running('mark-of-key-a').length * running('mark-of-key-b').length).toBeGreaterThan(0);
+    },
+  );
 
   it.each(['key-a', 'key-b'])(
-    'what takes the place of an app-server sees nothing of the other one: %s',
+    'a program in the place of an app-server sees nothing of the other owner: %s',
     async (keyId) => {
       const spec = specs.get(keyId);
       if (spec === undefined) throw new Error('no app-server was started');

@@ -132,7 +132,7 @@ describeWith('codex', 'the protocol of the installed Codex', () => {
     expect(others).toEqual([]);
   }, 60_000);
 
-  it('sends nothing that runs or reads outside Codex’s own sandbox', () => {
+  it('the gateway sends no method that runs or reads outside Codex’s own sandbox', () => {
     expect(Object.keys(RESULTS).toSorted()).toEqual([
       'model/list',
       'thread/backgroundTerminals/clean',

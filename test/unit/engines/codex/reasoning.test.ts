@@ -6,7 +6,7 @@ const item = (summary: string[], content: string[] = []) => ({ type: 'reasoning'
 const delta = (text: string) => ({ AgentReasoningDelta: { delta: text } });
 const whole = (text: string) => ({ AgentReasoning: { text } });
 
-it('is sent as its deltas, with an empty line between the parts of an item', () => {
+it('reasoning is sent as its deltas, with an empty line between the parts of an item', () => {
   const reasoning = createReasoningText();
   const events = [
     ...reasoning.add('r', 'summary', 0, 'First'),

@@ -53,7 +53,7 @@ describeCodex('a conversation with Codex', (place) => {
     expect(fixture.warnings).toEqual([]);
   });
 
-  it('moves back and forth between machines', async () => {
+  it('a conversation with Codex moves back and forth between machines', async () => {
     const conversation = startConversation();
     await conversation.prompt(here, 'run echo 1');
     await conversation.prompt(there, 'run echo 2');
@@ -64,7 +64,7 @@ describeCodex('a conversation with Codex', (place) => {
     expect(prompts).toEqual(['run echo 1', 'run echo 2', 'run echo 3', 'four']);
   });
 
-  it('contains the turns that another engine answered, each once and in order', async () => {
+  it('a conversation with Codex contains the turns that another engine answered, each once and in order', async () => {
     const conversation = startConversation();
     conversation.messages.push({ role: 'user', content: 'direct 1' }, { role: 'assistant', content: 'answer 1' });
     await conversation.prompt(here, 'codex 1');
@@ -132,7 +132,7 @@ describeCodex('a conversation with Codex', (place) => {
     expect(instructed().at(-1)).toContain('no longer apply');
   });
 
-  it('calls the model of the turn: another one, the first again, and on another machine', async () => {
+  it('a conversation with Codex calls the model of each turn: another, the first again, and on another machine', async () => {
     const conversation = startConversation();
     const models: string[] = [];
     for (const [machine, model] of [
@@ -163,7 +163,7 @@ describeCodex('a conversation with Codex', (place) => {
     expect(fixture.warnings).toHaveLength(warnings);
   });
 
-  it('calls on the account of the turn, and keeps the thread', async () => {
+  it('a conversation with Codex calls on the account of the turn, and keeps the thread', async () => {
     const conversation = startConversation();
     await conversation.prompt(here, 'ours');
     const credential = { provider: 'openai', token: () => 'sk-of-the-caller' } as const;

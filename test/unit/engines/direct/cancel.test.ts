@@ -11,7 +11,7 @@ beforeAll(async () => {
 afterAll(() => provider.close());
 
 describe.each(CASES)('$provider', ({ model }) => {
-  it('closes the upstream socket when aborted in mid-stream, and throws the reason', async () => {
+  it('the upstream socket is closed when a turn is aborted in mid-stream, and the reason is thrown', async () => {
     const seen = provider.next();
     const controller = new AbortController();
     const reason = new Error('cancelled by the test');
@@ -21,7 +21,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     expect((await (await seen).done).by).toBe('client');
   });
 
-  it('closes the upstream socket when aborted before the first byte', async () => {
+  it('the upstream socket is closed when a turn is aborted before the first byte', async () => {
     const seen = provider.next();
     const controller = new AbortController();
     const reason = new Error('cancelled by the test');
@@ -32,7 +32,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     expect((await request.done).by).toBe('client');
   });
 
-  it('closes the upstream socket when the reader breaks off', async () => {
+  it('the upstream socket is closed when the reader breaks off', async () => {
     const seen = provider.next();
     const messages = [{ role: 'user', content: '[[hang]]' }] as const;
     const turn = { turnId: 't', conversationId: 'c', model, messages };
@@ -40,7 +40,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     expect((await (await seen).done).by).toBe('client');
   });
 
-  it('does not call the provider with a signal that is already aborted', async () => {
+  it('the provider is not called with a signal that is already aborted', async () => {
     const before = provider.calls;
     const reason = new Error('too late');
     await expect(runTurn(createTestEngine(provider), { model, signal: AbortSignal.abort(reason) })).rejects.toBe(
@@ -49,7 +49,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     expect(provider.calls).toBe(before);
   });
 
-  it('stops waiting for a retry when aborted', async () => {
+  it('a wait for a retry ends when the turn is aborted', async () => {
     const seen = provider.next();
     const before = provider.calls;
     const controller = new AbortController();
@@ -62,7 +62,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     expect(provider.calls - before).toBe(1);
   });
 
-  it('leaves no listener on the signal and no timer behind', async () => {
+  it('a turn leaves no listener on the signal and no timer behind', async () => {
     const { signal } = new AbortController();
     const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
     const engine = createTestEngine(provider);

@@ -170,7 +170,7 @@ describe('a connection ahead of a prompt', () => {
     expect(connect.mock.lastCall?.[0].headers).toBeUndefined();
   });
 
-  it('resumes the TLS session of the one before', async () => {
+  it('a connection ahead of a prompt resumes the TLS session of the one before', async () => {
     const certificate = makeCertificate('localhost');
     const trusted = tls.getCACertificates('default');
     tls.setDefaultCACertificates([...trusted, certificate.cert]);

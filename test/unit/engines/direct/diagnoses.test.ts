@@ -111,7 +111,7 @@ const VARIABLES = {
 };
 
 describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
-  it.each(FAILURES)('%s is reported in one line', async (_name, script, message, more) => {
+  it.each(FAILURES)('a failure of a provider is reported in one line: %s', async (_name, script, message, more) => {
     provider.behave(() => script);
     const { error } = await failTurn(createTestEngine(provider), { model });
     const expected = `${label} ${message.replace('VARIABLE', VARIABLES[name])}`;
@@ -124,7 +124,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     });
   });
 
-  it('removes from the message whatever looks like a key', async () => {
+  it('whatever looks like a key is removed from the message of a provider', async () => {
     provider.behave(() => ({
       status: 400,
       message: `bad ${KEY} Bearer abc.def api_key=0123456789 ${'long '.repeat(200)}`,
@@ -136,7 +136,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     expect(error.message.length).toBeLessThan(400);
   });
 
-  it('reports the wait that the provider requests, and does not wait longer than the caller can', async () => {
+  it('the wait that a provider requests is reported, and a turn waits no longer than its caller can', async () => {
     let left = 1;
     provider.behave(() =>
       left-- > 0 ? { status: 429, message: 'later', headers: { 'retry-after': '0.05' } } : { text: 'ok' },
@@ -229,14 +229,14 @@ describe('what differs by provider', () => {
       sse({ candidates: [{ finishReason: 'MALFORMED_FUNCTION_CALL' }] }),
       'Google Vertex AI could not complete its answer (MALFORMED_FUNCTION_CALL)',
     ],
-  ])('a stream of %s that fails', async (model, body, message) => {
+  ])('a stream of %s that fails has the message of the failure', async (model, body, message) => {
     provider.behave(() => ({ body }));
     const { error } = await failTurn(createTestEngine(provider), { model });
     expect(error.message).toBe(message);
   });
 });
 
-it('names its own bound of an answer as its own', async () => {
+it('an answer that exceeds the gateway’s own bound names this bound as the gateway’s', async () => {
   const engine = createTestEngine(provider, { answerBytesMax: 2 << 20 });
   const { error } = await failTurn(engine, { model: CASES[0].model, prompt: '[[size 4000000]]' });
   expect(error).toMatchObject({
@@ -256,9 +256,9 @@ it.each([
   ['event: error\ndata: {"error":{"message":"a"}}', { text: 'a', code: '' }],
   ['<h1>Not &lt; there</h1>', { text: 'Not &lt; there', code: '' }],
   ['  ', { text: '', code: '' }],
-])('reads the message of %s', (body, expected) => expect(readProviderMessage(body)).toEqual(expected));
+])('the message of %s is read', (body, expected) => expect(readProviderMessage(body)).toEqual(expected));
 
-it('makes one line of any text', () => {
+it('any text becomes one line', () => {
   expect(clean('a\r\n\u0007b\u001b[31m  c')).toBe('a b [31m c');
   expect(clean('x'.repeat(400)).length).toBe(301);
 });
@@ -291,7 +291,7 @@ it.each([
 });
 
 it.each(['Invalid model parameters', 'The file for this model does not fit', 'model output is invalid'])(
-  'another refusal with 400 is none of the model: %s',
+  'another refusal with 400 is not about the model: %s',
   async (message) => {
     provider.behave(() => ({ status: 400, message }));
     const { error } = await failTurn(createTestEngine(provider), { model: 'groq/m' });

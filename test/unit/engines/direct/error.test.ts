@@ -37,21 +37,24 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     ['[[cut first]]', 'the socket cut before the first token', 0],
     ['[[chunks 10]] [[early]]', 'a body that ends cleanly without the end marker', 5],
     ['[[early first]]', 'a body that ends cleanly before the first token', 0],
-  ])('%s: %s is an error, never an answer, and the call is not repeated', async (prompt, _, deltas) => {
-    const { result, calls } = await countCalls(() => failTurn(createTestEngine(provider), { model, prompt }));
-    expect(result.error).toMatchObject({
-      reason: 'upstream_error',
-      message: expect.stringMatching(
-        new RegExp(`^${label} (ended its answer before it was complete|sent an empty answer)`),
-      ),
-      data: { provider: name },
-      retryable: true,
-    });
-    expect(result.events).toHaveLength(deltas);
-    expect(calls).toBe(1);
-  });
+  ])(
+    'the prompt %s, with %s, ends in an error, never an answer, and its call is not repeated',
+    async (prompt, _, deltas) => {
+      const { result, calls } = await countCalls(() => failTurn(createTestEngine(provider), { model, prompt }));
+      expect(result.error).toMatchObject({
+        reason: 'upstream_error',
+        message: expect.stringMatching(
+          new RegExp(`^${label} (ended its answer before it was complete|sent an empty answer)`),
+        ),
+        data: { provider: name },
+        retryable: true,
+      });
+      expect(result.events).toHaveLength(deltas);
+      expect(calls).toBe(1);
+    },
+  );
 
-  it('reports an error event within a stream, keeping what came before it, without asking again', async () => {
+  it('an error event within a stream is reported, what came before it is kept, and the call is not repeated', async () => {
     const { result, calls } = await countCalls(() =>
       failTurn(createTestEngine(provider), { model, prompt: 'tell [[chunks 4]] [[error]]' }),
     );
@@ -60,40 +63,40 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     expect(calls).toBe(1);
   });
 
-  it.each(['first', 'middle'] as const)(
-    'names the status of an error event (%s) like that of a response',
-    async (at) => {
-      const errors: readonly [status: number, error: object][] = [
-        [404, { reason: 'invalid_params', retryable: false }],
-        [429, { reason: 'upstream_error', retryable: true }],
-        [500, { reason: 'upstream_error', retryable: true }],
-      ];
-      for (const [errorStatus, expected] of errors) {
-        provider.behave(() => ({
-          chunks: ['a', 'b'],
-          streamError: at,
-          errorStatus,
-          message: 'no such model, or busy',
-        }));
-        const { error } = await failTurn(createTestEngine(provider), { model });
-        expect(error).toMatchObject({ ...expected, data: { provider: name, model, status: errorStatus } });
-      }
+  it.each(['first', 'middle'] as const)('an error event (%s) has the status of an error response', async (at) => {
+    const errors: readonly [status: number, error: object][] = [
+      [404, { reason: 'invalid_params', retryable: false }],
+      [429, { reason: 'upstream_error', retryable: true }],
+      [500, { reason: 'upstream_error', retryable: true }],
+    ];
+    for (const [errorStatus, expected] of errors) {
+      provider.behave(() => ({
+        chunks: ['a', 'b'],
+        streamError: at,
+        errorStatus,
+        message: 'no such model, or busy',
+      }));
+      const { error } = await failTurn(createTestEngine(provider), { model });
+      expect(error).toMatchObject({ ...expected, data: { provider: name, model, status: errorStatus } });
+    }
+  });
+
+  it.each([408, 409, 425, 429, 500, 503, 529])(
+    'a call is made at most 3 times on %i, then it fails',
+    async (status) => {
+      const prompt = `[[status ${status}]]`;
+      const { result, calls } = await countCalls(() => failTurn(createTestEngine(provider), { model, prompt }));
+      expect(calls).toBe(3);
+      expect(result.error).toMatchObject({
+        reason: 'upstream_error',
+        retryable: true,
+        data: { provider: name, status, attempts: 3 },
+      });
+      expect(result.error.retryAfterMs).toBeGreaterThan(0);
     },
   );
 
-  it.each([408, 409, 425, 429, 500, 503, 529])('makes at most 3 calls on %i, then fails', async (status) => {
-    const prompt = `[[status ${status}]]`;
-    const { result, calls } = await countCalls(() => failTurn(createTestEngine(provider), { model, prompt }));
-    expect(calls).toBe(3);
-    expect(result.error).toMatchObject({
-      reason: 'upstream_error',
-      retryable: true,
-      data: { provider: name, status, attempts: 3 },
-    });
-    expect(result.error.retryAfterMs).toBeGreaterThan(0);
-  });
-
-  it('answers when the third call succeeds', async () => {
+  it('a turn is answered when the third call succeeds', async () => {
     let left = 2;
     provider.behave(() => (left-- > 0 ? { status: 500 } : { text: 'at last' }));
     const { result, calls } = await countCalls(() => runTurn(createTestEngine(provider), { model }));
@@ -101,7 +104,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     expect(calls).toBe(3);
   });
 
-  it('waits for Retry-After before the next call', async () => {
+  it('the next call waits for Retry-After', async () => {
     let left = 1;
     provider.behave(() => (left-- > 0 ? { status: 429, headers: { 'retry-after': '0.2' } } : { text: 'ok' }));
     const from = provider.requests.length;
@@ -117,7 +120,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     expect(result.error).toMatchObject({ reason: 'upstream_error', retryable: true, retryAfterMs: 31_000 });
   });
 
-  it('reads a Retry-After that is a date', async () => {
+  it('a Retry-After that is a date is understood', async () => {
     const now = Date.parse('2026-01-01T00:00:00Z');
     const headers = { 'retry-after': 'Thu, 01 Jan 2026 00:02:00 GMT' };
     provider.behave(() => ({ status: 503, headers }));
@@ -125,7 +128,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     expect((await failTurn(engine, { model })).error.retryAfterMs).toBe(120_000);
   });
 
-  it.each([401, 403])('reports refused credentials (%i) once, without showing them', async (status) => {
+  it.each([401, 403])('refused credentials (%i) are reported once, without being shown', async (status) => {
     provider.behave(() => ({ status, message: `Incorrect API key provided: ${KEY}` }));
     const { result, calls } = await countCalls(() => failTurn(createTestEngine(provider), { model }));
     expect(calls).toBe(1);
@@ -134,7 +137,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     expect(JSON.stringify([result.error.toWire('r'), errorFields(result.error)])).not.toContain(KEY);
   });
 
-  it('explains a request the provider finds wrong, with anything like a key removed', async () => {
+  it('a request that the provider finds wrong is explained, with anything like a key removed', async () => {
     provider.behave(() => ({ status: 400, message: `top_k is not known to ${KEY}` }));
     const { result, calls } = await countCalls(() => failTurn(createTestEngine(provider), { model }));
     expect(calls).toBe(1);
@@ -143,20 +146,20 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     expect(JSON.stringify(errorFields(result.error))).not.toContain(KEY);
   });
 
-  it('answers an unknown model with invalid_params that names the model', async () => {
+  it('an unknown model is answered with invalid_params that names the model', async () => {
     const { error } = await failTurn(createTestEngine(provider), { model, prompt: '[[status 404]]' });
     expect(error.reason).toBe('invalid_params');
     expect(JSON.stringify(error.data.issues)).toContain(model.split('/')[1]);
   });
 
-  it('does not follow a redirect, which would carry the key to another host', async () => {
+  it('no redirect is followed, because it would carry the key to another host', async () => {
     provider.behave(() => ({ status: 307, headers: { location: `${provider.url}/v1/messages` } }));
     const { result, calls } = await countCalls(() => failTurn(createTestEngine(provider), { model }));
     expect(calls).toBe(1);
     expect(result.error).toMatchObject({ reason: 'upstream_error', retryable: false });
   });
 
-  it('refuses an answer beyond its bound and closes the connection', async () => {
+  it('an answer beyond its bound is refused, and its connection closed', async () => {
     const seen = provider.next();
     const engine = createTestEngine(provider, { answerBytesMax: 200_000 });
     const { error } = await failTurn(engine, { model, prompt: '[[size 50000000]]' });
@@ -166,7 +169,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     expect(request.chunksSent).toBeLessThan(700);
   });
 
-  it('reports silence before the answer as a timeout and closes the connection', async () => {
+  it('silence before the answer is reported as a timeout, and the connection is closed', async () => {
     const seen = provider.next();
     const engine = createTestEngine(provider, { deadlines: { firstByteMs: 150 } });
     const { result, calls } = await countCalls(() => failTurn(engine, { model, prompt: '[[hang headers]]' }));
@@ -175,21 +178,21 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     expect((await (await seen).done).by).toBe('client');
   });
 
-  it('reports silence within the answer as a timeout', async () => {
+  it('silence within the answer is reported as a timeout', async () => {
     const engine = createTestEngine(provider, { deadlines: { idleMs: 150 } });
     const { error, events } = await failTurn(engine, { model, prompt: '[[hang]]' });
     expect(error).toMatchObject({ reason: 'upstream_timeout', message: `${label} did not answer within 0.15 s` });
     expect(events).toHaveLength(1);
   });
 
-  it('lets keep-alives prolong the silence, but not the turn', async () => {
+  it('keep-alives prolong the permitted silence, but not the turn', async () => {
     const engine = createTestEngine(provider, { deadlines: { idleMs: 300, totalMs: 900 } });
     const { error } = await failTurn(engine, { model, prompt: '[[hang ping 20]]' });
     expect(error.reason).toBe('upstream_timeout');
     expect(error.message).toContain('0.9 s');
   });
 
-  it('does not take a slow reader for a silent provider', async () => {
+  it('a slow reader is not mistaken for a silent provider', async () => {
     const engine = createTestEngine(provider, { deadlines: { idleMs: 100 } });
     const gate = Promise.withResolvers<void>();
     provider.behave(({ prompt }) =>
@@ -214,7 +217,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
     expect(outcome.content).toBe('0 1 2 ');
   });
 
-  it('makes 3 calls when the provider cannot be reached', async () => {
+  it('a provider that cannot be reached is called 3 times', async () => {
     let connections = 0;
     const closing = createServer((socket) => {
       connections += 1;
@@ -243,7 +246,7 @@ describe.each(CASES)('$provider', ({ model, provider: name, label }) => {
 
 describe('what differs by provider', () => {
   it.each(['anthropic/claude-sonnet-4-5', 'openai/gpt-5', 'groq/llama'])(
-    'repeats the call to %s when its stream begins with an error',
+    'the call to %s is repeated when its stream begins with an error',
     async (model) => {
       let left = 2;
       provider.behave(() => (left-- > 0 ? { streamError: 'first' } : { text: 'recovered' }));
@@ -288,7 +291,7 @@ describe('what differs by provider', () => {
       });
     }
 
-    it('states how to renew them when Google refuses the grant, and makes no call', async () => {
+    it('a grant of Google that is refused is reported with how to renew it, and no call is made', async () => {
       refuse = true;
       const { result, calls } = await countCalls(() => failTurn(createEngineWithTokens(), { model }));
       expect(calls).toBe(0);
@@ -297,13 +300,13 @@ describe('what differs by provider', () => {
       expect(JSON.stringify(errorFields(result.error))).not.toContain(KEY);
     });
 
-    it('does not wait for a token service that does not answer', async () => {
+    it('a token service that does not answer does not block the turn', async () => {
       refuse = false;
       expect((await failTurn(createEngineWithTokens(), { model })).error.reason).toBe('upstream_timeout');
     });
   });
 
-  it('masks a provider that cannot be set up as an internal error', async () => {
+  it('a provider that cannot be set up is masked as an internal error', async () => {
     const engine = createDirectEngine({ google: { project: 'p', location: 'not a host' } });
     expect((await failTurn(engine, { model: 'google/gemini-2.5-flash' })).error.reason).toBe('internal');
   });

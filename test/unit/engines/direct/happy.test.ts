@@ -14,7 +14,7 @@ afterEach(() => {
 afterAll(() => provider.close());
 
 describe.each(CASES)('$provider', ({ model, provider: name }) => {
-  it('returns the complete answer, equal to its deltas, with the usage of the provider', async () => {
+  it('a turn returns the complete answer, equal to its deltas, with the usage of the provider', async () => {
     const { events, outcome } = await runTurn(createTestEngine(provider), { model, prompt: 'count [[chunks 20]]' });
     expect(outcome.content).toBe(Array.from({ length: 20 }, (_, index) => `${index} `).join(''));
     expect(textOf(events)).toBe(outcome.content);
@@ -24,7 +24,7 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
     expect(outcome).toMatchObject({ model, finishReason: 'stop' });
   });
 
-  it('passes a delta on before the next one exists', async () => {
+  it('a delta is passed on before the next one exists', async () => {
     const { promise: released, resolve: release } = Promise.withResolvers<void>();
     provider.behave(() => ({
       chunks: ['first', 'second'],
@@ -35,7 +35,7 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
     expect(textOf(events)).toBe('firstsecond');
   });
 
-  it('sends instructions and the conversation in order, without empty messages', async () => {
+  it('instructions and the conversation are sent in order, without empty messages', async () => {
     provider.behave((request) => ({ text: JSON.stringify(request.body) }));
     const { outcome } = await runTurn(createTestEngine(provider), {
       model,
@@ -55,7 +55,7 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
     expect(outcome.content).not.toContain('"text":""');
   });
 
-  it('separates reasoning from the answer', async () => {
+  it('reasoning is separated from the answer', async () => {
     provider.behave(() => ({ reasoning: 'let me see', text: 'yes' }));
     const { events, outcome } = await runTurn(createTestEngine(provider), { model });
     expect(events.slice(0, 2)).toEqual([
@@ -65,7 +65,7 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
     expect(outcome.content).toBe('yes');
   });
 
-  it('counts the tokens from the cache and those of the reasoning, where the provider reports them', async () => {
+  it('tokens from the cache and those of the reasoning are counted, where the provider reports them', async () => {
     provider.behave(() => ({ text: 'yes', cachedTokens: 40, reasoningTokens: 30 }));
     const prompt = 'word '.repeat(40);
     const { events, outcome } = await runTurn(createTestEngine(provider), { model, prompt });
@@ -77,13 +77,13 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
     expect(events).toContainEqual({ TokenCount: usage });
   });
 
-  it('reports an answer that was cut at the output limit', async () => {
+  it('an answer that was cut at the output limit is reported', async () => {
     provider.behave(() => ({ text: 'so much', end: 'length' }));
     const { outcome } = await runTurn(createTestEngine(provider), { model });
     expect(outcome).toMatchObject({ content: 'so much', finishReason: 'length' });
   });
 
-  it('uses the configured credentials, whatever the environment holds', async () => {
+  it('the configured credentials are used, whatever the environment contains', async () => {
     for (const variable of ['ANTHROPIC_API_KEY', 'OPENAI_API_KEY', 'GOOGLE_VERTEX_API_KEY'])
       vi.stubEnv(variable, 'stray');
     vi.stubEnv(`${name.toUpperCase()}_BASE_URL`, 'http://127.0.0.1:9');
@@ -95,7 +95,7 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
     expect(JSON.stringify(headers)).not.toContain('stray');
   });
 
-  it('uses one connection for turns that follow each other', async () => {
+  it('turns that follow each other share one connection', async () => {
     const engine = createTestEngine(provider);
     await runTurn(engine, { model });
     const from = provider.requests.length;
@@ -105,7 +105,7 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
 });
 
 describe('what differs by provider', () => {
-  it('instructs OpenAI not to store the conversation, and sends Anthropic an output limit', async () => {
+  it('OpenAI is instructed not to store the conversation, and Anthropic is sent an output limit', async () => {
     const engine = createTestEngine(provider);
     const openai = provider.next();
     await runTurn(engine, { model: 'openai/gpt-5' });
@@ -115,7 +115,7 @@ describe('what differs by provider', () => {
     expect((await anthropic).body).toMatchObject({ max_tokens: 32_000, stream: true });
   });
 
-  it('accepts an Anthropic stream that stays open after message_stop', async () => {
+  it('an Anthropic stream that stays open after message_stop is accepted', async () => {
     provider.behave(() => ({ text: 'done', keepOpen: true }));
     const { outcome } = await runTurn(createTestEngine(provider), { model: 'anthropic/claude-sonnet-4-5' });
     expect(outcome.content).toBe('done');

@@ -48,7 +48,7 @@ it.each(FORMS)('an overflow is recognised, with its limit: %j', (message, limit)
   expect(limitOf(message)).toBe(limit);
 });
 
-it('treats a refusal by rate as one when the request alone exceeds the rate', () => {
+it('a refusal by rate counts as an overflow when the request alone exceeds the rate', () => {
   const message =
     'Request too large for gpt-5 in organization o on tokens per min (TPM): Limit 30000, Requested 40000.';
   expect(isOverflow(message, 429)).toBe(true);
@@ -61,7 +61,7 @@ it.each([
   'Rate limit reached for tokens per min (TPM): Limit 10000, Requested 15000',
   'messages: text content blocks must contain non-whitespace text',
   'model not found',
-])('does not take %j for it', (message) => expect(isOverflow(message)).toBe(false));
+])('the message %j is not mistaken for an overflow', (message) => expect(isOverflow(message)).toBe(false));
 
 it.each([
   ['English', 'It was the best of times, it was the worst of times. '.repeat(100), 3, 4.5],
@@ -74,7 +74,7 @@ it.each([
   ['hex', 'deadbeef01234567'.repeat(100), 1.3, 2],
   ['minified code', 'function(a,b){return a.c(b)?d[e]:f.g;}'.repeat(50), 1.3, 2],
   ['Japanese', '吾輩は猫である。名前はまだ無い。'.repeat(20), 0.4, 1],
-])('estimates %s: characters a token', (_name, text, min, max) => {
+])('the characters a token are estimated for %s', (_name, text, min, max) => {
   const chars = text.length / estimateTextTokens(text);
   expect(chars).toBeGreaterThanOrEqual(min);
   expect(chars).toBeLessThanOrEqual(max);
@@ -102,7 +102,7 @@ const HISTORY: readonly Message[] = Array.from({ length: 20 }, (_, index) => ({
 const PROMPT: Message = { role: 'user', content: 'and now?' };
 
 describe.each(CASES)('$provider', ({ model, label }) => {
-  it('is repeated with a quarter less each time, from a message of the user on', async () => {
+  it('a request that is too long is repeated with a quarter less each time, from a message of the user on', async () => {
     const sizes = limitTo(30_000, 'Your input exceeds the context window of this model.');
     const { outcome, events } = await runTurn(createTestEngine(provider), { model, messages: [...HISTORY, PROMPT] });
     expect(outcome.content).toBe('fits');
@@ -119,13 +119,13 @@ describe.each(CASES)('$provider', ({ model, label }) => {
     expect(events[steps.length]).toEqual({ AgentMessageDelta: { delta: 'fits' } });
   });
 
-  it('is repeated once only, when the provider has named its limit', async () => {
+  it('a request that is too long is repeated once only when the provider has named its limit', async () => {
     const sizes = limitTo(30_000, 'prompt is too long: 20000 tokens > 6000 maximum');
     await runTurn(createTestEngine(provider), { model, messages: [...HISTORY, PROMPT] });
     expect(sizes).toHaveLength(2);
   });
 
-  it('ends with an error that names the limit when the prompt alone is too long', async () => {
+  it('a turn ends with an error that names the limit when the prompt alone is too long', async () => {
     const sizes = limitTo(2_000);
     const prompt = 'long '.repeat(1_000);
     const { error } = await failTurn(createTestEngine(provider), { model, prompt });
@@ -141,7 +141,7 @@ describe.each(CASES)('$provider', ({ model, label }) => {
     expect(sizes).toHaveLength(1);
   });
 
-  it('is not repeated once a part of the answer was sent: the turn ends with an error that names the cause', async () => {
+  it('a request is not repeated once a part of the answer was sent: the error of the turn names the cause', async () => {
     const message =
       'input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000, decrease input length';
     provider.behave(() => ({ chunks: ['Hello ', 'there'], streamError: 'middle', message }));
@@ -158,7 +158,7 @@ describe.each(CASES)('$provider', ({ model, label }) => {
     });
   });
 
-  it('runs no tool twice when its result is what makes the conversation too long', async () => {
+  it('no tool runs twice when its result is what makes the conversation too long', async () => {
     let runs = 0;
     const tools: Toolset = {
       chars: 10,
@@ -199,14 +199,14 @@ it.each([
         .join(''),
     },
   ],
-])('shortens a conversation that %s', async (_name, model, refusal) => {
+])('a conversation that %s is shortened', async (_name, model, refusal) => {
   provider.behave((request) => (request.messages > 5 ? refusal : { text: 'fits' }));
   const { outcome, events } = await runTurn(createTestEngine(provider), { model, messages: [...HISTORY, PROMPT] });
   expect(outcome.content).toBe('fits');
   expect(trims(events).length).toBeGreaterThan(0);
 });
 
-it('handles an overflow within a stream, before its first token', async () => {
+it('an overflow within a stream, before its first token, is handled like one before it', async () => {
   const error = { code: 'context_length_exceeded', message: 'Your input exceeds the context window of this model.' };
   const body = `data: ${JSON.stringify({ type: 'response.failed', response: { error } })}\n\n`;
   provider.behave((request) => (request.messages > 5 ? { body } : { text: 'fits' }));

@@ -183,7 +183,7 @@ it.each([
 );
 
 describe.each(STREAMS)('a stream with %s', (_name, model, body, answer) => {
-  it.each([undefined, 1, 7])('is an answer, in pieces of %s bytes', async (pieceBytes) => {
+  it.each([undefined, 1, 7])('a stream with %s is an answer, in pieces of %s bytes', async (pieceBytes) => {
     provider.behave(() => ({ body, ...(pieceBytes !== undefined && { pieceBytes }) }));
     const { outcome, events } = await runTurn(createTestEngine(provider), { model });
     expect(outcome).toMatchObject({ content: answer, finishReason: 'stop' });
@@ -211,7 +211,7 @@ it.each([
       response: { output: [{ type: 'function_call', name: 'add', arguments: { a: 1 } }] },
     }),
   ],
-])('runs the tool that a sparse stream asks for %s', async (_name, body) => {
+])('a tool that a sparse stream asks for %s is run', async (_name, body) => {
   const receivedArgs: unknown[] = [];
   const tools: Toolset = {
     chars: 10,

@@ -34,7 +34,7 @@ const MCP_SERVER = `
   done # $0`;
 
 describeWith('codex', 'the sandbox service with a turn, a command, a terminal and an MCP server of one owner', () => {
-  it('has no key of the gateway, of its provider or of its callers anywhere', async () => {
+  it('a working sandbox service has no key of the gateway, of its provider or of its callers anywhere', async () => {
     const dataDir = mkdtempSync(join(tmpdir(), 'canary-'));
     const api = await startResponsesApi();
     const service = await startSandboxService({ dataDir, env: { CODEX_BIN: codexProgram() } });

@@ -41,7 +41,7 @@ describeWith('bubblewrap', 'a sandbox with the network', () => {
   afterAll(() => host.close());
 
   it.for([['this user', undefined], ...(isRoot ? ([['another user', NOBODY]] as const) : [])] as const)(
-    'cannot reach the service of %s, which others of that user reach',
+    'a sandbox with the network cannot reach the service of %s, which others of that user reach',
     async ([, uid]) => {
       const dataDir = mkdtempSync(join(tmpdir(), 'sandbox-listener-'));
       if (uid !== undefined) chownSync(dataDir, uid, uid);

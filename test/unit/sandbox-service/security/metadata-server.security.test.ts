@@ -91,7 +91,7 @@ describeWith('networks', 'a server that has the network, on a machine with a met
     for (const name of [HERE, THERE]) await ip('netns', 'del', name);
   });
 
-  it('without such a server the service changes no rule, and the metadata server answers', async () => {
+  it('the service changes no rule without a server with the network, and the metadata server answers', async () => {
     await withService([], false);
     expect(await rules()).toEqual([]);
     expect(await answers(all)).toEqual(toAnswers([]));
@@ -104,7 +104,7 @@ describeWith('networks', 'a server that has the network, on a machine with a met
       'ip: RTNETLINK answers: Operation not',
     ],
     ['another user', ['/usr/bin/setpriv', '--reuid=65534', '--clear-groups'], 'this is not root'],
-  ] as const)('with %s the service does not start', async ([, prefix, reason]) => {
+  ] as const)('the service does not start with %s', async ([, prefix, reason]) => {
     await expect(withService(prefix, true)).rejects.toThrow(`${LINE}, and so to its service account (${reason}`);
     expect(await rules()).toEqual([]);
   });
@@ -117,7 +117,7 @@ describeWith('networks', 'a server that has the network, on a machine with a met
     expect(await rules()).toEqual([]);
   });
 
-  it('the service makes it unreachable for sandboxes, and only that, also when it starts again', async () => {
+  it('the service makes the metadata server unreachable for sandboxes, and only that, also when it starts again', async () => {
     await withService([], true);
     const added = await rules();
     expect(added).toHaveLength(4);

@@ -10,7 +10,7 @@ it.each([
   ['control characters', Buffer.alloc(500, 1)],
   ['quotes and newlines', Buffer.from('"\n\\\t'.repeat(125))],
   ['characters of several bytes', Buffer.from('€😀é'.repeat(60))],
-])('%s is cut at the bytes it has as JSON, between characters', (_name, bytes) => {
+])('%s is cut at the bytes that it has as JSON, between characters', (_name, bytes) => {
   for (let max = 0; max < 520; max += 13) {
     const { stdout } = fitOutput(bytes, Buffer.alloc(0), max);
     expect(jsonBytes(stdout)).toBeLessThanOrEqual(max);
@@ -19,14 +19,14 @@ it.each([
   }
 });
 
-it('measures bytes that are no text with their base64', () => {
+it('bytes that are no text are measured with their base64', () => {
   const bytes = Buffer.alloc(1_000, 0xff);
   const { stdout } = fitOutput(bytes, Buffer.alloc(0), 2_000);
   expect(jsonBytes(stdout) + base64Bytes(stdout)).toBeLessThanOrEqual(2_000);
   expect(stdout.length).toBeGreaterThan(400);
 });
 
-it('reserves half for each stream, and adds the unused part of the other one', () => {
+it('each stream has half reserved, and gets the unused part of the other one', () => {
   const sizes = (out: number, err: number): readonly number[] => {
     const { stdout, stderr } = fitOutput(Buffer.alloc(out, 97), Buffer.alloc(err, 97), 100);
     return [stdout.length, stderr.length];

@@ -20,7 +20,7 @@ const READERS = {
 
 for (const [name, read] of Object.entries(READERS)) {
   describe(name, () => {
-    it('is complete when its last piece is taken', async () => {
+    it('the output is complete when its last piece is taken', async () => {
       const stream = streamOf('a');
       const taken: string[] = [];
       const closed = Promise.withResolvers<void>();

@@ -57,7 +57,7 @@ describeWith('bubblewrap', 'workspaces on a disk that is memory', () => {
     expect((await write(fixture, 'b', 4)).exitCode).toBe(0);
   });
 
-  it('all of them together stay within their share, also while commands run', async () => {
+  it('all workspaces on a disk that is memory stay within their share together, also while commands run', async () => {
     const fixture = await createSandboxFixture(limits);
     const owners = ['a', 'b', 'c', 'd'];
     const results = await Promise.all(owners.map((keyId) => fixture.sh(FILL, { keyId })));

@@ -78,7 +78,7 @@ describeWith('memory', 'memory', () => {
     expect(groups()).toEqual([]);
   });
 
-  it('puts all processes of a key in one group, in each way to start them', async () => {
+  it('all processes of a key are in one group, in each way to start them', async () => {
     const { sandbox } = await createSandboxFixture();
     const spec = { keyId: 'a', argv: ['sleep', '60'] as [string, ...string[]] };
     const leave = new AbortController();
@@ -92,7 +92,7 @@ describeWith('memory', 'memory', () => {
     await Promise.all([ended, server.kill(0), pty.exited]);
   });
 
-  it('removes the groups of a gateway that was killed', async () => {
+  it('the groups of a gateway that was killed are removed', async () => {
     const gateway = await startLocalGateway();
     expect((await exec(gateway.url)).exit_code).toBe(0);
     const { pid } = gateway.child;
@@ -104,7 +104,7 @@ describeWith('memory', 'memory', () => {
 });
 
 describeWith('mounts', 'a machine without memory groups', () => {
-  it('logs it in one line at start, and runs commands', async () => {
+  it('a machine without memory groups is logged in one line at start, and runs commands', async () => {
     const hide = 'mount -t tmpfs tmpfs /sys/fs/cgroup && exec "$0" "$@"';
     const gateway = await startLocalGateway({
       command: ['unshare', '--mount', '/bin/sh', '-c', hide, process.execPath, localMain()],

@@ -17,7 +17,7 @@ const WORKSPACE: MeasuredWorkspace = {
 };
 
 describe('while a command runs', () => {
-  it('its workspace is measured again although the free space does not shrink, because others may delete as much', async () => {
+  it('a workspace is measured again although the free space does not shrink, because others may delete as much', async () => {
     const thrice = Promise.withResolvers<void>();
     const measured: MeasuredWorkspace[] = [];
     const space = {

@@ -53,7 +53,7 @@ describeWith('codex', 'a ChatGPT login used with Codex', () => {
     return JSON.parse(text.slice(text.lastIndexOf('data: ') + 'data: '.length));
   };
 
-  it('calls ChatGPT’s backend with the token of the login, and leaves no trace of it', async () => {
+  it('Codex calls ChatGPT’s backend with the token of the login, and leaves no trace of it', async () => {
     const login = await call('auth.login', { provider: 'chatgpt', credentials: { token: TOKEN } });
     expect(login).toMatchObject({ result: { provider: 'chatgpt' } });
     expect(api.checks.seen.map(({ path }) => path)).toEqual(['/backend-api/wham/usage']);
@@ -90,7 +90,7 @@ describeWith('codex', 'a ChatGPT login used with Codex', () => {
     expect(leaks.map(([place]) => place)).toEqual([]);
   });
 
-  it('calls with the deployment’s own key again when a prompt names no login', async () => {
+  it('Codex calls with the deployment’s own key again when a prompt names no login', async () => {
     await call('conversation.prompt', { prompt: 'mine', session_id: 's', model: 'codex/gpt-6.1-sol' });
     expect(api.requests.at(-1)).toMatchObject({
       path: '/v1/responses',

@@ -75,7 +75,7 @@ const post = ({ url, token }: From, init: RequestInit = {}, path = '/responses')
     headers: { authorization: `Bearer ${token}`, ...Object(init.headers) },
   });
 
-it('adds the credential of the turn; takes neither address nor credential from Codex, and returns no cookie', async () => {
+it('the relay adds the turn’s credential, takes no address or credential from Codex, and returns no cookie', async () => {
   const seen: unknown[] = [];
   const { url, token, running, port } = await start(async (request, response) => {
     const body = Buffer.concat(await request.toArray()).toString();
@@ -117,7 +117,7 @@ it('adds the credential of the turn; takes neither address nor credential from C
   ]);
 });
 
-it('counts the tokens of a provider and of Codex as natural numbers, bounded', async () => {
+it('the relay counts the tokens of a provider and of Codex as natural numbers, bounded', async () => {
   const from = await start((_, response) =>
     response
       .writeHead(200, { 'content-type': 'text/event-stream' })
@@ -168,11 +168,11 @@ it.each([
     'OpenAI ended its answer before it was complete',
     { retryable: true, data: { sent: true } },
   ],
-])('reads %j of Codex', (message, expected, more) => {
+])('the message %j of Codex becomes an error of the table', (message, expected, more) => {
   expect(toError({ message, codexErrorInfo: 'other' }, 'gpt-5')).toMatchObject({ message: expected, ...more });
 });
 
-it('keeps the connection to the provider for the next turn', async () => {
+it('the relay keeps the connection to the provider for the next turn', async () => {
   const from = await start((_, response) => response.end('answer'));
   for (let turn = 0; turn < 3; turn++) expect(await (await post(from)).text()).toBe('answer');
   expect(from.connections()).toBe(1);
@@ -187,14 +187,14 @@ it.each([
   ['POST', '/responses?to=http://metadata'],
   ['POST', '//elsewhere/responses'],
   ['POST', '/'],
-])('refuses %s %s, and calls no provider', async (method, path) => {
+])('the relay refuses %s %s, and calls no provider', async (method, path) => {
   const from = await start((_, response) => response.end());
   const body = method === 'GET' ? null : BODY;
   expect((await post(from, { method, body }, path)).status).toBe(404);
   expect(from.connections()).toBe(0);
 });
 
-it('refuses every token but that of a running turn of this app-server', async () => {
+it('the relay refuses every token but that of a running turn of this app-server', async () => {
   const from = await start((_, response) => response.end('answer'));
   const other = await openAppServer(from.relay);
   const { token: ended, end } = begin(from.running);
@@ -217,13 +217,13 @@ it.each([
   ['one that is no string', '{"model":["gpt-5"]}'],
   ['one in UTF-16', Buffer.from('{"model":"gpt-5"}', 'utf16le')],
   ['one in what is no JSON', 'model: "gpt-5"'],
-])('refuses a body that names a model of %s', async (_, body) => {
+])('the relay refuses a body that names a model of %s', async (_, body) => {
   const from = await start((_, response) => response.end());
   expect((await post(from, { body })).status).toBe(403);
   expect(from.connections()).toBe(0);
 });
 
-it('refuses a body of more than 32 MiB before it is read to its end', async () => {
+it('the relay refuses a body of more than 32 MiB before it is read to its end', async () => {
   const { relay, running, token, connections } = await start((_, response) => response.end());
   let chunks = 0;
   const body = Readable.from(
@@ -239,7 +239,7 @@ it('refuses a body of more than 32 MiB before it is read to its end', async () =
   expect(connections()).toBe(0);
 });
 
-it('ends the provider’s work when Codex disconnects, and when the turn is over', async () => {
+it('the relay ends the provider’s work when Codex disconnects, and when the turn is over', async () => {
   const ended: Promise<unknown>[] = [];
   const from = await start((_, response) => {
     ended.push(once(response, 'close'));
@@ -256,20 +256,20 @@ it('ends the provider’s work when Codex disconnects, and when the turn is over
   await ended[1];
 });
 
-it('shows an answer that was cut as cut', async () => {
+it('the relay passes on an answer that was cut as one that is cut', async () => {
   const from = await start((_, response) => {
     response.write('data: begun\n\n', () => response.destroy());
   });
   await expect(post(from).then((response) => response.text())).rejects.toThrow();
 });
 
-it('distinguishes a provider that cannot be reached from one that answers', async () => {
+it('the relay distinguishes a provider that cannot be reached from one that answers', async () => {
   const relay = createRelay({ gateway: 'http://127.0.0.1:9/v1', chatgpt: 'http://127.0.0.1:9' });
   closers.push(relay.close);
   expect((await post(await openAppServer(relay))).status).toBe(UNREACHABLE);
 });
 
-it('answers an app-server that has no listener', async () => {
+it('the relay answers an app-server that has no listener', async () => {
   const listener = createListener().listen(0, '127.0.0.1');
   await once(listener, 'listening');
   closers.push(openExit(listener).close);

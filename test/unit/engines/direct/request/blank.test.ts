@@ -15,11 +15,11 @@ afterAll(() => provider.close());
 
 const SPACES = [' ', '\n\n', '\t \r\n', '\u00a0\u3000', '\ufeff', '\u2028', '\u200b', '\u0085\u001c'];
 
-it.each(SPACES)('%j is blank', (text) => expect(isBlank(text)).toBe(true));
-it.each(['.', ' a ', '\n0\n', '👍', 'ー'])('%j is not blank', (text) => expect(isBlank(text)).toBe(false));
+it.each(SPACES)('the text %j is blank', (text) => expect(isBlank(text)).toBe(true));
+it.each(['.', ' a ', '\n0\n', '👍', 'ー'])('the text %j is not blank', (text) => expect(isBlank(text)).toBe(false));
 
 describe.each(CASES)('$provider', ({ model }) => {
-  it.each(SPACES)('is not sent %j as a message of either role, nor as instructions', async (blank) => {
+  it.each(SPACES)('a provider is not sent %j as a message of either role, nor as instructions', async (blank) => {
     const messages: Message[] = [
       { role: 'user', content: blank },
       { role: 'user', content: 'hello' },
@@ -31,7 +31,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     expect(outcome.content).toMatch(/still there\?$/);
   });
 
-  it('is not sent the blank text before a tool call, nor a blank result of the tool', async () => {
+  it('a provider is not sent the blank text before a tool call, nor a blank result of the tool', async () => {
     provider.behave(({ toolResults }) =>
       toolResults.length === 0
         ? { text: '\n\n', toolCall: { name: 'quiet', arguments: {} } }
@@ -48,7 +48,7 @@ describe.each(CASES)('$provider', ({ model }) => {
 const HALF = /\\ud[89a-f]/i;
 
 describe.each(CASES)('$provider and half of a surrogate pair', ({ model }) => {
-  it('joins pairs that are cut between two pieces, and replaces a half that stays alone', async () => {
+  it('half surrogates are joined where a pair is cut between two pieces, and replaced where one stays alone', async () => {
     provider.behave(() => ({ chunks: ['a \ud83d', '\ude00 b \ud83d', ' c', ' d \ud83d'] }));
     const { outcome, events } = await runTurn(createTestEngine(provider), { model });
     expect(outcome.content).toBe('a \u{1f600} b \ufffd c d ');
@@ -57,7 +57,7 @@ describe.each(CASES)('$provider and half of a surrogate pair', ({ model }) => {
     expect(deltas.every((delta) => delta.isWellFormed())).toBe(true);
   });
 
-  it('is not sent one that is stored in the history', async () => {
+  it('half surrogates that are stored in the history are not sent', async () => {
     const sent: string[] = [];
     provider.behave(({ body }) => {
       sent.push(JSON.stringify(body));
@@ -73,7 +73,7 @@ describe.each(CASES)('$provider and half of a surrogate pair', ({ model }) => {
     expect(sent[0]).not.toMatch(HALF);
   });
 
-  it('is not sent one that the model has put into a call of a tool, nor is the tool', async () => {
+  it('half surrogates that the model has put into a tool call are not sent, nor to the tool', async () => {
     const sent: string[] = [];
     provider.behave(({ body, toolResults }) => {
       sent.push(JSON.stringify(body));
@@ -94,7 +94,7 @@ describe.each(CASES)('$provider and half of a surrogate pair', ({ model }) => {
     expect(sent[1]).not.toMatch(HALF);
   });
 
-  it('is sent a history without the answers before its first message of the user', async () => {
+  it('a history is sent without the answers before its first message of the user', async () => {
     const messages: Message[] = [
       { role: 'user', content: ' ' },
       { role: 'assistant', content: 'ANSWER' },

@@ -94,7 +94,7 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
   );
 });
 
-it('costs at most 0.4 of the input of a chat of 30 turns, as Anthropic bills it', async () => {
+it('a chat of 30 turns costs at most 0.4 of its input, as Anthropic bills it', async () => {
   const { billed, whole } = await billChat(30);
   expect(billed / whole).toBeLessThan(0.4);
 });

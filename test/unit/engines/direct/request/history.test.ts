@@ -59,7 +59,7 @@ function sentMessages(index = -1): readonly unknown[] {
 const lastBody = (): string => JSON.stringify(provider.requests.at(-1)?.body);
 
 describe.each(CASES)('$provider', ({ model, provider: name }) => {
-  it('receives the tool calls and results of the turn before, in its own form', async () => {
+  it('a provider receives the tool calls and results of the turn before, in its own form', async () => {
     const first = await converse({ model, messages: [ask(ASK)], tools: ADDER });
     const inTurn = sentMessages();
     await converse({ model, messages: [...first, ask('and now?')], tools: ADDER });
@@ -69,7 +69,7 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
     expect(lastBody()).toContain('sum 42');
   });
 
-  it('answers the last prompt where the turn of the one before has left no answer', async () => {
+  it('a provider answers the last prompt where the turn before it has left no answer', async () => {
     const { outcome } = await runTurn(createTestEngine(provider), {
       model,
       messages: [ask('[[say first]] [[chunks 2]]'), ask('second')],
@@ -78,18 +78,21 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
     expect(outcome.content).toBe('You said: second');
   });
 
-  it.each(CASES.filter((other) => other.model !== model))('hands them over to $provider', async (other) => {
-    const first = await converse({ model, messages: [ask(ASK)], tools: ADDER });
-    await converse({ model: other.model, messages: [...first, ask('and now?')], tools: ADDER });
-    const own = await converse({ model: other.model, messages: [ask(ASK)], tools: ADDER });
-    const inOwnForm = sentMessages();
-    await converse({ model: other.model, messages: [...own, ask('and now?')], tools: ADDER });
-    await converse({ model: other.model, messages: [...first, ask('and now?')], tools: ADDER });
-    // As if it had made the call itself, ids aside.
-    const withoutIds = (list: readonly unknown[]) =>
-      JSON.stringify(list, (key, value) => (/(^|_)id$|^thoughtSignature$/.test(key) ? undefined : value));
-    expect(withoutIds(sentMessages()).startsWith(withoutIds(inOwnForm).slice(0, -1))).toBe(true);
-  });
+  it.each(CASES.filter((other) => other.model !== model))(
+    'tool calls and results of one provider are handed over to $provider',
+    async (other) => {
+      const first = await converse({ model, messages: [ask(ASK)], tools: ADDER });
+      await converse({ model: other.model, messages: [...first, ask('and now?')], tools: ADDER });
+      const own = await converse({ model: other.model, messages: [ask(ASK)], tools: ADDER });
+      const inOwnForm = sentMessages();
+      await converse({ model: other.model, messages: [...own, ask('and now?')], tools: ADDER });
+      await converse({ model: other.model, messages: [...first, ask('and now?')], tools: ADDER });
+      // As if it had made the call itself, ids aside.
+      const withoutIds = (list: readonly unknown[]) =>
+        JSON.stringify(list, (key, value) => (/(^|_)id$|^thoughtSignature$/.test(key) ? undefined : value));
+      expect(withoutIds(sentMessages()).startsWith(withoutIds(inOwnForm).slice(0, -1))).toBe(true);
+    },
+  );
 
   it('a model without tools receives earlier tool calls, and cannot call a tool that no longer exists', async () => {
     const first = await converse({ model, messages: [ask(ASK)], tools: ADDER });
@@ -99,7 +102,7 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
     expect(outcome.content).toMatch(/^The tool said: .*There is no such tool\./);
   });
 
-  it('receives a result for a call that was cut off, and no call id twice', async () => {
+  it('a provider receives a result for a call that was cut off, and no call id twice', async () => {
     const call = { type: 'tool_call', call_id: 'call_0', name: 'math__add', arguments: '{"a":1}' } as const;
     const result = {
       type: 'tool_result',
@@ -125,7 +128,7 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
     expect(lastBody()).toContain('(no output)');
   });
 
-  it('receives reasoning of its own only: not of another model, not of the account of a login', async () => {
+  it('a provider receives reasoning of its own only: not of another model, not of the account of a login', async () => {
     const signed = {
       type: 'reasoning',
       text: 'Two and forty.',
@@ -154,7 +157,7 @@ describe.each(CASES)('$provider', ({ model, provider: name }) => {
     expect(lastBody()).toContain('Yes.');
   });
 
-  it('is sent a call always with its result where the conversation is trimmed', async () => {
+  it('a provider is sent a call always with its result where the conversation is trimmed', async () => {
     const first = await converse({ model, messages: [ask(`${ASK} ${'word '.repeat(3_000)}`)], tools: ADDER });
     const second = await converse({ model, messages: [...first, ask(ASK)], tools: ADDER });
     let refused = false;

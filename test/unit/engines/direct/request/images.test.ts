@@ -19,7 +19,7 @@ const FORMS: Readonly<Record<string, object>> = {
   'my-server': { type: 'input_image', image_url: URL },
 };
 
-it.each(CASES)('are sent to $provider in its own form, between the texts', async ({ model, provider: name }) => {
+it.each(CASES)('images are sent to $provider in its own form, between the texts', async ({ model, provider: name }) => {
   const parts = [
     { type: 'text', text: 'what is ' },
     { type: 'image', media_type: 'image/png', data: DATA },

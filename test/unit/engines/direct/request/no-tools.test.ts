@@ -40,7 +40,7 @@ function refuse(message: string, status = 400): void {
 }
 
 describe.each(CASES)('$provider', ({ model }) => {
-  it('is sent no tools once it refuses them, and the answer names that', async () => {
+  it('a model that refuses tools is sent none from then on, and the answer names that', async () => {
     refuse('small:latest does not support tools');
     const from = provider.calls;
     const { outcome } = await runTurn(createTestEngine(provider), { model, tools: TOOLS });
@@ -49,7 +49,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     expect(provider.calls - from).toBe(2);
   });
 
-  it('answers in a conversation that used tools before, without a warning', async () => {
+  it('a model that refuses tools answers in a conversation that used them before, without a warning', async () => {
     refuse('small:latest does not support tools');
     const { outcome } = await runTurn(createTestEngine(provider), { model, messages: USED });
     expect(outcome.content).toBe('fine');

@@ -252,15 +252,18 @@ describe('the schema of an answer', () => {
   };
   const KEYWORDS = ['"if"', '"then"', '"else"', '"not"', '"dependentRequired"', '"dependentSchemas"', '"allOf"'];
 
-  it.each(CASES)('reaches $provider with all of its keywords, or with a warning', async ({ model }) => {
-    provider.behave(() => ({ text: '{"kind":"b"}' }));
-    const { outcome } = await runTurn(createTestEngine(provider), { model, outputSchema: whole });
-    const body = JSON.stringify(provider.requests.at(-1)?.body).replaceAll('\\"', '"');
-    const missing = [...KEYWORDS, '"patternProperties"'].filter((keyword) => !body.includes(keyword));
-    expect(missing).toEqual([]);
-    expect(body).not.toContain('"strict":true');
-    expect(outcome).not.toHaveProperty('warnings');
-  });
+  it.each(CASES)(
+    'the schema of an answer reaches $provider with all of its keywords, or with a warning',
+    async ({ model }) => {
+      provider.behave(() => ({ text: '{"kind":"b"}' }));
+      const { outcome } = await runTurn(createTestEngine(provider), { model, outputSchema: whole });
+      const body = JSON.stringify(provider.requests.at(-1)?.body).replaceAll('\\"', '"');
+      const missing = [...KEYWORDS, '"patternProperties"'].filter((keyword) => !body.includes(keyword));
+      expect(missing).toEqual([]);
+      expect(body).not.toContain('"strict":true');
+      expect(outcome).not.toHaveProperty('warnings');
+    },
+  );
 
   it.each(CASES)(
     'a schema of an answer is sent without the names of properties that $provider refuses',

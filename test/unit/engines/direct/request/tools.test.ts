@@ -56,7 +56,7 @@ async function run(
 }
 
 describe.each(CASES)('$provider', ({ model }) => {
-  it('runs the tool that the model calls, and returns the model’s answer to the result', async () => {
+  it('a tool that the model calls is run, and the model’s answer to the result is returned', async () => {
     const adder = createAdder();
     const from = provider.calls;
     const { events, outcome } = await run(model, '[[tool math__add {"a": 2, "b": 40}]] please', adder);
@@ -74,7 +74,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     expect(outcome.usage.output_tokens).toBeGreaterThan(4);
   });
 
-  it('reports to the model a tool that fails, and one that does not exist', async () => {
+  it('a tool that fails, and one that does not exist, are reported to the model', async () => {
     const failing = await run(model, '[[tool math__add {"a": "x"}]]', createAdder());
     expect(failing.outcome.content).toContain('a and b must be numbers');
     expect(failing.events).toContainEqual({
@@ -96,20 +96,20 @@ describe.each(CASES)('$provider', ({ model }) => {
     },
   );
 
-  it('calls the model without tools when all of them are left out', async () => {
+  it('a model is called without tools when all of them are left out', async () => {
     const { outcome } = await run(model, 'hello', { ...createAdder(), tools: [] });
     expect(outcome.content).toContain('hello');
     expect(provider.requests.at(-1)?.body).not.toHaveProperty('tools');
   });
 
-  it('runs no more than eight rounds, and then lets the model answer', async () => {
+  it('a turn has at most eight rounds of tools, and then the model has to answer', async () => {
     const adder = createAdder();
     const { outcome } = await run(model, '[[tool math__add {"a": 1, "b": 1} times 9]]', adder);
     expect(adder.receivedArgs).toHaveLength(8);
     expect(outcome.content).toContain('No more tool calls');
   });
 
-  it('gives a model up that never stops asking', async () => {
+  it('a turn whose model never stops calling tools fails', async () => {
     const adder = createAdder();
     const from = provider.calls;
     await expect(run(model, '[[tool math__add {"a": 1, "b": 1} times 99]]', adder)).rejects.toMatchObject({
@@ -119,7 +119,7 @@ describe.each(CASES)('$provider', ({ model }) => {
     expect(provider.calls - from).toBe(10);
   });
 
-  it('stops with the turn, also in the middle of a tool', async () => {
+  it('a tool stops with its turn, also in the middle', async () => {
     const leaving = new AbortController();
     const slow: Toolset = {
       ...createAdder(),
