@@ -13,7 +13,6 @@ export interface AnswerText {
 }
 
 export function createAnswerText(): AnswerText {
-  let content = '';
   let lastMessage: string | undefined;
   const charsOf = new Map<string, number>();
 
@@ -22,15 +21,14 @@ export function createAnswerText(): AnswerText {
     const delta = lastMessage !== undefined && lastMessage !== itemId ? BETWEEN_MESSAGES + text : text;
     lastMessage = itemId;
     charsOf.set(itemId, (charsOf.get(itemId) ?? 0) + text.length);
-    content += delta;
+    answer.content += delta;
     return [{ AgentMessageDelta: { delta } }];
   };
 
-  return {
-    get content() {
-      return content;
-    },
+  const answer = {
+    content: '',
     add,
-    end: (itemId, text) => add(itemId, text.slice(charsOf.get(itemId) ?? 0)),
+    end: (itemId: string, text: string) => add(itemId, text.slice(charsOf.get(itemId) ?? 0)),
   };
+  return answer;
 }

@@ -15,22 +15,19 @@ export interface ReasoningText {
 }
 
 export function createReasoningText(): ReasoningText {
-  let chars = 0;
   /** The item that is being sent. */
   let open: { readonly id: string; readonly kind: string; readonly part: number } | undefined;
   let text = '';
 
   const send = (delta: string): EngineEvent[] => {
     if (delta === '') return [];
-    chars += delta.length;
+    reasoning.chars += delta.length;
     text += delta;
     return [{ AgentReasoningDelta: { delta } }];
   };
 
-  return {
-    get chars() {
-      return chars;
-    },
+  const reasoning: { -readonly [Name in keyof ReasoningText]: ReasoningText[Name] } = {
+    chars: 0,
     add(id, kind, part, delta) {
       if (open?.id === id && open.kind !== kind) return [];
       const isNext = text !== '' && (open?.id !== id || open.part !== part);
@@ -46,4 +43,5 @@ export function createReasoningText(): ReasoningText {
       return sent === '' ? [] : [...events, { AgentReasoning: { text: sent } }];
     },
   };
+  return reasoning;
 }

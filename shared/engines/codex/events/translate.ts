@@ -30,72 +30,68 @@ export function createTranslation(turnId: string, secrets: readonly string[]): T
   const answer = createAnswerText();
   const reasoning = createReasoningText();
   const outputs = createCommandOutputs();
-  let usage = NO_USAGE;
   let totalTokens = -1;
   let attempts = 0;
-  let ended: TurnTranslation['ended'];
-
-  return {
+  const translation: { -readonly [Name in keyof TurnTranslation]: TurnTranslation[Name] } = {
     turnId,
-    get content() {
-      return answer.content;
-    },
-    get chars() {
-      return answer.content.length + reasoning.chars;
-    },
-    get usage() {
-      return usage;
-    },
-    get ended() {
-      return ended;
-    },
+    content: '',
+    chars: 0,
+    usage: NO_USAGE,
+    ended: undefined,
     toEvents(notification) {
-      const { method, params } = notification;
-      if (method === 'turn/completed') {
-        const { id, status, error } = params.turn;
-        if (id === turnId && status !== 'inProgress') ended = { status, failure: error };
-        return [];
-      }
-      if (params.turnId !== turnId) return [];
-      switch (method) {
-        case 'error':
-          // An error that ends the turn is repeated in the notification of its end.
-          if (!params.willRetry) return [];
-          return [{ StreamError: { message: toError(params.error, '', secrets).message, attempt: ++attempts } }];
-        case 'item/agentMessage/delta':
-          return answer.add(params.itemId, params.delta);
-        case 'item/reasoning/summaryTextDelta':
-          return reasoning.add(params.itemId, 'summary', params.summaryIndex, params.delta);
-        case 'item/reasoning/textDelta':
-          return reasoning.add(params.itemId, 'content', params.contentIndex, params.delta);
-        case 'item/commandExecution/outputDelta':
-          return outputs.add(params.itemId, params.delta);
-        case 'thread/tokenUsage/updated':
-          return addTokens(params.tokenUsage);
-        case 'item/started':
-        case 'item/completed': {
-          const { data: item } = Item.safeParse(params.item);
-          if (item === undefined) return [];
-          return method === 'item/started' ? toBegin(item) : finish(item);
-        }
-        default:
-          return [];
-      }
+      const events = convert(notification);
+      translation.content = answer.content;
+      translation.chars = answer.content.length + reasoning.chars;
+      return events;
     },
   };
+  return translation;
+
+  function convert({ method, params }: Parameters<TurnTranslation['toEvents']>[0]): EngineEvent[] {
+    if (method === 'turn/completed') {
+      const { id, status, error } = params.turn;
+      if (id === turnId && status !== 'inProgress') translation.ended = { status, failure: error };
+      return [];
+    }
+    if (params.turnId !== turnId) return [];
+    switch (method) {
+      case 'error':
+        // An error that ends the turn is repeated in the notification of its end.
+        if (!params.willRetry) return [];
+        return [{ StreamError: { message: toError(params.error, '', secrets).message, attempt: ++attempts } }];
+      case 'item/agentMessage/delta':
+        return answer.add(params.itemId, params.delta);
+      case 'item/reasoning/summaryTextDelta':
+        return reasoning.add(params.itemId, 'summary', params.summaryIndex, params.delta);
+      case 'item/reasoning/textDelta':
+        return reasoning.add(params.itemId, 'content', params.contentIndex, params.delta);
+      case 'item/commandExecution/outputDelta':
+        return outputs.add(params.itemId, params.delta);
+      case 'thread/tokenUsage/updated':
+        return addTokens(params.tokenUsage);
+      case 'item/started':
+      case 'item/completed': {
+        const { data: item } = Item.safeParse(params.item);
+        if (item === undefined) return [];
+        return method === 'item/started' ? toBegin(item) : finish(item);
+      }
+      default:
+        return [];
+    }
+  }
 
   function addTokens({ last, total }: TokenUsage): EngineEvent[] {
     // Codex repeats the same figures when another field of the notification changes.
     if (total.totalTokens === totalTokens) return [];
     totalTokens = total.totalTokens;
     const [cached, reasoning] = [toTokenCount(last.cachedInputTokens), toTokenCount(last.reasoningOutputTokens)];
-    usage = addUsage(usage, {
+    translation.usage = addUsage(translation.usage, {
       input_tokens: toTokenCount(last.inputTokens),
       output_tokens: toTokenCount(last.outputTokens),
       total_tokens: toTokenCount(last.totalTokens),
       ...toUsageDetails({ cached, reasoning }),
     });
-    return [{ TokenCount: usage }];
+    return [{ TokenCount: translation.usage }];
   }
 
   function finish(item: Item): EngineEvent[] {

@@ -51,7 +51,6 @@ export function createRunningTurns(): RunningTurns {
     begin(token, turn) {
       const controller = new AbortController();
       const commands = createRequestedCommands();
-      let usage = NO_USAGE;
       let open = 0;
       let requests = 0;
       const running: RunningTurn = {
@@ -69,20 +68,19 @@ export function createRunningTurns(): RunningTurns {
           };
         },
         charge(more) {
-          usage = addUsage(usage, more);
+          begun.usage = addUsage(begun.usage, more);
         },
       };
-      turns.set(token, running);
-      return {
+      const begun = {
         commands,
-        get usage() {
-          return usage;
-        },
+        usage: NO_USAGE,
         end() {
           if (turns.get(token) === running) turns.delete(token);
           controller.abort();
         },
       };
+      turns.set(token, running);
+      return begun;
     },
     find: (token) => turns.get(token),
   };
