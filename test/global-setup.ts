@@ -1,4 +1,4 @@
-// Once per test run: names what this machine lacks.
+// Runs once per test run, and names what this machine lacks.
 import type { TestProject } from 'vitest/node';
 import { describeMissing, findMissing } from './support/requirements.ts';
 

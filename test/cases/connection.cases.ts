@@ -1,5 +1,5 @@
-// What every HTTP server of the gateway guarantees for a connection, in every deployable: data after a request does not
-// disturb its response, errors of HTTP itself are answered as JSON, and on a loopback address a request for another
+// Every HTTP server of the gateway, in every deployable, handles connections in the same way: data after a request does
+// not disturb its response, errors of HTTP itself are answered as JSON, and on a loopback address a request for another
 // host, or from another origin, is refused.
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';

@@ -1,4 +1,5 @@
-// What every EventBus must do, run against the in-process bus and against Pub/Sub on the real emulator.
+// Every EventBus delivers an event completely and keeps the order of a key. Run against the in-process bus and against
+// Pub/Sub on the real emulator.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { EventBus, GatewayEvent } from '../../shared/webhooks/event.ts';
 

@@ -1,5 +1,5 @@
-// What owner.export guarantees on any store: it returns everything of an owner, nothing of another owner and no
-// secrets, in pages that stay exact while other calls write. Run against every adapter of the Store port.
+// owner.export returns everything of an owner, nothing of another owner and no secrets, in pages that stay exact while
+// other calls write. Run against every adapter of the Store port.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Conversations, conversationRef } from '../../shared/conversations/records/documents.ts';
 import { createRollouts } from '../../shared/conversations/records/rollouts.ts';

@@ -1,5 +1,5 @@
-// What every transport of the gateway guarantees for JSON-RPC 2.0, run against HTTP, SSE and WebSocket. Statuses and
-// headers, which only HTTP has, are checked where the transport returns them.
+// Every transport of the gateway answers JSON-RPC 2.0 in the same way. Run against HTTP, SSE and WebSocket. Statuses
+// and headers, which only HTTP has, are checked where the transport returns them.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 /** One answered request. */

@@ -1,5 +1,5 @@
-// MCP connections on several instances over one store: what one has connected, another lists, calls, disconnects and
-// gives to prompts.
+// An MCP server that a caller has connected on one instance can be listed, called, disconnected and used by prompts on
+// every other instance over the same store.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

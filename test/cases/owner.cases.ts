@@ -1,5 +1,5 @@
-// What owner.erase guarantees on any store: only the record of the owner's limits is left. The documents are read as
-// the database stores them, from every collection. Run against every adapter of the Store port.
+// owner.erase leaves only the record of the owner's limits. The documents are read as the database stores them, from
+// every collection. Run against every adapter of the Store port.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { issueTicket } from '../../shared/auth/tickets.ts';
 import type { WallClock } from '../../shared/clock.ts';

@@ -1,5 +1,5 @@
-// Bad input against the real local gateway: always JSON, always the right code, never a 5xx, memory flat. What a body
-// may hold is shown case by case in test/unit/rpc; here the process itself is attacked.
+// The real local gateway answers bad input always in JSON, with the right code and never with a 5xx, and its memory
+// does not grow. test/unit/rpc shows case by case what a body may contain; here the process itself is attacked.
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';

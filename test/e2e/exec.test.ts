@@ -1,4 +1,4 @@
-// `exec` and `apply` through the real gateway, over HTTP, SSE and WebSocket.
+// `exec` and `apply` run commands and patches in the real gateway, over HTTP, SSE and WebSocket.
 import { request } from 'node:http';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import WebSocket from 'ws';

@@ -1,5 +1,5 @@
-// A login from its creation to its deletion in a real gateway process: its token is in no response, no log line and no
-// byte of the data directory, and a login is kept over a restart.
+// A login in a real gateway process leaves its token in no response, no log line and no byte of the data directory,
+// from its creation to its deletion, and is kept over a restart.
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// MCP over the wire: connected by one call, used by another, offered to the model of the session, and invisible to
-// other keys.
+// An MCP server that one call has connected is used by other calls and offered to the model of its session, and is
+// invisible to other keys.
 import { afterAll, expect, it } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../support/fakes/model-provider/model-provider.ts';
 import { connect, type Message } from '../support/fixtures/gateway/companion.ts';

@@ -1,5 +1,5 @@
-// bff.proxy through the local gateway's own HTTP endpoint, against real HTTP servers: what goes there, what comes back,
-// and what is never dialled.
+// bff.proxy forwards a request to real HTTP servers and returns the response, within bounds, and dials only what the
+// operator has configured. Called through the local gateway's own HTTP endpoint.
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';

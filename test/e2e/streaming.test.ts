@@ -1,5 +1,5 @@
-// A prompt over Server-Sent Events, byte by byte: the format, the headers, what a client that leaves or reads slowly
-// does and does not.
+// A prompt over Server-Sent Events has the specified format and headers, checked byte by byte, and does not depend on a
+// client that leaves or reads slowly.
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';

@@ -1,5 +1,5 @@
-// Terminals over HTTP and WebSocket: input and output, a reconnect, a browser that requests a ticket over HTTP, and
-// keys that cannot read each other's terminals.
+// Terminals work over HTTP and WebSocket: input and output, a reconnect, and a browser that requests a ticket over
+// HTTP. No key can read the terminals of another.
 import { afterAll, expect, it } from 'vitest';
 import { z } from 'zod';
 import { type Client, connect, type Message } from '../support/fixtures/gateway/companion.ts';

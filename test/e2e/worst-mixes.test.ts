@@ -1,5 +1,5 @@
-// A gateway with the heap of an instance of 512 MiB, under the requests that use the most memory: it does not end, and
-// it answers each call with a result or a listed error. The bench of the same name measures time and memory.
+// A gateway with the heap of an instance of 512 MiB survives the requests that use the most memory, and answers each
+// call with a result or a listed error. The bench of the same name measures time and memory.
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type LocalGateway, startLocalGateway } from '../support/fixtures/gateway/local-gateway.ts';

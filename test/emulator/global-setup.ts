@@ -1,5 +1,5 @@
-// Once per run of the project `emulator`: starts the emulators that its suites share. The suites keep apart by a
-// project id of their own.
+// Runs once per run of the project `emulator`, and starts the emulators that its suites share. Each suite has a project
+// id of its own, so that none sees the documents of another.
 import type { TestProject } from 'vitest/node';
 import { findEmulators, startFirestoreEmulator, startPubsubEmulator } from '../support/fixtures/database/emulators.ts';
 

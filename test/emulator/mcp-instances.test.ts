@@ -1,4 +1,4 @@
-// MCP connections on two instances over Firestore, on the real emulator.
+// MCP connections are shared by two instances over Firestore, on the real emulator.
 import { randomBytes } from 'node:crypto';
 import { inject } from 'vitest';
 import { createFirestoreStore } from '../../shared/store/firestore/firestore.ts';

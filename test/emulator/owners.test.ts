@@ -1,5 +1,5 @@
-// The cases of owner.erase and owner.export on the real Firestore emulator, and the race of an erasure with a prompt on
-// another process.
+// owner.erase and owner.export pass their cases on the real Firestore emulator, and an erasure leaves nothing of
+// prompts that run on another process at the same time.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { expect, inject, it } from 'vitest';

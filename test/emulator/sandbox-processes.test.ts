@@ -1,5 +1,5 @@
-// The deployed bundles in processes of their own on one Firestore: a companion serves and ends what another one has
-// started, and when a companion or a sandbox service is killed, only the calls that it was running fail.
+// Over one Firestore, a companion serves and ends what another one has started, and when a companion or a sandbox
+// service is killed, only the calls that it was running fail. The deployed bundles run in processes of their own.
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,5 +1,5 @@
-// `npm run smoke` against a deployment: every function and the companion from the built bundles, a process each, on the
-// real emulators, behind one address as in the cloud.
+// `npm run smoke` passes against a deployment: every function and the companion from the built bundles, a process each,
+// on the real emulators, behind one address as in the cloud.
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';

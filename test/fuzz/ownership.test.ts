@@ -1,6 +1,6 @@
-// Invariant: the response for an id of another key equals that for a missing one. Every method that takes a handle is
-// called by another key, the attacker, with the real handles of another key and with handles of nothing, in random
-// order; both are answered alike, and the owner's things stay as they were.
+// The response for an id of another key equals that for a missing one. Another key, the attacker, calls every method
+// that takes a handle with the real handles of an owner and with handles of nothing, in random order. Both are answered
+// alike, and what the owner has stays as it was.
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createFuzzFixture, type FuzzFixture, MCP_NAMES } from '../support/fixtures/fuzz/gateway.ts';

@@ -1,4 +1,4 @@
-// Whatever is sent to /webhook is accepted or refused as the sender's mistake, and what was accepted can be listed and
+// Whatever is sent to /webhook is accepted, or refused as the sender's mistake. What was accepted can be listed and
 // subscribed to.
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';

@@ -1,6 +1,6 @@
-// `npm run simulate [part of a name]`: the limiter's code on many instances with one owner, in virtual time, over a
-// store with the latency and the contention of one Firestore document. Prints the table, and writes RESULTS.md when it
-// ran whole.
+// `npm run simulate [part of a name]`: runs the limiter's code on many instances with one owner, in virtual time, over
+// a store with the latency and the contention of one Firestore document. Prints the table, and writes RESULTS.md when
+// it ran whole.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Row, SCENARIOS, simulate } from './simulate.ts';

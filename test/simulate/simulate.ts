@@ -1,4 +1,4 @@
-// One scenario of the simulation: instances of the limiter in virtual time, and what their calls met.
+// Runs one scenario of the simulation: instances of the limiter in virtual time. Reports what happened to their calls.
 
 import { createDocumentLimiter } from '../../shared/rate-limit/document-limiter.ts';
 import { heldCalls } from '../../shared/rate-limit/windows/blocks.ts';

@@ -1,5 +1,5 @@
-// The guarantees that the soak checks, and a tally of each: how often it was checked, how often it was violated, and
-// the first violations.
+// Lists the guarantees that the soak checks, with a tally of each: how often it was checked, how often it was violated,
+// and the first violations.
 
 export const GUARANTEES = {
   admissions: 'No call is admitted above its key’s limit, over all instances',

@@ -1,4 +1,4 @@
-// The journal and the audit of counts: a violation of a guarantee is found. In memory, without processes.
+// The journal and the audit of counts find every violation of a guarantee. The tests run in memory, without processes.
 import { expect, it } from 'vitest';
 import type { EventBody } from '../../shared/turn-events.ts';
 import type { SeenRequest } from '../support/fakes/model-provider/model-provider.ts';

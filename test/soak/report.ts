@@ -1,5 +1,5 @@
-// The report of a run: guarantees, faults, traffic. As Markdown for people and JSON for programs, without names of
-// hosts or paths.
+// Writes the report of a run: guarantees, faults, traffic. As Markdown for people and JSON for programs, without names
+// of hosts or paths.
 import { cpus, totalmem } from 'node:os';
 import type { MemoryLine } from './audit/audit-counts.ts';
 import type { DoneFault } from './fleet/faults.ts';

@@ -1,4 +1,4 @@
-// The programs that some suites need beyond Node and npm, and whether this machine has them. Suites use `describeWith`;
+// Checks whether this machine has the programs that some suites need beyond Node and npm. Suites use `describeWith`;
 // the global setup prints what is missing.
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';

@@ -1,4 +1,4 @@
-// The helpers for deadlines and aborts: which reason a caller gets, and that nothing stays behind.
+// The helpers for deadlines and aborts give each caller the reason of its own abort, and leave no timer or listener.
 import { expect, it, vi } from 'vitest';
 import { bounded, deadline, orAbort, pause, settledWithin } from '../../shared/async.ts';
 import { RpcError } from '../../shared/errors.ts';

@@ -1,4 +1,5 @@
-// Lines of at most 120 columns. The formatter breaks code (biome.json, `lineWidth`) but neither comments nor documents.
+// Lines have at most 120 columns. The formatter breaks code (biome.json, `lineWidth`) but neither comments nor
+// documents.
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';

@@ -1,5 +1,6 @@
-// terraform/COST.md: the cost of whole requests, limiter included. test/unit/conversations/turns/billed-writes.test.ts
-// counts the writes of a turn and the reads of its followers, and the bench busy-owner counts blocks.
+// Whole requests, limiter included, cost as many operations as terraform/COST.md states.
+// test/unit/conversations/turns/billed-writes.test.ts counts the writes of a turn and the reads of its followers, and
+// the bench busy-owner counts blocks.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { systemClock } from '../../shared/clock.ts';
 import { createEmbeddedStore } from '../../shared/store/embedded/embedded.ts';

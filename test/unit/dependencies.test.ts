@@ -1,5 +1,5 @@
-// The supply chain: the installed packages are the locked ones, from the registry, under permitted licences. Their
-// install scripts are allowed or refused one by one, and test/README.md gives a reason for each direct dependency.
+// The installed packages are the locked ones, from the registry, under permitted licences. Each install script is
+// allowed or refused by name, and test/README.md gives a reason for each direct dependency.
 import { globSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';

@@ -1,4 +1,4 @@
-// The documents as texts: generated tables are fresh, and links lead to files and headings that exist.
+// The generated tables of the documents are up to date, and links lead to files and headings that exist.
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { expect, it } from 'vitest';

@@ -1,4 +1,4 @@
-// The error table, row by row, and what an error shows on the wire.
+// Each row of the error table has its code and status, and an error shows nothing else on the wire.
 import { describe, expect, it } from 'vitest';
 import { ERRORS, type Reason, RpcError, toRpcError } from '../../shared/errors.ts';
 

@@ -1,4 +1,5 @@
-// The gates put together: what an outage of the store lets through, and what the log keeps of a call.
+// An outage of the store admits only cheap reads, and the log of a call contains its outcome and nothing of its
+// content.
 import { afterEach, describe, expect, it } from 'vitest';
 import { type Clock, systemClock } from '../../shared/clock.ts';
 import * as methods from '../../shared/methods/index.ts';

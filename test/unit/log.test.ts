@@ -1,4 +1,5 @@
-// Log lines: one JSON object each as Cloud Logging reads it, written in order, together, and before the process ends.
+// Each log line is one JSON object in the form that Cloud Logging reads. Lines are written in order, together, and
+// before the process ends.
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { causeOf, createLogger, errorFields, type Logger, type LoggerOptions } from '../../shared/log.ts';

@@ -1,4 +1,4 @@
-// What happens to suites whose requirements a machine lacks: skipped and named at the end, and failures in CI.
+// A suite whose requirements a machine lacks is skipped and named at the end, and fails in CI.
 import { describe, expect, it } from 'vitest';
 import { describeMissing, findMissing, type Missing, ruleFor } from '../support/requirements.ts';
 

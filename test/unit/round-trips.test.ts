@@ -1,6 +1,5 @@
-// How many round trips to the store a call waits for, on whole gateways that share one store: a read costs none beside
-// that of the limiter, a prompt in a warm session none but the commit that counts and admits it, and the one that ends
-// it.
+// A call waits for few round trips to the store, on whole gateways that share one: a read for none beside that of the
+// limiter, a prompt in a warm session for none but the commit that counts and admits it and the one that ends it.
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type Clock, systemClock } from '../../shared/clock.ts';
 import { loadConfig } from '../../shared/config/load-config.ts';

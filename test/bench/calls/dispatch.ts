@@ -1,5 +1,5 @@
-// An authenticated conversation.status through the local server (embedded store, limiter and log on) against a bare
-// node:http echo.
+// Measures an authenticated conversation.status through the local server (embedded store, limiter and log on) against a
+// bare node:http echo.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// WebSockets: calls per second and memory per idle connection against a bare ws server, and the memory for a client
-// that does not read. Run alone with `node test/bench/calls/websocket.ts`.
+// Measures WebSockets against a bare ws server: calls per second, memory per idle connection, and the memory for a
+// client that does not read. Run alone with `node test/bench/calls/websocket.ts`.
 import { type ChildProcess, fork, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';

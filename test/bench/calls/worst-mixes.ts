@@ -1,5 +1,5 @@
-// The requests that need the most memory, several at once, on a process with the heap of 256 MiB that V8 takes on an
-// instance of 512 MiB: its highest resident memory, and the latency of `/health` meanwhile.
+// Measures the requests that need the most memory, several at once, on a process with the heap of 256 MiB that V8 takes
+// on an instance of 512 MiB: its highest resident memory, and the latency of `/health` meanwhile.
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';

@@ -1,7 +1,7 @@
-// Time from the spawn of the stock CLI to the first response: the jsonrpc function (first authorised response, on
-// Firestore) against a hello world and against a minimal function that reads one document, and health against a hello
-// world. Medians of interleaved rounds. The functions have the compile cache that the build of a deployment fills; the
-// baselines are as in the quickstarts, without one.
+// Measures the time from the spawn of the stock CLI to the first response: the jsonrpc function (first authorised
+// response, on Firestore) against a hello world and against a minimal function that reads one document, and health
+// against a hello world. The figures are medians of interleaved rounds. The functions have the compile cache that the
+// build of a deployment fills; the baselines are as in the quickstarts, without one.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import http, { type IncomingMessage } from 'node:http';

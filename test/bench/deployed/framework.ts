@@ -1,5 +1,5 @@
-// An authenticated call (key, limiter, method, log; store in memory) through the stock functions-framework CLI, against
-// a minimal function there: an echo of the body, without key, limiter, method and log.
+// Measures an authenticated call (key, limiter, method, log; store in memory) through the stock functions-framework
+// CLI, against a minimal function there: an echo of the body, without key, limiter, method and log.
 import autocannon from 'autocannon';
 import { type BenchLine, median, printLines } from '../support/bench.ts';
 import { cli, freePort, KEY, prepareFunctions } from '../support/functions.ts';

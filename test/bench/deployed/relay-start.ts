@@ -1,6 +1,6 @@
-// The first prompt of a function without instances whose companion has none either, from the built bundles under the
-// stock CLI, against the time of both starts one after the other. The companion starts at its first connection, as the
-// platform starts one.
+// Measures the first prompt of a function without instances whose companion has none either, from the built bundles
+// under the stock CLI, against the time of both starts one after the other. The companion starts at its first
+// connection, as the platform starts one.
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import type { Deployed } from '../../support/fixtures/gateway/deployed.ts';

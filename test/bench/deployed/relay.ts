@@ -1,5 +1,6 @@
-// What it costs that the jsonrpc function has the companion answer its prompts, from the built bundles: processor time
-// of the function for each streamed piece, and the time that it adds to a prompt, both against a bare node:http relay.
+// Measures what it costs that the companion answers the prompts of the jsonrpc function, from the built bundles:
+// processor time of the function for each streamed piece, and the time that it adds to a prompt, both against a bare
+// node:http relay.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';

@@ -1,6 +1,7 @@
-// One owner on four gateways, Firestore's emulator 20 ms away: conversation.status at 50 calls a second on each,
-// against one of them alone at the same rate. Both are measured in turns, and the median over the rounds counts, so
-// that a machine that is busy for a second has no influence. And what the limiter of four processes spends on a call.
+// Measures one owner on four gateways, with Firestore's emulator 20 ms away: conversation.status at 50 calls a second
+// on each, against one of them alone at the same rate. Both are measured in turns, and the median over the rounds
+// counts, so that a machine that is busy for a second has no influence. Also measures what the limiter of four
+// processes spends on a call.
 import { randomBytes } from 'node:crypto';
 import { Agent } from 'node:http';
 import { startFirestoreEmulator } from '../../support/fixtures/database/emulators.ts';

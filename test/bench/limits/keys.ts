@@ -1,5 +1,5 @@
-// The cost of many keys: conversation.status on a gateway with 1,000 keys, each call with another one, against a
-// gateway with a single key.
+// Measures the cost of many keys: conversation.status on a gateway with 1,000 keys, each call with another one, against
+// a gateway with a single key.
 import { createHash } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,5 +1,6 @@
-// The limiter on the Firestore emulator: a burst against the naive limiter (one runTransaction per request), several
-// processes on one key, and what calls cost in billed operations. Run alone with `node test/bench/limits/limiter.ts`.
+// Measures the limiter on the Firestore emulator: a burst against the naive limiter (one runTransaction per request),
+// several processes on one key, and what calls cost in billed operations. Run alone with `node
+// test/bench/limits/limiter.ts`.
 import { spawn } from 'node:child_process';
 import { text } from 'node:stream/consumers';
 import { Firestore } from '@google-cloud/firestore';

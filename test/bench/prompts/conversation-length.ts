@@ -1,7 +1,8 @@
-// What a prompt costs in a conversation of 2,000 messages against one of 20, in time, documents read and bytes written:
-// alternating in one process, on a real store file, with an engine that responds at once. The messages are long enough
-// that both conversations exceed the budget of the model, so that the model receives the same amount of each. Measured
-// for answers of text, for answers with tool calls and results, and on an instance that has not read the conversation.
+// Measures what a prompt costs in a conversation of 2,000 messages against one of 20, in time, documents read and bytes
+// written: alternating in one process, on a real store file, with an engine that responds at once. The messages are
+// long enough that both conversations exceed the budget of the model, so that the model receives the same amount of
+// each. Measured for answers of text, for answers with tool calls and results, and on an instance that has not read the
+// conversation.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

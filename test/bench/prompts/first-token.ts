@@ -1,4 +1,5 @@
-// Time to the first streamed delta through the gateway, against the first delta of the model without a gateway.
+// Measures the time to the first streamed delta through the gateway, against the first delta of the model without a
+// gateway.
 import { type BenchLine, median, printLines } from '../support/bench.ts';
 import { callProvider, load, prompt, startPromptSetup } from '../support/prompt-client.ts';
 

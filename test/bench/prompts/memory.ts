@@ -1,5 +1,5 @@
-// Resident memory of a gateway under sustained prompts at concurrency 50: the last third of the run against the second;
-// the first is the warm-up. BENCH_MINUTES (default 10) is the length.
+// Measures the resident memory of a gateway under sustained prompts at concurrency 50: the last third of the run
+// against the second; the first is the warm-up. BENCH_MINUTES (default 10) is the length.
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type BenchLine, median, printLines } from '../support/bench.ts';

@@ -1,6 +1,6 @@
-// The cost of one prompt on the Firestore emulator: round trips before the request to the model, commits after it,
-// documents read and written. A whole gateway in this process (keys, limits, session), a model behind a real socket,
-// warm sessions.
+// Counts the operations of one prompt on the Firestore emulator: round trips before the request to the model, commits
+// after it, documents read and written. A whole gateway runs in this process (keys, limits, session), with a model
+// behind a real socket and warm sessions.
 import { randomBytes } from 'node:crypto';
 import { setImmediate as nextTick } from 'node:timers/promises';
 import { systemClock } from '../../../shared/clock.ts';

@@ -1,5 +1,5 @@
-// What the input of a chat of 30 turns costs with the prompt cache of a provider, in tokens at the usual price: a fake
-// provider bills each request as Anthropic does. The figure is counted, not timed.
+// Counts what the input of a chat of 30 turns costs with the prompt cache of a provider, in tokens at the usual price.
+// A fake provider bills each request as Anthropic does; nothing is timed.
 import { billChat } from '../../support/fixtures/turns/billed-chat.ts';
 import type { BenchLine } from '../support/bench.ts';
 

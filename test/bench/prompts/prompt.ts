@@ -1,5 +1,5 @@
-// A prompt through the gateway with auth, limits, session and log, against a direct call to the same model, and against
-// @portkey-ai/gateway, without any of these, in front of the same model, if it is installed.
+// Measures a prompt through the gateway with auth, limits, session and log, against a direct call to the same model,
+// and against @portkey-ai/gateway, without any of these, in front of the same model, if it is installed.
 import { existsSync } from 'node:fs';
 import { type BenchLine, median, printLines } from '../support/bench.ts';
 import { type Server, startServer } from '../support/processes.ts';

@@ -1,5 +1,6 @@
-// Connections to the provider that a prompt opens, and the time until its first delta, after silences: over TLS, to a
-// process of its own that is 50 ms of round trip away. BENCH_SILENCES: seconds, `5,30,300` includes five minutes.
+// Counts the connections to the provider that a prompt opens after silences, and measures the time until its first
+// delta: over TLS, to a process of its own that is 50 ms of round trip away. BENCH_SILENCES: seconds, `5,30,300`
+// includes five minutes.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

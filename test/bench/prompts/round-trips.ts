@@ -1,6 +1,6 @@
-// Round trips to the store for which a caller waits. Firestore's emulator is behind a proxy of 0, 10, 20 and 40 ms a
-// round trip; the slope of the median latency over the four is the number of round trips. For one process, and for the
-// function and the companion from the built bundles.
+// Measures for how many round trips to the store a caller waits. Firestore's emulator is behind a proxy of 0, 10, 20
+// and 40 ms a round trip; the slope of the median latency over the four is the number of round trips. For one process,
+// and for the function and the companion from the built bundles.
 import { randomBytes } from 'node:crypto';
 import { Agent, request } from 'node:http';
 import { startFirestoreEmulator } from '../../support/fixtures/database/emulators.ts';

@@ -1,5 +1,5 @@
-// How many slow streams a core carries: processor time of the companion and of the function for a streamed piece, from
-// the built bundles, with Firestore's emulator and a model behind a real socket.
+// Measures how many slow streams a core can serve: the processor time of the companion and of the function for a
+// streamed piece, from the built bundles, with Firestore's emulator and a model behind a real socket.
 import { randomBytes } from 'node:crypto';
 import { startFirestoreEmulator } from '../../support/fixtures/database/emulators.ts';
 import { createDeployed } from '../../support/fixtures/gateway/deployed.ts';

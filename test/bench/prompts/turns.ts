@@ -1,6 +1,6 @@
-// Turns across two real gateways on the Firestore emulator, everything at its default: the time from a cancel on
-// the other instance until the socket to the model is closed, and from the kill of an owner until its session is
-// usable.
+// Measures turns across two real gateways on the Firestore emulator, with every setting at its default: the time from a
+// cancel on the other instance until the socket to the model is closed, and from the kill of an owner until its session
+// is usable.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';

@@ -1,7 +1,7 @@
-// What Codex costs above the model: a warm turn, in this process and through the sandbox service, the first turn of a
-// new instance on a thread of ten turns, and memory with eight turns side by side. The model responds at once, on
-// loopback; the baseline is the same request without Codex, alternating with it. Codex runs at the lowest CPU priority:
-// on a busy machine the fastest turn is a better measure than the median.
+// Measures what Codex costs above the model: a warm turn, in this process and through the sandbox service, the first
+// turn of a new instance on a thread of ten turns, and memory with eight turns side by side. The model responds at
+// once, on loopback; the baseline is the same request without Codex, alternating with it. Codex runs at the lowest CPU
+// priority: on a busy machine the fastest turn is a better measure than the median.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';

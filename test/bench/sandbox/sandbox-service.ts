@@ -1,5 +1,5 @@
-// What it costs that commands and terminals run in the sandbox service, a process of its own, against the same gateway
-// with its sandbox in process: a command, the echo of a key press, and a large output of a terminal.
+// Measures what it costs that commands and terminals run in the sandbox service, a process of its own, against the same
+// gateway with its sandbox in process: a command, the echo of a key press, and a large output of a terminal.
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { Agent } from 'node:http';

@@ -1,5 +1,5 @@
-// A sandboxed `exec true` through the gateway against a bare bwrap spawn, and the latency of other calls beside 16 busy
-// commands.
+// Measures a sandboxed `exec true` through the gateway against a bare bwrap spawn, and the latency of other calls
+// beside 16 busy commands.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';

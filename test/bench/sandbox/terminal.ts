@@ -1,5 +1,5 @@
-// The latency of a keystroke: WebSocket -> gateway -> PTY in the sandbox -> echo -> WebSocket, one at a time, against a
-// bare PTY in this process without socket, gateway and sandbox.
+// Measures the latency of a keystroke: WebSocket -> gateway -> PTY in the sandbox -> echo -> WebSocket, one at a time,
+// against a bare PTY in this process without socket, gateway and sandbox.
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { type BenchLine, median, printLines } from '../support/bench.ts';

@@ -1,4 +1,4 @@
-// What a bench reports: one line per figure, beside its baseline of the same run.
+// A bench reports one line per figure, beside its baseline of the same run.
 
 /** One measured figure. `ratio` is how many times better than the baseline it is. */
 export interface BenchLine {

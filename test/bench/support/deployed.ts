@@ -1,4 +1,4 @@
-// Function and companion of the built bundles for a bench, and the prompt that is sent to them.
+// Starts the function and the companion of the built bundles for a bench, and defines the prompt that is sent to them.
 import { createDeployed, type Deployed } from '../../support/fixtures/gateway/deployed.ts';
 
 export const KEY = 'bench-key';

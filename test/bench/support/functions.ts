@@ -1,4 +1,5 @@
-// Shared by the benches of functions: the built bundle, minimal functions as baselines, and the stock CLI on a port.
+// Starts the built bundle, and minimal functions as baselines, under the stock CLI on a port. The benches of functions
+// share it.
 import { execFile } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';

@@ -1,4 +1,4 @@
-// One call over HTTP by a client that keeps its connection.
+// Sends one call over HTTP by a client that keeps its connection.
 import { type Agent, request } from 'node:http';
 
 /** Rejects without a result. */

@@ -1,4 +1,4 @@
-// The processor time of a process that a bench has started.
+// Reads the processor time of a process that a bench has started.
 import type { ChildProcess } from 'node:child_process';
 
 /** Writes its processor time, in microseconds, at each SIGUSR2. */

@@ -1,4 +1,4 @@
-// Shared by the prompt benches: a gateway and the fake provider as processes, and a client that keeps its connections
+// Starts a gateway and the fake provider as processes for the prompt benches, with a client that keeps its connections
 // and reads responses to the end.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { Agent, request } from 'node:http';

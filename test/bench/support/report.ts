@@ -1,4 +1,4 @@
-// The report of a run: a table for people and the same as JSON for programs, with a description of the machine.
+// Writes the report of a run: a table for people and the same as JSON for programs, with a description of the machine.
 import { readFile, writeFile } from 'node:fs/promises';
 import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-// A client with one terminal over WebSocket: what the benches of terminals type into and read from.
+// A client with one terminal over WebSocket: the benches of terminals type into it and read from it.
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
 

@@ -1,6 +1,6 @@
-// A program: the fake provider behind TLS, 50 ms of round trip away, which keeps idle connections as long as the client
-// does. Its control server is on another port: `/` returns the address and the connections so far, `/close-idle` closes
-// the idle connections, `/stale` makes it close the connection that gets the next request, before any byte of an
+// A program that runs the fake provider behind TLS, 50 ms of round trip away. It keeps idle connections as long as the
+// client does. Its control server is on another port: `/` returns the address and the connections so far, `/close-idle`
+// closes the idle connections, `/stale` makes it close the connection that gets the next request, before any byte of an
 // answer.
 import { readFileSync } from 'node:fs';
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';

@@ -1,4 +1,4 @@
-// The servers of the WebSocket bench, one per process: a bare ws echo, or a gateway with authentication and limiter.
+// Runs a server of the WebSocket bench, one per process: a bare ws echo, or a gateway with authentication and limiter.
 // Sends its port to the parent process, and its memory for each message of it.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';

@@ -1,6 +1,6 @@
-// Edit and regenerate (`after_seq`) on any store: later messages are dropped in the admitting commit and never sent to
-// a model again, from any instance; what was answered before stays the same. Run against every adapter of the Store
-// port.
+// An edit or a regenerated answer (`after_seq` of a prompt) drops the later messages in the commit that admits the
+// prompt. No instance sends them to a model again, and earlier answers stay the same. Run against every adapter of the
+// Store port.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';

@@ -1,5 +1,5 @@
-// What a conversation guarantees on any store: the model receives its context, one turn runs at a time, any instance
-// can cancel a turn, and idempotency, resume and erasure work. Run against every adapter of the Store port.
+// A conversation gives its context to the model, runs one turn at a time, and can be cancelled from any instance.
+// Idempotency, resume and erasure work. Run against every adapter of the Store port.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';

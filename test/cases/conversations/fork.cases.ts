@@ -1,6 +1,6 @@
-// Forks of sessions on any store: a copy is complete and independent of its source, contains no dropped message, has a
-// name that no other session has, and counts as storage. A fork that fails leaves no document. Run against every
-// adapter of the Store port.
+// A fork of a session is complete and independent of its source, contains no dropped message, has a name that no other
+// session has, and counts as storage. A fork that fails leaves no document. Run against every adapter of the Store
+// port.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { conversationRef } from '../../../shared/conversations/records/documents.ts';
 import { StorageTotals, storageRef } from '../../../shared/conversations/records/storage.ts';

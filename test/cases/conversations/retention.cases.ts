@@ -1,6 +1,5 @@
-// What the retention of sessions guarantees on any store: an expired session is absent immediately and erased
-// completely, and its use postpones the expiry without an additional write. Run against every adapter of the Store
-// port.
+// A session that has expired is absent immediately and is erased completely. Its use postpones the expiry without an
+// additional write. Run against every adapter of the Store port.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   type ConversationDocument,

@@ -1,5 +1,5 @@
-// What a caller sets on a session and finds again, on any store: title, metadata, the list with its filter, the error
-// of a failed turn. Run against every adapter of the Store port.
+// A session keeps what its caller sets on it (title, metadata) and what a turn leaves (the error of a failed one), and
+// the list finds it by metadata. Run against every adapter of the Store port.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { conversationDelete } from '../../../shared/methods/conversation.delete.ts';
 import { conversationHistory } from '../../../shared/methods/conversation.history.ts';

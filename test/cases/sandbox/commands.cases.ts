@@ -1,4 +1,5 @@
-// What every Commands adapter must do, run against real sandboxes.
+// Every adapter of the Commands port runs a command with its exact input and output, within its limits, and leaves no
+// process. Run against real sandboxes.
 import { text } from 'node:stream/consumers';
 import { describe, expect, it } from 'vitest';
 import type { Command, RunOptions } from '../../../shared/sandbox/commands.ts';

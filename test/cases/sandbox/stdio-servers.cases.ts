@@ -1,4 +1,5 @@
-// What every StdioServers adapter must do, run against real sandboxes.
+// Every adapter of the StdioServers port passes the messages of a server on without loss, separates owners, and ends
+// the processes of a server. Run against real sandboxes.
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { describe, expect, it } from 'vitest';

@@ -1,5 +1,5 @@
-// What every Terminals adapter must do with input and output, run against real sandboxes: nothing is lost or split, and
-// a slow watcher delays no other.
+// Every adapter of the Terminals port passes input and output on without loss or division of a character, and a slow
+// watcher delays no other. Run against real sandboxes.
 import { afterEach, expect, it } from 'vitest';
 import type { Terminals, Watcher } from '../../../shared/terminals/terminals.ts';
 import type { CreatePortsFixture } from '../../support/fixtures/sandbox/sandbox-ports.ts';

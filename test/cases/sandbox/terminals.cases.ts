@@ -1,5 +1,5 @@
-// What every Terminals adapter must do, run against real sandboxes: owners, limits and ends. What it does with input
-// and output is in terminals-output.cases.ts.
+// Every adapter of the Terminals port separates owners, bounds the number of terminals and ends them completely. Run
+// against real sandboxes. What it does with input and output is in terminals-output.cases.ts.
 import { afterEach, describe, expect, it } from 'vitest';
 import { processesWith } from '../../support/fixtures/sandbox/sandbox.ts';
 import { type CreatePortsFixture, freshMark, type OpenOptions } from '../../support/fixtures/sandbox/sandbox-ports.ts';

@@ -1,5 +1,6 @@
-// Stores that were written by released versions (test/support/fixtures/stores, made by make-store.ts with the code of
-// that version): the present code opens each and continues with all of its documents. Run for each adapter.
+// The present code opens stores that released versions have written, and continues with all of their documents. The
+// stores are in test/support/fixtures/stores; make-store.ts made them with the code of their version. Run for each
+// adapter.
 import { createHash } from 'node:crypto';
 import { chmodSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,5 @@
-// What every declared type of document must do on each adapter while two versions of the gateway share the store.
+// A document of every declared type keeps the fields of a newer version, and a document in a newer format is not
+// changed, while two versions of the gateway share the store. Run for each adapter.
 import { describe, expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { NewerFormat } from '../../../shared/store/define-document.ts';

@@ -1,4 +1,5 @@
-// Queries of a Store: order, ties, filters, cursors, and documents that must not be found.
+// A query of a Store returns the documents that match, in order, once each, page by page, and none that lacks the field
+// or has expired.
 import { describe, expect, it } from 'vitest';
 import type { Query, Store } from '../../../shared/store/store.ts';
 import { freshCollection, type StoreFixture, typed } from '../../support/fixtures/database/store.ts';

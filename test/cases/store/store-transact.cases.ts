@@ -1,4 +1,5 @@
-// `transact` over a Store: caches, lost rounds, and the lock that is its last resort.
+// `transact` over a Store loses no update: it uses cached snapshots only as far as they are current, repeats lost
+// rounds, and takes the lock as its last resort.
 import { expect, it } from 'vitest';
 import { Conflict, type Ref, type Snapshot, type Store } from '../../../shared/store/store.ts';
 import { transact } from '../../../shared/store/transact.ts';

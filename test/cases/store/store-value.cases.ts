@@ -1,5 +1,4 @@
-// Values of a Store: every value is read as it was written, and a value that one adapter cannot store is refused by
-// all.
+// A Store returns every value as it was written. A value that one adapter cannot store is refused by all.
 import { describe, expect, it } from 'vitest';
 import { freshRef, put, read, type StoreFixture } from '../../support/fixtures/database/store.ts';
 

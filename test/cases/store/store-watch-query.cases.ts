@@ -1,4 +1,4 @@
-// Watching the result of a query of a Store: all of it at first, then after every change, never an older state after a
+// A watch of a query of a Store delivers the whole result at first and after every change, never an older state after a
 // newer one.
 import { describe, expect, it } from 'vitest';
 import type { Query, Store } from '../../../shared/store/store.ts';

@@ -1,6 +1,6 @@
-// Watching a document of a Store: the present state first, then every change in order, until it is stopped. No case
-// commits while a watch is still being set up: the emulator, unlike Firestore, may then lose the change or fail the
-// commit (1 of 300).
+// A watch of a document of a Store delivers the present state first, then every change in order, until it is stopped.
+// No case commits while a watch is still being set up: the emulator, unlike Firestore, may then lose the change or fail
+// the commit (1 of 300).
 import { describe, expect, it } from 'vitest';
 import type { Ref, Store } from '../../../shared/store/store.ts';
 import { freshRef, put, type StoreFixture, type Typed, typed } from '../../support/fixtures/database/store.ts';

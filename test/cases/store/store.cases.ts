@@ -1,6 +1,5 @@
-// What every Store adapter must do, run against each of them: commits and their preconditions, transactions, expiry,
-// deadlines. Queries, watching and fidelity of values have suites of their own beside this one; `storeCases` runs them
-// all.
+// Every Store adapter commits atomically under preconditions, expires documents and keeps deadlines. Queries, watching
+// and the fidelity of values have suites of their own beside this one; `storeCases` runs them all.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { WallClock } from '../../../shared/clock.ts';
 import { Conflict, type Store } from '../../../shared/store/store.ts';

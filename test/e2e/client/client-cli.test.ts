@@ -1,4 +1,5 @@
-// `codex-gateway` as a process: what it prints, how it ends, and that Ctrl-C ends the turn at the gateway.
+// `codex-gateway` as a process prints the answer and nothing else to stdout, ends with the exit code of the outcome,
+// and cancels the turn at the gateway on Ctrl-C.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';

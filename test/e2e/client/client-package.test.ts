@@ -1,5 +1,5 @@
-// The client as npm would install it: packed, unpacked into a project that has nothing else, run on the machine's Node
-// and on ours, and type-checked there.
+// The npm package of the client works as npm installs it: packed, unpacked into a project that has nothing else, run on
+// the machine's Node and on the deployed one, and type-checked there.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

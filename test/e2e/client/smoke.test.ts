@@ -1,4 +1,4 @@
-// `npm run smoke` as a process: it passes against a gateway that works, and names what a broken one does wrong.
+// `npm run smoke` as a process passes against a gateway that works, and names what a broken one does wrong.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';

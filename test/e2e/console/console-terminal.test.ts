@@ -1,4 +1,5 @@
-// The console's terminal in a real browser: on a real shell in the sandbox, and where there is none.
+// The console's terminal works in a real browser, on a real shell in the sandbox, and shows what is missing where there
+// is no sandbox.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-// The console in a real browser: conversations, keys, events and forms.
+// The console works in a real browser: conversations, keys, events and forms.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

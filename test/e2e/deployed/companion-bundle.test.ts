@@ -1,4 +1,4 @@
-// The companion as it is deployed: bundled, started on its own, drained by SIGTERM.
+// The companion starts from its bundle alone, as it is deployed, and drains on SIGTERM.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';

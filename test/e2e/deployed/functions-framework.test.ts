@@ -1,5 +1,5 @@
-// What hosting guarantees under the stock CLI, with a stub for a handler: the body is the handler's to read, refusals
-// are JSON, memory stays flat, and a SIGTERM lets requests finish.
+// framework.ts gives every handler under the stock CLI the same guarantees, shown with a stub: the handler alone reads
+// the body, refusals are JSON, memory does not grow, and a SIGTERM lets requests finish.
 import { once } from 'node:events';
 import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';

@@ -1,6 +1,6 @@
-// Logins in the deployed bundle, encrypted with Cloud KMS by the bundled SDK: over TLS, with the credentials of a
-// service account, to a KMS on loopback that a proxy serves under the name of the real one. Also: which parts of the
-// companion the bundle does not contain.
+// The deployed bundle encrypts logins with Cloud KMS by the bundled SDK: over TLS, with the credentials of a service
+// account, to a KMS on loopback that a proxy serves under the name of the real one. It does not contain the parts of
+// the companion that functions do not need.
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';

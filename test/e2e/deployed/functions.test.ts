@@ -1,5 +1,5 @@
-// The deployed bundle in a directory without other files, under the unmodified functions-framework CLI: every target
-// starts, and answers and refuses requests as specified.
+// The deployed bundle works in a directory without other files, under the unmodified functions-framework CLI: every
+// target starts, and answers and refuses requests as specified.
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';

@@ -1,5 +1,5 @@
-// The sandbox service as it is deployed: bundled, without anything that holds credentials or documents, and started
-// with nothing but its own few variables.
+// The bundle of the sandbox service contains nothing that handles credentials or documents, and starts with nothing but
+// its own few variables.
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

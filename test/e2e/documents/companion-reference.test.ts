@@ -1,5 +1,5 @@
-// The two WebSocket clients of the reference document against a real gateway, as printed there but for the line with
-// the gateway's URL. test/support/fixtures/reference contains their texts.
+// The two WebSocket clients of the reference document work against a real gateway as they are printed there, except for
+// the line with the gateway's URL. test/support/fixtures/reference contains their texts.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,5 +1,5 @@
-// The React component of the README: it compiles, and in a real browser, on a page of another origin that the gateway
-// allows, it shows the answer. Preact's compatibility layer stands for React, which this project does not install.
+// The React component of the README compiles, and in a real browser, on a page of another origin that the gateway
+// allows, it shows the answer. Preact's compatibility layer replaces React, which this project does not install.
 
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';

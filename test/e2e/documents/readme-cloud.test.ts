@@ -1,4 +1,4 @@
-// The blocks of the documents that need a cloud project, run by bash with substitutes for gcloud, terraform, npm, curl,
+// The blocks of the documents that need a cloud project run in bash, with substitutes for gcloud, terraform, npm, curl,
 // git and scripts, which record their calls. What the blocks name must exist, and what they compute must be right. The
 // flags of gcloud are not checked.
 import { existsSync, readFileSync } from 'node:fs';

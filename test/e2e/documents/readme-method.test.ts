@@ -1,4 +1,4 @@
-// "Add a method" of shared/README.md, executed in a copy of the sources: one file and one line are enough, and the
+// "Add a method" of shared/README.md is executed in a copy of the sources: one file and one line are enough, and the
 // method has everything that the text states.
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';

@@ -1,5 +1,5 @@
-// The clients of the reference document against the real local gateway, as printed there but for the lines that say
-// where the gateway is and fetch its key. test/support/fixtures/reference contains their texts.
+// The clients of the reference document work against the real local gateway as they are printed there, except for the
+// lines that say where the gateway is and fetch its key. test/support/fixtures/reference contains their texts.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

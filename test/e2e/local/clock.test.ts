@@ -1,5 +1,5 @@
-// Real processes whose clock is wrong for a while (test/support/fixtures/process/clock-shim.ts): once it is right
-// again, no key, session or event waits for it.
+// No key, session or event waits for a clock that was wrong for a while, once it is right again. The clock of real
+// processes is shifted by test/support/fixtures/process/clock-shim.ts.
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

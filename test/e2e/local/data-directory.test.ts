@@ -1,5 +1,5 @@
-// The real gateway where its data directory cannot be made, is a mount whose server is gone, or is removed while the
-// gateway runs.
+// The real gateway does not start where its data directory cannot be made or is a mount whose server is gone, and
+// answers 503 when the directory is removed while it runs.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';

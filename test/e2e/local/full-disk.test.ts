@@ -1,5 +1,5 @@
-// The real gateway on a disk without a byte left: a tmpfs in a mount namespace of its own, filled from outside. First
-// the workspaces' disk, the store being on another; then the store's.
+// The real gateway loses nothing on a disk without a byte left: a tmpfs in a mount namespace of its own, filled from
+// outside. First the disk of the workspaces is full, while the store is on another; then that of the store.
 import {
   closeSync,
   existsSync,

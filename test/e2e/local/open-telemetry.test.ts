@@ -1,4 +1,4 @@
-// Spans sent to a collector: real gateway processes and an OTLP receiver on loopback.
+// Real gateway processes send the spans of their requests to a collector, here an OTLP receiver on loopback.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';
 import { type LocalGateway, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';

@@ -1,4 +1,4 @@
-// A machine that reaches the internet through a proxy only: prompts, Codex's relay and checks of logins all go through
+// On a machine that reaches the internet through a proxy only, prompts, Codex's relay and checks of logins go through
 // it.
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';

@@ -1,4 +1,4 @@
-// How `npm start` starts and ends with every Node and shell of the machine, and with every kind of reader of its
+// `npm start` starts and ends cleanly with every Node and shell of the machine, and with every kind of reader of its
 // output.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,4 +1,5 @@
-// The blocks of a busy owner in the real gateway: what its headers and auth.limits report, and the end of the process.
+// A busy owner, whose calls are counted in blocks, is counted exactly in the real gateway: in its headers, in
+// auth.limits, and after the end of the process.
 import { randomBytes } from 'node:crypto';
 import { expect, inject, it } from 'vitest';
 import { z } from 'zod';

@@ -1,5 +1,5 @@
-// Turns and the limiter while Firestore does not answer: an emulator of its own, suspended, killed and started again
-// under the calls.
+// Turns and limits stay exact while Firestore does not answer. The emulator of this suite is suspended, killed and
+// started again during the calls.
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { systemClock } from '../../../shared/clock.ts';
 import type { Limit } from '../../../shared/config/values/limits.ts';

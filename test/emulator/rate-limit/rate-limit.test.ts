@@ -1,5 +1,5 @@
-// The limiter in several real processes on the Firestore emulator: exact and fair, and a revocation takes effect in all
-// of them.
+// The limiter is exact and fair in several real processes on the Firestore emulator, and a revocation takes effect in
+// all of them.
 import { afterAll, beforeAll, expect, inject, test } from 'vitest';
 import { systemClock } from '../../../shared/clock.ts';
 import type { Limit } from '../../../shared/config/values/limits.ts';

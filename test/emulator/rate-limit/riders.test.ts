@@ -1,4 +1,5 @@
-// What rides with the limiter's commit on the real Firestore emulator: the commits of whole requests, by collection.
+// The first commit of a call joins the one that counts it, on the real Firestore emulator. The suite compares the
+// commits of whole requests, by collection.
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, expect, inject, test } from 'vitest';
 import { systemClock } from '../../../shared/clock.ts';

@@ -1,4 +1,4 @@
-// Stores of released versions, on the real emulator.
+// Stores of released versions are opened on the real emulator.
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

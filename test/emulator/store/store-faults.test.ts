@@ -1,5 +1,5 @@
-// The Firestore store when Firestore hangs, ends, loses a response, or gets conflicting writes of many instances: on an
-// emulator of its own.
+// The Firestore store neither blocks nor loses an update when Firestore hangs, ends, loses a response, or gets
+// conflicting writes of many instances. The suite has an emulator of its own.
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { systemClock } from '../../../shared/clock.ts';

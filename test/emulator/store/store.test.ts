@@ -1,4 +1,4 @@
-// The Firestore store on the real emulator: every case of the port.
+// The Firestore store passes every case of the port on the real emulator.
 import { randomBytes } from 'node:crypto';
 import { expect, inject, it } from 'vitest';
 import { systemClock } from '../../../shared/clock.ts';

@@ -1,5 +1,5 @@
-// Edits, forks, cancels and deletes of the same sessions from two gateway processes at once, on the Firestore emulator:
-// no dropped message is sent to the model again, and no answer of an idempotency key changes.
+// When two gateway processes edit, fork, cancel and delete the same sessions at once, no dropped message is sent to the
+// model again, and no answer of an idempotency key changes. On the Firestore emulator.
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';

@@ -1,6 +1,6 @@
-// WebSockets on several instances that share only Firestore: a prompt whose reader is disconnected repeatedly and
-// continues on another instance, events recorded on one instance and received on another, tickets issued on one and
-// used on another.
+// WebSockets work across instances that share only Firestore: a prompt whose reader is disconnected repeatedly
+// continues on another instance, events that one instance records reach readers of another, and a ticket is valid on
+// all.
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { z } from 'zod';

@@ -1,5 +1,5 @@
-// Turns across real gateway processes on the Firestore emulator: prompt here, cancel there; the owner killed in
-// mid-stream; many at once; providers that fail.
+// A turn is settled correctly across real gateway processes on the Firestore emulator: when another process cancels it,
+// when its owner is killed in mid-stream, when many prompts arrive at once, and when its provider fails.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';

@@ -1,4 +1,5 @@
-// The conversation cases on the real Firestore emulator: several gateways in this process, one database.
+// The cases of conversations pass on the real Firestore emulator, with several gateways in this process on one
+// database.
 import { randomBytes } from 'node:crypto';
 import { inject } from 'vitest';
 import { createFirestoreStore } from '../../../shared/store/firestore/firestore.ts';

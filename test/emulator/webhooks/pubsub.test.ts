@@ -1,4 +1,5 @@
-// The Pub/Sub bus on the real emulator: every case of the port, and the message on the wire.
+// The Pub/Sub bus passes every case of the port on the real emulator, and its message has the specified form on the
+// wire.
 import { randomBytes } from 'node:crypto';
 import { expect, inject, test } from 'vitest';
 import { createLogger } from '../../../shared/log.ts';

@@ -1,4 +1,4 @@
-// An outage of Pub/Sub: deliveries are acknowledged as queued meanwhile and are published after it.
+// During an outage of Pub/Sub, deliveries are acknowledged as queued; they are published after it.
 import { afterAll, afterEach, beforeAll, expect, inject, test } from 'vitest';
 import type { Receipt } from '../../../shared/webhooks/accept.ts';
 import { type Emulator, startPubsubEmulator } from '../../support/fixtures/database/emulators.ts';

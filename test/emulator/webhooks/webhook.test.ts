@@ -1,5 +1,5 @@
-// The webhook pipeline in real processes on Firestore and Pub/Sub: killed at every step, nothing acknowledged is lost
-// and nothing takes effect twice.
+// The webhook pipeline in real processes on Firestore and Pub/Sub loses nothing that it has acknowledged and applies
+// nothing twice, at whichever step a process is killed.
 import { afterEach, describe, expect, inject, test } from 'vitest';
 import {
   deploymentsOf,

@@ -1,5 +1,5 @@
-// The audit of counts: admissions against limits, deliveries against recorded and published events, resident memory
-// against the same process earlier. Reads the store for counters that the API does not return.
+// Audits the counts of a run: admissions against limits, deliveries against recorded and published events, resident
+// memory against the same process earlier. Reads the store for counters that the API does not return.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseLimits } from '../../../shared/config/values/limits.ts';

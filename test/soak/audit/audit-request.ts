@@ -1,4 +1,4 @@
-// The calls of the audit: each is repeated until an instance responds, and several run at a time.
+// Sends the calls of the audit: each is repeated until an instance responds, and several run at a time.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Fleet } from '../fleet/fleet.ts';
 import type { Journal } from '../journal/journal.ts';

@@ -1,4 +1,4 @@
-// The audit of what must not be stored: scans every document for messages of sessions that were erased after they had
+// Audits what must not be stored: scans every document for messages of sessions that were erased after they had
 // expired, or with their owner, then erases those owners once more and scans for any trace of them.
 import { toLimitRef } from '../../../shared/rate-limit/windows/limit-document.ts';
 import { documentsIn } from '../../support/fixtures/database/emulator-documents.ts';

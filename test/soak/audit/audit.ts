@@ -1,5 +1,5 @@
-// The audit after the faults: compares what the clients received with what the gateway returns now, for each turn and
-// each session. Reads through the API alone.
+// Audits the turns and sessions after the faults: compares what the clients received with what the gateway returns now.
+// Reads through the API alone.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toTurnEvent } from '../../../shared/client/events.ts';

@@ -1,6 +1,6 @@
-// The processes under test: three gateways on one Firestore and one Pub/Sub emulator, the model behind them, and one
-// sandbox service, which they reach through a proxy. Firestore is some milliseconds away, as in the cloud.
-// Starts, kills, stops and suspends them, checks their output and samples their resident memory.
+// Starts, kills, stops and suspends the processes under test, checks their output and samples their resident memory:
+// three gateways on one Firestore and one Pub/Sub emulator, the model behind them, and one sandbox service, which they
+// reach through a proxy. Firestore is some milliseconds away, as in the cloud.
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-// One gateway process of the soak: its start, as by a supervisor, and the probe that shows that it is well.
+// Starts one gateway process of the soak, as a supervisor does, and probes whether it responds.
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type LocalGateway, startLocalGateway } from '../../support/fixtures/gateway/local-gateway.ts';

@@ -1,4 +1,4 @@
-// Reads the output of the gateways: nothing secret is in it, every rejection was handled, and the errors are counted.
+// Reads the output of the gateways: it must contain nothing secret and no unhandled rejection. Counts the errors.
 import type { Checks } from '../guarantees.ts';
 
 const ERROR_LINES_MAX = 40;

@@ -1,5 +1,5 @@
-// What holds for the answer of a prompt beside its text: the model that it names, its usage, its JSON, its warnings;
-// and for the error of a prompt with fallbacks.
+// Checks the answer of a prompt beside its text: the model that it names, its usage, its JSON, its warnings; and the
+// error of a prompt with fallbacks.
 import { isDeepStrictEqual } from 'node:util';
 import { isObject } from '../../../shared/json/json-object.ts';
 import { countTokens } from '../../support/fakes/model-provider/model-provider-wire.ts';

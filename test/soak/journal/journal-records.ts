@@ -1,4 +1,4 @@
-// What the journal keeps of a run: admissions, sessions, prompts, turns, deliveries.
+// The records that the journal keeps of a run: admissions, sessions, prompts, turns, deliveries.
 import type { Prompt } from './prompts.ts';
 
 export type Json = Readonly<Record<string, unknown>>;

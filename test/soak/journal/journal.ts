@@ -1,5 +1,5 @@
-// What the clients received, in memory: admissions, turns, answers, deliveries, sessions. Checks at once what needs no
-// later state; the audit checks the rest. Bounded: a run that exceeds ENTRIES_MAX fails.
+// Records in memory what the clients received: admissions, turns, answers, deliveries, sessions. Checks at once what
+// needs no later state; the audit checks the rest. Bounded: a run that exceeds ENTRIES_MAX fails.
 
 import { createHash } from 'node:crypto';
 import type { TurnEvent } from '../../../shared/client/events.ts';

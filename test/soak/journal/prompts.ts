@@ -1,5 +1,5 @@
-// Prompts that contain the shape of their only right answer, so that each answer can be compared character by
-// character, and the script of the model provider that answers them or injects the current fault.
+// Makes prompts that contain the shape of their only right answer, so that each answer can be compared character by
+// character. Also scripts the model provider, which answers them or injects the current fault.
 import type { ModelProvider, SeenRequest } from '../../support/fakes/model-provider/model-provider.ts';
 import type { Script } from '../../support/fakes/model-provider/model-provider-script.ts';
 import type { Random } from '../../support/random.ts';

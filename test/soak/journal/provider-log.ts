@@ -1,6 +1,6 @@
-// What the model provider has received: which messages of which sessions, and how each call went. Checks at once that a
-// request contains no message that was dropped, and none of another session; a session that was erased or has expired
-// is another one.
+// Records what the model provider has received: which messages of which sessions, and how each call ended. Checks at
+// once that a request contains no message that was dropped, and none of another session; a session that was erased or
+// has expired is another one.
 import type { SeenRequest } from '../../support/fakes/model-provider/model-provider.ts';
 import { countTokens } from '../../support/fakes/model-provider/model-provider-wire.ts';
 import type { Journal } from './journal.ts';

@@ -1,5 +1,5 @@
-// A busy owner: steady calls on every instance at once, a little above its limit, so that they are counted in blocks
-// and every undisturbed window reaches its limit.
+// A busy owner sends steady calls to every instance at once, a little above its limit, so that they are counted in
+// blocks and every undisturbed window reaches its limit.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { call } from './call.ts';
 import type { ConversationClient } from './conversation-client.ts';

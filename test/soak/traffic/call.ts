@@ -1,5 +1,5 @@
-// One HTTP call of a client. Records the rate limit headers in the journal and checks what holds for every response.
-// Does not use the gateway's own client. Streams are in stream.ts.
+// Sends one HTTP call of a client, records the rate limit headers in the journal and checks what must be true of every
+// response. Does not use the gateway's own client. Streams are in stream.ts.
 import { isObject } from '../../../shared/json/json-object.ts';
 import type { Instance } from '../fleet/fleet.ts';
 import type { Journal } from '../journal/journal.ts';

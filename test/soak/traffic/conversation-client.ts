@@ -1,5 +1,5 @@
-// A client that holds conversations: its dependencies, and the steps of which the scenarios
-// (conversation-scenarios.ts) consist.
+// A client that has conversations: its dependencies, and the steps of which the scenarios (conversation-scenarios.ts)
+// consist.
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Random } from '../../support/random.ts';
 import type { Fleet, Instance } from '../fleet/fleet.ts';

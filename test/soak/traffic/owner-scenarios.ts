@@ -1,5 +1,5 @@
-// An owner that uses sessions, exports all of it and erases it while turns run, again and again, with the same session
-// ids. What is left in the store is found by the scan after the run.
+// An owner uses sessions, exports all of it and erases it while turns run, again and again, with the same session ids.
+// The scan after the run finds what is left in the store.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isObject } from '../../../shared/json/json-object.ts';
 import type { Session } from '../journal/journal-records.ts';

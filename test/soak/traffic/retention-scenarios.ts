@@ -1,4 +1,4 @@
-// A session that expires. The shortest retention is a day, so the stored time of its last use is moved into the past.
+// A session expires. The shortest retention is a day, so the stored time of its last use is moved into the past.
 
 import { Conversations, conversationRef } from '../../../shared/conversations/records/documents.ts';
 import { toRpcError } from '../../../shared/errors.ts';

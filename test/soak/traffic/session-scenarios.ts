@@ -1,4 +1,4 @@
-// Scenarios with what a session offers beside prompts: edits (after_seq), forks, titles and metadata, and several
+// Scenarios use what a session offers beside prompts: edits (after_seq), forks, titles and metadata, and several
 // readers of one turn.
 import { isDeepStrictEqual } from 'node:util';
 import { isObject } from '../../../shared/json/json-object.ts';

@@ -1,4 +1,4 @@
-// A prompt or a resume streamed over Server-Sent Events or WebSocket: each event is recorded in the journal with the
+// Streams a prompt or a resume over Server-Sent Events or WebSocket: each event is recorded in the journal with the
 // number of the one before it on this connection. A client may disconnect, or read slowly.
 
 import { WebSocket } from 'ws';

@@ -1,5 +1,5 @@
-// The traffic: 23 keys, each a client with its own loops. Most hold conversations, some deliver webhooks, some exceed
-// small limits, one calls more often than its limit allows, some export and erase all that they have.
+// Runs the traffic: 23 keys, each a client with its own loops. Most have conversations, some deliver webhooks, some
+// exceed small limits, one calls more often than its limit allows, some export and erase all that they have.
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Random } from '../../support/random.ts';

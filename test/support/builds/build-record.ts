@@ -1,4 +1,4 @@
-// Which sources a build was made from, so that a run repeats it only when one of them has changed.
+// Records from which sources a build was made, so that a run repeats it only when one of them has changed.
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';

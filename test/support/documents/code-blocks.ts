@@ -1,5 +1,5 @@
-// The fenced code blocks of a Markdown text, with the comments in front of one that select how it runs:
-// `<!-- run: cloud -->`. GitHub does not show comments. Refuses fences that a Markdown renderer would read differently.
+// Finds the fenced code blocks of a Markdown text, with the comments in front of one that select how it runs: `<!--
+// run: cloud -->`. GitHub does not show comments. Refuses fences that a Markdown renderer would read differently.
 
 export interface CodeBlock {
   /** What follows the opening fence; empty when nothing does. */

@@ -1,5 +1,6 @@
-// The table "What a million calls cost" of terraform/COST.md: counts of operations, from which the prices follow. Tests
-// count the same operations (test/unit/cost.test.ts, test/unit/conversations/turns/billed-writes.test.ts).
+// Generates the table "What a million calls cost" of terraform/COST.md from counts of operations, from which the prices
+// follow. Tests count the same operations (test/unit/cost.test.ts,
+// test/unit/conversations/turns/billed-writes.test.ts).
 
 /** A number of documents, and which ones. */
 interface Documents {

@@ -1,4 +1,5 @@
-// The documents of the repository and their generated parts. `npm run docs` writes these parts; a test compares them.
+// Lists the documents of the repository and their generated parts. `npm run docs` writes these parts; a test compares
+// them.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';

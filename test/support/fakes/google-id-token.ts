@@ -1,4 +1,4 @@
-// ID tokens as Google signs them for a service account, made with a key of the test's own.
+// Makes ID tokens as Google signs them for a service account, with a key of the test's own.
 import { createSign, type KeyObject } from 'node:crypto';
 
 /** Key id under which the test's certificates name the key. */

@@ -1,6 +1,6 @@
-// Google's part in calls from one service to another, for processes as they are deployed: a metadata server that signs
-// ID tokens of one service account, and the certificates that verify them at the address where Google publishes them,
-// reached through a proxy.
+// Replaces Google in calls from one service to another, for processes as they are deployed: a metadata server that
+// signs ID tokens of one service account, and the certificates that verify them at the address where Google publishes
+// them, reached through a proxy.
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';

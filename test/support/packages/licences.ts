@@ -1,4 +1,4 @@
-// The licences of what a deployment installs. Run as a program it prints them: `node
+// Finds the licences of what a deployment installs. Run as a program it prints them: `node
 // test/support/packages/licences.ts`.
 import { isProduction, type LockedPackage, readLockedPackages } from './dependencies.ts';
 

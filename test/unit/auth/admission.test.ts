@@ -1,4 +1,4 @@
-// Every outcome of the limiter as the refusal of a request: returned with the decision, never thrown.
+// Every outcome of the limiter becomes the refusal of a request. It is returned with the decision, never thrown.
 import { expect, it } from 'vitest';
 import { createAdmit } from '../../../shared/auth/admission.ts';
 import type { Caller } from '../../../shared/auth/keys/keys.ts';

@@ -1,3 +1,4 @@
+// A request is authenticated by its two headers alone. A refusal does not contain what was presented.
 import { createHash } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
 import { describe, expect, it } from 'vitest';

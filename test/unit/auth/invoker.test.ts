@@ -1,4 +1,5 @@
-// Tokens as Cloud Run forwards them: with their signature, or without it where it has checked the invoker.
+// Tokens of invokers are verified as Cloud Run forwards them: with their signature, or without it where Cloud Run has
+// checked the invoker.
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';

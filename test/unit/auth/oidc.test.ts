@@ -1,3 +1,5 @@
+// An ID token is accepted only if Google signed it for this audience and one of the given accounts, and only until it
+// expires.
 import { createSign, generateKeyPairSync } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';

@@ -1,3 +1,4 @@
+// A ticket opens one WebSocket within 30 s, also if the clock of the instance that issued it was wrong.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { Caller } from '../../../shared/auth/keys/keys.ts';
 import { issueTicket, redeemTicket } from '../../../shared/auth/tickets.ts';

@@ -1,5 +1,5 @@
-// Wrong credentials from one address: counted, refused beyond a burst, never in the way of a valid one, and few lines
-// in the log.
+// Wrong credentials from one address are refused beyond a burst and leave few lines in the log. They never block a
+// valid credential.
 import { createHash, createHmac } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { createAuthenticate } from '../../../shared/auth/authenticate.ts';

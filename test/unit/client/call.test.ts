@@ -1,5 +1,5 @@
-// What a call of the client guarantees: typed errors, retries that repeat no effect and wait as long as the gateway
-// requests, and methods with the same signatures as in the reference.
+// A call of the client rejects with typed errors, and retries repeat no effect and wait as long as the gateway
+// requests. Methods have the same signatures as in the reference.
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { inspect } from 'node:util';

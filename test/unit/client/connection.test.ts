@@ -1,4 +1,5 @@
-// One WebSocket of the client, with a fake in the place of the platform's.
+// One WebSocket of the client gives each call its answer, and ends all of them when it breaks. The platform's WebSocket
+// is replaced by a fake.
 import { expect, it } from 'vitest';
 import type { Notification } from '../../../shared/client/events.ts';
 import {

@@ -1,4 +1,4 @@
-// The fallbacks of a prompt over every transport: the same answer, the same first event, the same line in the log.
+// A prompt with fallbacks has the same answer, the same first event and the same line in the log over every transport.
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 

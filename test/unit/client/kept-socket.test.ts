@@ -1,4 +1,5 @@
-// A WebSocket that is kept open, against a real gateway behind a proxy that loses connections.
+// A WebSocket that is kept open is opened again after every lost connection. The suite runs against a real gateway
+// behind a proxy that loses connections.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { GatewayError } from '../../../shared/client/gateway-error.ts';
 import { KeptSocket, type SocketState } from '../../../shared/client/transport/kept-socket.ts';

@@ -1,4 +1,5 @@
-// The commands of `npm run gateway -- keys`, with the real client library against a small Secret Manager.
+// `npm run gateway -- keys` adds, lists and revokes keys without printing key material. It uses the real client library
+// against a small Secret Manager.
 import { createHash } from 'node:crypto';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { runKeys } from '../../../functions/cli/keys/run-keys.ts';

@@ -1,5 +1,5 @@
-// The client's small parts: the reader of Server-Sent Events, the waits between attempts, what may be repeated, and
-// that its types follow the gateway's.
+// The small parts of the client are right: the reader of Server-Sent Events, the waits between attempts, and what may
+// be repeated. Its types follow the gateway's.
 
 import fc from 'fast-check';
 import { describe, expect, expectTypeOf, it } from 'vitest';

@@ -1,5 +1,5 @@
-// What a stream of the client guarantees over both transports: each event exactly once and in order, also after lost
-// connections; one model call; the same end as without a failure.
+// A stream of the client brings each event exactly once and in order over both transports, with one model call and the
+// same end, also when connections are lost.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { TurnEvent } from '../../../shared/client/events.ts';
 import type { ClientOptions } from '../../../shared/client/options.ts';

@@ -1,4 +1,5 @@
-// Answers typed by a schema of the caller, against a server that answers as a gateway does.
+// The client returns an answer typed by a schema of the caller, or throws. The server of the suite answers as a gateway
+// does.
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';

@@ -1,4 +1,4 @@
-// Codex that cannot run here: nothing is left behind, and the error says what is missing.
+// Codex that cannot run on a machine leaves nothing behind, and the error says what is missing.
 import { chmodSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';

@@ -1,4 +1,5 @@
-// The catalogue of an app-server, compared with the one in the installed Codex.
+// The catalogue of an app-server equals the one in the installed Codex, except that every model calls its tools
+// directly.
 import { execFileSync } from 'node:child_process';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

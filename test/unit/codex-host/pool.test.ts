@@ -1,4 +1,5 @@
-// How many app-servers there are, and when one is replaced: rules of the pool, on processes that are only counted.
+// The pool bounds the number of app-servers and replaces them by its rules. The processes of the suite are only
+// counted.
 import { PassThrough } from 'node:stream';
 import { expect, it } from 'vitest';
 import type { AppServer } from '../../../shared/codex-host/app-server/app-server.ts';

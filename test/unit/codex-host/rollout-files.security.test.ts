@@ -1,4 +1,5 @@
-// The files of threads below a home in which Codex, too, can write: nothing that it puts there leads out of it.
+// Nothing that Codex writes into its home leads the gateway out of it when it reads or writes the files of threads
+// there.
 import { execFileSync } from 'node:child_process';
 import { mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

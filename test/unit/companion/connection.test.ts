@@ -1,4 +1,5 @@
-// One WebSocket connection: its calls, clients that do not read, keys that expire, and when the server closes it.
+// One WebSocket connection bounds its calls and the bytes that its client leaves unread, and the server closes it when
+// its key expires, its client is silent, or its instance ends.
 import { once } from 'node:events';
 import { connect as connectTcp } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';

@@ -1,6 +1,6 @@
-// The bounds of a connection as deployed, with no option set: how many a key has, when they are pinged and closed, and
-// how much a reader may leave unread. Intervals and the monotonic clock are advanced by the test; slow readers are
-// connected by a pair of streams, because the kernel's buffers would hide how much is unread.
+// A connection has its bounds as deployed, with no option set: how many a key has, when they are pinged and closed, and
+// how much a reader may leave unread. The test advances intervals and the monotonic clock. Slow readers are connected
+// by a pair of streams, because the kernel's buffers would hide how much is unread.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { duplexPair } from 'node:stream';

@@ -1,4 +1,4 @@
-// `events.subscribe`: every event once, live or replayed, whatever order it was committed in.
+// `events.subscribe` delivers every event once, live or replayed, whatever order it was committed in.
 import { createHash } from 'node:crypto';
 import { afterEach, describe, expect, it } from 'vitest';
 import { z } from 'zod';

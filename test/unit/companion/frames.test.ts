@@ -1,5 +1,5 @@
-// WebSocket frames over raw sockets: the categories of the Autobahn test suite
-// (https://github.com/crossbario/autobahn-testsuite), and frames with random damage.
+// The server handles WebSocket frames as RFC 6455 requires, sent over raw sockets in the categories of the Autobahn
+// test suite (https://github.com/crossbario/autobahn-testsuite) and with random damage.
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { closeFrame, frame, OPCODE, openRaw, type RawClient } from '../../support/fixtures/clients/frames.ts';

@@ -1,4 +1,4 @@
-// Which clients may open a socket, and the error that the others get.
+// Only clients with a valid credential and an allowed origin may open a socket; the others get an HTTP error in JSON.
 import { createHash } from 'node:crypto';
 import { connect as connectTcp } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';

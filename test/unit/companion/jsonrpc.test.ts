@@ -1,4 +1,4 @@
-// The JSON-RPC cases of every transport, over WebSocket.
+// The JSON-RPC cases of every transport pass over WebSocket.
 import { once } from 'node:events';
 import WebSocket from 'ws';
 import { type Answer, CASE_KEYS, jsonRpcCases, type Transport } from '../../cases/jsonrpc.cases.ts';

@@ -1,4 +1,4 @@
-// Binary messages of a WebSocket: the same turns, limits and scopes as JSON-RPC in text.
+// Binary messages of a WebSocket have the same turns, limits and scopes as JSON-RPC in text.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';

@@ -1,5 +1,5 @@
-// The environment: what is the default, what selects which adapter, and one clear line per mistake that never shows a
-// secret.
+// The environment selects the adapters, each variable has its default, and every mistake is one clear line that never
+// shows a secret.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';

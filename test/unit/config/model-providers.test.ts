@@ -1,4 +1,4 @@
-// MODEL_PROVIDERS at start: what is read, and one plain line per mistake, without the value of a secret.
+// MODEL_PROVIDERS is read at start, and every mistake is one plain line without the value of a secret.
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,5 @@
-// The environment of the sandbox service: who may call it, and one clear line per mistake that never shows a secret.
+// The environment of the sandbox service states who may call it, and every mistake is one clear line that never shows a
+// secret.
 import { describe, expect, it } from 'vitest';
 import type { Environment } from '../../../shared/config/environment.ts';
 import { ConfigError } from '../../../shared/config/read-variables.ts';

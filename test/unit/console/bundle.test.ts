@@ -1,4 +1,4 @@
-// The files of the page: their size, and that their build is reproducible.
+// The files of the page stay within their size, and their build is reproducible.
 import { gzipSync } from 'node:zlib';
 import { expect, it } from 'vitest';
 import { bundleConsole } from '../../../functions/console/bundle.ts';

@@ -1,4 +1,4 @@
-// The form of a method: the fields of params that are more than a text or a number.
+// The form of a method has a field for each param, also for params that are more than a text or a number.
 import { expect, it } from 'vitest';
 import { z } from 'zod';
 import { toField, toParams, toText } from '../../../functions/console/methods/fields.ts';

@@ -1,4 +1,4 @@
-// The console counts calls down before the gateway's response corrects the count. So it has to know which methods cost
+// The console counts calls down before the gateway's response corrects the count, so it has to know which methods cost
 // no call.
 import { expect, it } from 'vitest';
 import { FREE_METHODS } from '../../../functions/console/gateway/free-methods.ts';

@@ -1,4 +1,4 @@
-// The messages of the page: what the events and the end of a turn make of its answer.
+// The page shows in a message what the events and the end of its turn contain.
 import { expect, it } from 'vitest';
 import { RUNNING, withEnd, withEvent, withFailure } from '../../../functions/console/chat/messages.ts';
 import { GatewayError } from '../../../shared/client/gateway-error.ts';

@@ -1,4 +1,4 @@
-// The conversation cases on the embedded store; test/emulator/turns/turns.test.ts runs them on Firestore.
+// The cases of conversations pass on the embedded store; test/emulator/turns/turns.test.ts runs them on Firestore.
 import { branchCases } from '../../cases/conversations/branch.cases.ts';
 import { conversationCases } from '../../cases/conversations/conversation.cases.ts';
 import { forkCases } from '../../cases/conversations/fork.cases.ts';

@@ -1,3 +1,5 @@
+// The owner of a lease or of a place in a queue counts as alive only while it renews it, whatever the clocks of the
+// instances show.
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createOwnerWatch, type OwnerWatch } from '../../../shared/conversations/owner-watch.ts';
 import type { Lease } from '../../../shared/conversations/records/documents.ts';

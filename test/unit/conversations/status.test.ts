@@ -1,5 +1,5 @@
-// What `conversation.status`, `.cancel`, `.list` and `.history` return for a session in each of its states, and that a
-// prompt passes on its own instructions and reasoning.
+// `conversation.status`, `.cancel`, `.list` and `.history` return each state of a session. A prompt sends its own
+// instructions to the model.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createEventDecoder, encodeEvents } from '../../../shared/conversations/records/event-log.ts';
 import { conversationCancel } from '../../../shared/methods/conversation.cancel.ts';

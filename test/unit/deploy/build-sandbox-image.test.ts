@@ -1,5 +1,5 @@
-// The script that builds the sandbox service's image, with substitutes for terraform and gcloud: on the state of this
-// release and of earlier ones, whose outputs have other names.
+// The script that builds the sandbox service's image works on the Terraform state of this release and of earlier ones,
+// whose outputs have other names. Terraform and gcloud are replaced by substitutes.
 import { execFile } from 'node:child_process';
 import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

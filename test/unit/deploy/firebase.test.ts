@@ -1,4 +1,4 @@
-// firebase.json against the Firebase CLI's own schema, and against what Terraform deploys.
+// firebase.json is valid by the Firebase CLI's own schema, and agrees with what Terraform deploys.
 import { Ajv } from 'ajv';
 import { expect, it } from 'vitest';
 import { matches, read } from '../../support/fixtures/project.ts';

@@ -1,5 +1,5 @@
-// Firestore refuses a query without its index, in production only: the emulator answers all of them. So the queries of
-// the code are held against the indexes of the deployment here.
+// Every query of the code has an index in the deployment. Firestore refuses a query without its index in production
+// only, while the emulator answers all of them.
 import { expect, it } from 'vitest';
 import { loadConfig } from '../../../shared/config/load-config.ts';
 import { createServices } from '../../../shared/create-services.ts';

@@ -1,4 +1,5 @@
-// The checks before an apply, with substitutes for gcloud, curl and terraform that answer as a project would.
+// The checks before an apply find what a project lacks, and name what to do. Gcloud, curl and terraform are replaced by
+// substitutes that answer as a project would.
 import { execFile } from 'node:child_process';
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,5 +1,5 @@
-// What the image of the sandbox service must be: the programs that sandboxes are made of, a first process that reaps, a
-// directory that is closed to every other user, and exactly the packages that the lockfiles pin.
+// The image of the sandbox service has the programs that sandboxes are made of, a first process that reaps, a directory
+// that is closed to every other user, and exactly the packages that the lockfiles pin.
 import { expect, it } from 'vitest';
 import { readLockfiles, toLockfile } from '../../../functions/build/lockfile.ts';
 import { pinnedDependencies } from '../../../functions/build/manifest.ts';

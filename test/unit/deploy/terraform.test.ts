@@ -1,5 +1,5 @@
-// What the Terraform files state about the code: names of functions and variables, texts of log lines, files of the
-// bundles. The tests of the configuration itself are in terraform/tests.
+// What the Terraform files state about the code is true: names of functions and variables, texts of log lines, files of
+// the bundles. The tests of the configuration itself are in terraform/tests.
 import { OAuth2Client } from 'google-auth-library';
 import { expect, it } from 'vitest';
 import { SandboxVariables } from '../../../shared/config/sandbox-service.ts';

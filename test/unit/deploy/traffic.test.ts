@@ -1,4 +1,5 @@
-// The traffic split of a canary and of the way back, with a substitute for gcloud that answers as Cloud Run does.
+// traffic.sh shifts traffic to a new revision in steps, and back. Gcloud is replaced by a substitute that answers as
+// Cloud Run does.
 import { execFile } from 'node:child_process';
 import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

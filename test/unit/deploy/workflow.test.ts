@@ -1,4 +1,4 @@
-// The deploy workflow against the files and scripts that it uses.
+// The deploy workflow uses only files, scripts and variables that exist, and protects its secrets.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';

@@ -1,5 +1,5 @@
-// Choosing an engine: the default, what is refused and the error that the caller gets, and that a provider not used is
-// not loaded.
+// The engine of a prompt is chosen by its model or by the default, a model that cannot run is refused with the reason,
+// and a provider that is not used is not loaded.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { OAuth2Client } from 'google-auth-library';

@@ -1,5 +1,5 @@
-// Which models are passed over: only those that fail again and again, only where there is a fallback, and one call at a
-// time finds out whether they have recovered.
+// Only models that fail repeatedly are passed over, only where there is a fallback, and one call at a time finds out
+// whether they have recovered.
 import { beforeEach, describe, expect, it } from 'vitest';
 import { type CallEnd, createModelHealth, type ModelHealth } from '../../../shared/engines/models/model-health.ts';
 import { createTestClock, type TestClock } from '../../support/fixtures/limiter/rate-limit.ts';

@@ -1,4 +1,5 @@
-// One rule for model ids: what the configuration accepts at start is what a prompt may name, and nothing else.
+// One rule for model ids holds everywhere: what the configuration accepts at start is what a prompt may name, and
+// nothing else.
 import { expect, it } from 'vitest';
 import { loadConfig } from '../../../shared/config/load-config.ts';
 import { createEngines } from '../../../shared/engines/engines.ts';

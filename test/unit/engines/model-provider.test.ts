@@ -1,4 +1,4 @@
-// The fake provider as a process of its own, driven by prompts alone, as the fault tests use it.
+// The fake provider works as a process of its own, driven by prompts alone, as the fault tests use it.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';

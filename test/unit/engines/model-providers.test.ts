@@ -1,5 +1,5 @@
-// Servers of the operator with an OpenAI-compatible API (MODEL_PROVIDERS): how they are called, and streams as real
-// servers send them.
+// Servers of the operator with an OpenAI-compatible API (MODEL_PROVIDERS) are called with their own settings, and their
+// streams are read as real servers send them.
 
 import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage } from 'node:http';

@@ -1,3 +1,4 @@
+// The offline models repeat the prompt in the same way every time, without a network call.
 import { describe, expect, it } from 'vitest';
 import { createOfflineEngine } from '../../../shared/engines/offline.ts';
 import type { EngineEvent } from '../../../shared/turn-events.ts';

@@ -1,5 +1,5 @@
-// Turns with real servers of MODEL_PROVIDERS, as they were recorded (test/support/record-server.ts): the gateway sends
-// the same requests, and reads the answers, byte for byte, to the same results.
+// The gateway sends the recorded requests of turns with real servers of MODEL_PROVIDERS, and reads their answers, byte
+// for byte, to the same results. test/support/record-server.ts records them.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';

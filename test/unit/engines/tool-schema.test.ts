@@ -1,5 +1,5 @@
-// Schemas of tools as servers write them, and what each provider gets: the provider's own rules are checked, and the
-// meaning with a validator.
+// Each provider gets a schema of a tool that its own rules allow and that means the same as the server's. The rules are
+// checked as the provider does, and the meaning with a validator.
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { describe, expect, it } from 'vitest';
 import type { Toolset } from '../../../shared/engines/engine.ts';

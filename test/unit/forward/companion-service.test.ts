@@ -1,4 +1,4 @@
-// The connections of a function to its companion.
+// A function connects to its companion within a bounded time.
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { expect, it } from 'vitest';

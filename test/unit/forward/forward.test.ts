@@ -1,5 +1,5 @@
-// A call that needs a process, from a function that has none to the companion that does: two real servers on loopback,
-// tokens signed by a key that plays Google's.
+// A function forwards a call that needs a process to the companion, and answers it as if the call had run there. Two
+// real servers on loopback; the tokens are signed by a key in place of Google's.
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';

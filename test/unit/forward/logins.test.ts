@@ -1,5 +1,5 @@
-// Prompts that name a login, on a function: ChatGPT's tokens work with Codex only, which runs on the companion; the
-// companion here is a server that counts what comes and answers with the method's example.
+// A prompt that names a login runs where its credential can be used: a login of ChatGPT works with Codex only, which
+// runs on the companion. The companion here is a server that counts calls and answers with the method's example.
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';

@@ -1,5 +1,5 @@
-// What the jsonrpc function answers when the companion does not: of an older version, out of reach, in front of it the
-// platform's own pages, or ended within its answer. The companion is a server of the test's own that sends these bytes.
+// The jsonrpc function answers every call although the companion is of an older version, out of reach, replaced by the
+// platform's own pages, or ends within its answer. The companion is a server of the test's own that sends these bytes.
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type RequestListener, request, type ServerResponse } from 'node:http';
 import { afterEach, describe, expect, it } from 'vitest';

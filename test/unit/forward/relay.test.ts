@@ -1,5 +1,5 @@
-// Prompts of the jsonrpc function that the companion answers: two real servers on one store, the provider on the wire.
-// The answer is what it is without a companion; the companion counts the call.
+// Prompts of the jsonrpc function that the companion answers have the same answer as without a companion, and are
+// counted once, by the companion. Two real servers run on one store.
 import { once } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../../support/fakes/model-provider/model-provider.ts';

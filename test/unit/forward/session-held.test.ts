@@ -1,5 +1,5 @@
-// What a session has that only companions can use (MCP servers, a terminal), seen from the function: its prompts and
-// its end go to a companion, and only its.
+// A session with something that only companions can use (MCP servers, a terminal) is served by a companion: its prompts
+// and its end are forwarded, and no others.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

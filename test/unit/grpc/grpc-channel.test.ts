@@ -1,4 +1,5 @@
-// The channel on which the store calls Firestore: against a server of gRPC on loopback, and without credentials.
+// A call of the channel on which the store calls Firestore ends with its responses, its error, its deadline or its
+// abort. The service is a gRPC server on loopback, without credentials.
 import { EventEmitter, once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { type handleServerStreamingCall, Server, ServerCredentials, status } from '@grpc/grpc-js';

@@ -1,5 +1,5 @@
-// When a client of a gRPC service is replaced: after calls without an answer, not after answers that are errors, and
-// not more often than its bound.
+// A client of a gRPC service is replaced after calls without an answer, not after answers that are errors, and not more
+// often than its bound.
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';

@@ -1,4 +1,4 @@
-// Answers that cannot be serialised or are too large, on every transport: each is its own call's error, the others keep
+// An answer that cannot be serialised or is too large is the error of its own call on every transport: the others keep
 // their answers, streams end and sockets stay open.
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';

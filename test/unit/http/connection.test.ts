@@ -1,5 +1,5 @@
-// Connections to the local gateway and to the companion, and what else is theirs: streams, other timeouts, origins that
-// are listed.
+// The local gateway and the companion pass the cases of connections, and their streams, timeouts and listed origins
+// work in addition.
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { connect } from 'node:net';

@@ -1,5 +1,5 @@
-// CORS on every HTTP endpoint, on an address that other machines reach: listed origins exactly, preflights, and which
-// headers a page may read.
+// Every HTTP endpoint on an address that other machines reach allows exactly the listed origins, answers their
+// preflights, and lets their pages read the headers of limits.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { call } from '../../cases/jsonrpc.cases.ts';
 import { type InProcessGateway, startInProcess } from '../../support/fixtures/gateway/in-process.ts';

@@ -1,4 +1,4 @@
-// How a caller reached this server: through proxies that each append to X-Forwarded-Proto.
+// The scheme by which a caller reached this server is found behind proxies that each append to X-Forwarded-Proto.
 import { IncomingMessage } from 'node:http';
 import { Socket } from 'node:net';
 import { expect, it } from 'vitest';

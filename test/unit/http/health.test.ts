@@ -1,4 +1,4 @@
-// `GET /health`: a probe that touches no dependency, and the verbose check of all of them, for callers with a key.
+// `GET /health` touches no dependency; its verbose form checks all of them, for callers with a key.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';

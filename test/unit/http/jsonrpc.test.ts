@@ -1,5 +1,4 @@
-// `POST /jsonrpc` over HTTP: the cases of every transport, and what only HTTP has: authentication, statuses, headers,
-// CORS.
+// `POST /jsonrpc` passes the cases of every transport, and what only HTTP has: authentication, statuses, headers, CORS.
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Answer, CASE_KEYS, call, jsonRpcCases, type Transport } from '../../cases/jsonrpc.cases.ts';

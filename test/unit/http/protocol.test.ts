@@ -1,5 +1,5 @@
-// What HTTP itself lets a client do to a port that also serves sockets: other upgrades, expectations, other forms of a
-// target.
+// A port that also serves sockets answers whatever HTTP allows a client to send: other upgrades, expectations, other
+// forms of a target.
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

@@ -1,5 +1,5 @@
-// Params of a prompt that cannot be used: refused in plain words on every transport, before a model is called, tokens
-// are counted or anything is stored.
+// Params of a prompt that cannot be used are refused in plain words on every transport, before a model is called,
+// tokens are counted or anything is stored.
 import { create, toBinary } from '@bufbuild/protobuf';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CodexGatewayClient } from '../../../shared/client/gateway-client.ts';

@@ -1,5 +1,5 @@
-// The guard of a server by its address: what a loopback address refuses (connection.cases.ts shows it over HTTP), and
-// that everywhere else CORS and keys decide.
+// The guard of a server refuses by address: on a loopback address other hosts and origins (connection.cases.ts shows it
+// over HTTP); everywhere else CORS and keys decide.
 import { IncomingMessage } from 'node:http';
 import { Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';

@@ -1,4 +1,5 @@
-// `POST /jsonrpc` with `Accept: text/event-stream`: the cases of every transport, and what a stream adds to an answer.
+// `POST /jsonrpc` with `Accept: text/event-stream` passes the cases of every transport, and its stream adds only events
+// to the answer.
 import { once } from 'node:events';
 import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';

@@ -1,4 +1,4 @@
-// Operators set alerts on lines of severity ERROR and on 5xx: no request without a valid credential may cause one,
+// No request without a valid credential causes a 5xx or a line of severity ERROR, for which operators set alerts,
 // whatever it contains and on whichever deployable it arrives. During an outage a refusal may be 503, never an ERROR.
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, request, type Server } from 'node:http';

@@ -1,4 +1,5 @@
-// The JSON Schema of an answer: which are accepted, and which answers match.
+// A JSON Schema of an answer is accepted or refused with a plain message, and an answer is compared with it by the
+// rules of its draft, without blocking the process.
 import { describe, expect, it, vi } from 'vitest';
 import { z } from 'zod';
 import { type CheckOptions, checkOutput } from '../../../shared/json/output-checker.ts';

@@ -1,5 +1,5 @@
-// Remote MCP servers over Streamable HTTP: the official one as a process of its own, one of the stateless era, and some
-// that violate the protocol.
+// The client works with remote MCP servers over Streamable HTTP, and ends those that violate the protocol. The suite
+// uses the official server as a process of its own, one of the stateless era, and some that violate the protocol.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http';

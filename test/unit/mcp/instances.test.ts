@@ -1,4 +1,4 @@
-// MCP connections on two instances over the embedded store.
+// MCP connections are shared by two instances over the embedded store.
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';
 import { mcpInstanceCases } from '../../cases/mcp-instances.cases.ts';
 

@@ -1,4 +1,4 @@
-// The same lines for every split of the bytes, and never more than the bound.
+// The reader of lines finds the same lines for every split of the bytes, and none above the bound.
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { createLineReader } from '../../../shared/mcp/protocol/transports/lines.ts';

@@ -1,5 +1,5 @@
-// What a process loads of MCP before the first server is connected: nothing of the protocol, whose code takes a tenth
-// of a second of every cold start.
+// A process loads nothing of the MCP protocol before the first server is connected, because its code takes a tenth of a
+// second of every cold start.
 import { execFileSync } from 'node:child_process';
 import { expect, it } from 'vitest';
 import { ROOT } from '../../support/fixtures/gateway/local-gateway.ts';

@@ -1,4 +1,5 @@
-// MCP servers over stdio: the official ones, both eras of the protocol, and servers that violate it.
+// The client works with MCP servers over stdio: the official ones, both eras of the protocol, and servers that violate
+// it, which are ended.
 import { describe, expect, it } from 'vitest';
 import { createMcpFixture, registeredServers } from '../../support/fixtures/sandbox/mcp.ts';
 import { processesWith } from '../../support/fixtures/sandbox/sandbox.ts';

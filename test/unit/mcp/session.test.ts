@@ -1,5 +1,5 @@
-// Long-lived connections over HTTP: a server that forgets its session, changes its tools, returns large numbers, or
-// redirects.
+// A long-lived connection over HTTP continues with a server that forgets its session, changes its tools, returns large
+// numbers, or redirects.
 import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';

@@ -1,4 +1,4 @@
-// Processes that are MCP servers, behind their port.
+// The StdioServers adapters pass the cases of their port.
 import { stdioServersCases } from '../../cases/sandbox/stdio-servers.cases.ts';
 import { PORT_ADAPTERS } from '../../support/fixtures/sandbox/sandbox-ports.ts';
 

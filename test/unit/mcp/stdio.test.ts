@@ -1,4 +1,4 @@
-// The messages of a server that floods take a share of the event loop, and none of them is lost.
+// The messages of a server that floods take a bounded share of the event loop, and none of them is lost.
 import { PassThrough } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, it } from 'vitest';

@@ -1,4 +1,4 @@
-// What a model reads of the answers of tools.
+// The text that a model reads of a tool's answer is bounded and well-formed.
 import { expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import type { McpResult } from '../../../shared/mcp/tools/result.ts';

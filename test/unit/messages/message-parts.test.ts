@@ -1,4 +1,4 @@
-// Messages that are more than text: their calls of the model, and the form in which they are stored.
+// The parts of a message are separated into the calls of its model, and stored and read without loss.
 import { describe, expect, it } from 'vitest';
 import { decodeDetail, encodeDetail } from '../../../shared/conversations/records/messages/message-detail.ts';
 import {

@@ -1,4 +1,4 @@
-// models.list: what can be called, without a call to a provider, and what is known of it, never guessed.
+// models.list returns what can be called and what is known of it, never guessed, without a call to a provider.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { loadConfig } from '../../../shared/config/load-config.ts';

@@ -1,5 +1,5 @@
-// What callers rely on in the table of methods: the scope that each one needs, which of them cost no call, and that the
-// params printed in the reference document are accepted as they are.
+// The table of methods keeps what callers rely on: the scope that each one needs, which of them cost no call, and that
+// the params printed in the reference document are accepted as they are.
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import * as methods from '../../../shared/methods/index.ts';

@@ -1,5 +1,5 @@
-// What a connection receives of a terminal while the terminals take time to answer: watching is a call to another
-// process where they run elsewhere.
+// A connection watches a terminal once, although the terminals take time to answer: where they run elsewhere, watching
+// is a call to another process.
 import { expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import type { Connection } from '../../../shared/methods/define-method.ts';

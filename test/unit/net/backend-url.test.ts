@@ -1,3 +1,4 @@
+// A path of a caller cannot lead out of the base URL of a backend.
 import { expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { isBelow, toBackendUrl } from '../../../shared/net/backend-url.ts';

@@ -1,3 +1,5 @@
+// A URL of a caller reaches only globally routable addresses, in every notation and over redirects, except for the
+// internal origins that the operator named.
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';

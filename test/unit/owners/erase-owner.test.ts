@@ -1,4 +1,4 @@
-// The cases of owner.erase on the embedded store; test/emulator/turns/turns.test.ts runs them on Firestore.
+// The cases of owner.erase pass on the embedded store; test/emulator/owners.test.ts runs them on Firestore.
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// Compares `apply` with `git apply` on the patches of git, GNU diff, Subversion and Mercurial: the same tree and the
-// same refusals, except for the differences below. The scripts of `apply` run unchanged, without the sandbox.
+// `apply` makes the same tree and the same refusals as `git apply`, for the patches of git, GNU diff, Subversion and
+// Mercurial, except for the differences below. The scripts of `apply` run unchanged, without the sandbox.
 import { execFile } from 'node:child_process';
 import { cpSync, lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

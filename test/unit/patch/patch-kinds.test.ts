@@ -1,5 +1,4 @@
-// Patches of other tools: each has the result of `git apply`, and a patch that git would apply in part is refused as a
-// whole.
+// A patch of another tool has the result of `git apply`; one that git would apply in part is refused as a whole.
 import { expect, it } from 'vitest';
 import { applyPatch } from '../../../shared/patch/patch.ts';
 import { readPatch } from '../../../shared/patch/patch-text.ts';

@@ -1,4 +1,4 @@
-// Hostile patches: each is refused or fails, and no byte changes outside or inside the repository.
+// A hostile patch is refused or fails, and no byte changes outside or inside the repository.
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
 import { applyPatch } from '../../../shared/patch/patch.ts';

@@ -1,4 +1,4 @@
-// Patches as users write them.
+// `apply` applies the patches that users write, as a whole or not at all, and its errors name the file and the hunk.
 import { expect, it } from 'vitest';
 import { applyPatch } from '../../../shared/patch/patch.ts';
 import { readPatch } from '../../../shared/patch/patch-text.ts';

@@ -1,4 +1,5 @@
-// Binary frames as calls, without a socket: what an instance that has no memory answers.
+// A binary frame is a call like any other, checked here without a socket: what it counts, and what an instance without
+// memory answers.
 import { fromBinary } from '@bufbuild/protobuf';
 import { expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';

@@ -1,3 +1,4 @@
+// `proto` runs the same turn as `conversation.prompt`, with the same rules, and its bytes are reproducible.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

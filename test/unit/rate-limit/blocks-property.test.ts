@@ -1,6 +1,6 @@
-// The limiter with blocks and riders under seeded schedules in virtual time: several instances, crashes, commits that
-// are lost, late or of unknown outcome, clocks that are wrong and step, and window edges. `LIMITER_RUNS=5000` for more
-// runs, `LIMITER_SEED` for one.
+// The limiter with blocks and riders never admits too many calls and refuses only for a reason, under seeded schedules
+// in virtual time: several instances, crashes, commits that are lost, late or of unknown outcome, clocks that are wrong
+// and step, and window edges. `LIMITER_RUNS=5000` for more runs, `LIMITER_SEED` for one.
 import { expect, test } from 'vitest';
 import type { Limit } from '../../../shared/config/values/limits.ts';
 import { report } from '../../../shared/rate-limit/windows/windows.ts';

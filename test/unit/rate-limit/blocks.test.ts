@@ -1,4 +1,5 @@
-// Blocks of calls in virtual time: the decisions that callers receive, and the documents that other instances read.
+// Calls that are admitted from blocks get the right decisions, and other instances read the right documents. Time is
+// virtual.
 import { describe, expect, test } from 'vitest';
 import type { Limit } from '../../../shared/config/values/limits.ts';
 import { createEntries } from '../../../shared/rate-limit/counting/entries.ts';

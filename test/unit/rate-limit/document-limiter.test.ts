@@ -1,3 +1,4 @@
+// The limiter over a Store is exact for concurrent calls and several instances, at a bounded cost, and fails closed.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Limit } from '../../../shared/config/values/limits.ts';
 import { createDocumentLimiter } from '../../../shared/rate-limit/document-limiter.ts';

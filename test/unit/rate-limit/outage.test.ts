@@ -1,3 +1,5 @@
+// While the store is down, the limiter admits a bounded number of cheap reads and refuses everything else; it is exact
+// again afterwards.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Limit } from '../../../shared/config/values/limits.ts';
 import { systemTimers } from '../../../shared/rate-limit/counting/timers.ts';

@@ -1,4 +1,4 @@
-// Refusals that another instance has decided, remembered in front of a limiter.
+// A refusal that another instance has decided is remembered in front of the limiter, for as long as it is valid.
 import { describe, expect, it } from 'vitest';
 import type { RateDecision, TakeRequest } from '../../../shared/rate-limit/limiter.ts';
 import { createRememberedRefusals } from '../../../shared/rate-limit/remembered-refusals.ts';

@@ -1,6 +1,6 @@
-// Calls that ride under seeded schedules in virtual time, where each is counted alone: several instances that write the
-// same documents, crashes, and commits that are lost, late or of unknown outcome. Each call is counted once, and its
-// rider is stored if and only if it is admitted. `LIMITER_RUNS=5000` for more runs, `LIMITER_SEED` for one.
+// Each call that rides is counted once, and its rider is stored if and only if it is admitted, under seeded schedules
+// in virtual time where each call is counted alone: several instances that write the same documents, crashes, and
+// commits that are lost, late or of unknown outcome. `LIMITER_RUNS=5000` for more runs, `LIMITER_SEED` for one.
 import { expect, test } from 'vitest';
 import { createLimiterWorld } from '../../support/fixtures/limiter/limiter-world.ts';
 import { createRandom } from '../../support/random.ts';

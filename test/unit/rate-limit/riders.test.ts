@@ -1,5 +1,5 @@
-// The first commit of a call joins the one that counts it, in virtual time: each call is counted once, and what rides
-// is stored if and only if the call is admitted.
+// The first commit of a call joins the one that counts it: each call is counted once, and what rides is stored if and
+// only if the call is admitted. Time is virtual.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import type { Limit } from '../../../shared/config/values/limits.ts';

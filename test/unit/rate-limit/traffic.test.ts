@@ -1,3 +1,4 @@
+// The limiter uses a cached document without reading it again only while other instances probably have not written it.
 import { describe, expect, test } from 'vitest';
 import type { LimitState } from '../../../shared/rate-limit/windows/limit-state.ts';
 import { isProbablyCurrent, observe, type Traffic } from '../../../shared/rate-limit/windows/traffic.ts';

@@ -1,3 +1,5 @@
+// The arithmetic of windows admits at most the limit for each label, whatever the clocks of the instances show, and its
+// headers agree with the decision.
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Limit } from '../../../shared/config/values/limits.ts';

@@ -1,5 +1,4 @@
-// The one pipeline: in which order the gates and a method are called, what a request costs, and what is logged about
-// failures.
+// The dispatcher calls the gates and the method in a fixed order, charges a request once, and logs every failure.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';

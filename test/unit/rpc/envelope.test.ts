@@ -1,5 +1,5 @@
-// JSON-RPC 2.0 envelopes: what is a call, what is a notification, what is answered as an invalid request and under
-// which id.
+// A JSON-RPC 2.0 envelope is read as a call, as a notification, or as an invalid request that is answered under the id
+// that could be read.
 import { describe, expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { BATCH_MAX, isBad, readEnvelope } from '../../../shared/rpc/envelope.ts';

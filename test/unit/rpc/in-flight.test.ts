@@ -1,4 +1,4 @@
-// The bytes that an instance holds for all requests together, and one owner's part of them.
+// The bytes that an instance holds for all requests together are bounded, and one owner gets half of them at most.
 import { expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { placeAnswer } from '../../../shared/rpc/answers.ts';

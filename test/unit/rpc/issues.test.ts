@@ -1,5 +1,5 @@
-// The message of -32602: plain English for every kind of mistake, for every method, without the validator's own phrases
-// and without values.
+// The message of -32602 is plain English for every kind of mistake and for every method, without the validator's own
+// phrases and without values.
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { RpcError } from '../../../shared/errors.ts';

@@ -1,4 +1,4 @@
-// Which numbers JSON.parse does not round, and the positions in a text of those that it rounds.
+// The numbers that JSON.parse rounds are found, with their positions in the text.
 import { expect, it } from 'vitest';
 import {
   findUnsafeNumbers,

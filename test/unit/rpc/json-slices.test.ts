@@ -1,3 +1,4 @@
+// A value is serialised in slices to the same text as by JSON.stringify, and other work runs between them.
 import { describe, expect, it } from 'vitest';
 import { stringifyInSlices } from '../../../shared/rpc/json/json-slices.ts';
 

@@ -1,5 +1,5 @@
-// Notifications as text: shortened where a message cannot carry them, and put together around members that readers
-// share.
+// The text of a notification is shortened where a message cannot carry it, and is put together around members that
+// readers share.
 import { expect, it } from 'vitest';
 import { aroundShared, notificationText } from '../../../shared/rpc/notification.ts';
 

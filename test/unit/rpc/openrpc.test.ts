@@ -1,5 +1,5 @@
-// The OpenRPC document of the whole registry: valid by the official meta-schema, its schemas valid and usable by
-// another validator, every example true to the schemas that validate.
+// The OpenRPC document of the whole registry is valid by the official meta-schema, another validator can use its
+// schemas, and every example is accepted by the schemas that validate.
 import { createRequire } from 'node:module';
 import { Ajv, type ValidateFunction } from 'ajv';
 import { describe, expect, it } from 'vitest';

@@ -1,5 +1,5 @@
-// Pages through the real gateway: each has at most 1 MiB as it is sent, the next one continues at its end, and the
-// gateway reads no more than it sends.
+// A page has at most 1 MiB as it is sent, the next one continues at its end, and the gateway reads no more than it
+// sends. Checked through the real gateway.
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import WebSocket from 'ws';

@@ -1,5 +1,5 @@
-// What bytes the gateway takes for JSON, in the manner of JSONTestSuite: y_ must be read, n_ must be refused, i_ are
-// the cases that RFC 8259 leaves to the implementation and that this one decides.
+// The parser reads or refuses each kind of bytes, in the manner of JSONTestSuite: y_ must be read, n_ must be refused,
+// i_ are the cases that RFC 8259 leaves to the implementation and that this one decides.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';

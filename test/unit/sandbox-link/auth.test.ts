@@ -1,4 +1,5 @@
-// Who may connect to the sandbox service, decided from the headers alone.
+// Only a caller with the shared secret or a valid ID token may connect to the sandbox service, decided from the headers
+// alone.
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';

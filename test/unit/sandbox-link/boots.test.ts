@@ -1,4 +1,4 @@
-// How a gateway process moves from a link to an older boot of the sandbox service to the newest one, where the platform
+// A gateway process moves from a link to an older boot of the sandbox service to the newest one, where the platform
 // decides which instance a new connection reaches.
 import { once } from 'node:events';
 import { afterEach, expect, it } from 'vitest';

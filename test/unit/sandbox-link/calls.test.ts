@@ -1,4 +1,4 @@
-// Requests and notifications over a sandbox link, in both directions.
+// Requests and notifications over a sandbox link are answered in both directions, bounded in number and size.
 import { afterEach, expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { PROTOCOL } from '../../../shared/sandbox-link/link/connect/hello.ts';

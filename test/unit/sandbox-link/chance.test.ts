@@ -1,5 +1,5 @@
-// Random streams over a sandbox link that is cut at random times: no sequence of calls violates the protocol, and
-// streams that have ended leave no state.
+// Random streams over a sandbox link that is cut at random times never violate the protocol, and leave no state when
+// they have ended.
 import { expect, it } from 'vitest';
 import { type Handlers, type Link, type LinkStream, STREAMS_MAX } from '../../../shared/sandbox-link/link/link.ts';
 import { turn } from '../../support/fixtures/clients/streams.ts';

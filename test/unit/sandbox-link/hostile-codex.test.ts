@@ -1,5 +1,4 @@
-// An app-server that an attacker controls, in a sandbox that does: it has the token of a running turn, and what it
-// sends counts within that turn only.
+// An app-server that an attacker controls, and that has the token of a running turn, can act within that turn only.
 import { randomUUID } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';

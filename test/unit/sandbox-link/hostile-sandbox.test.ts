@@ -1,5 +1,5 @@
-// A sandbox that an attacker controls: the gateway accepts only responses to its own requests from it. An invalid
-// response fails the call that it answers, and no other call.
+// The gateway accepts only responses to its own requests from a sandbox that an attacker controls. An invalid response
+// fails the call that it answers, and no other call.
 import { randomUUID } from 'node:crypto';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createLogger } from '../../../shared/log.ts';

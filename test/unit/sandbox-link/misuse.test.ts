@@ -1,5 +1,5 @@
-// A peer that violates the protocol of a sandbox link: its message is refused or its link ends; other links continue to
-// work.
+// A message of a peer that violates the protocol of a sandbox link is refused or ends its link, and other links
+// continue to work.
 import { request } from 'node:http';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { serverHello } from '../../../shared/sandbox-link/link/connect/hello.ts';

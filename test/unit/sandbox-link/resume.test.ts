@@ -1,5 +1,5 @@
-// When a sandbox link continues and when it ends: after a cut, after a time without messages, and after the move to a
-// new WebSocket.
+// A sandbox link continues after a cut, after a time without messages and on a new WebSocket, without loss, and ends
+// when that is not possible.
 import { once } from 'node:events';
 import { afterEach, expect, it } from 'vitest';
 import { createLinkKeeper } from '../../../shared/sandbox-link/link/connect/link-keeper.ts';

@@ -1,4 +1,4 @@
-// Streams over a sandbox link: complete, in order, within their credit, and independent of each other.
+// Streams over a sandbox link are complete, in order, within their credit, and independent of each other.
 import { once } from 'node:events';
 import { pipeline } from 'node:stream/promises';
 import { afterEach, expect, it } from 'vitest';

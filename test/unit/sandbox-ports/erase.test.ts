@@ -1,4 +1,5 @@
-// The erasure of an owner and of a session, in this process and in the sandbox service.
+// The erasure of an owner or of a session ends what runs for it and nothing else, in this process and in the sandbox
+// service.
 import { expect, it } from 'vitest';
 import type { SandboxPorts } from '../../../shared/sandbox-ports/ports.ts';
 import { processesWith } from '../../support/fixtures/sandbox/sandbox.ts';

@@ -1,4 +1,5 @@
-// The newest boot of the sandbox service, as gateway processes on one store record it.
+// The gateway processes on one store record and find the newest boot of the sandbox service, also with clocks that
+// differ.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { createLogger } from '../../../shared/log.ts';
 import type { BootRecords } from '../../../shared/sandbox-link/client/boots.ts';

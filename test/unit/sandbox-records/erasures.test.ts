@@ -1,4 +1,5 @@
-// The end of sessions in a sandbox that another process runs: recorded while it is away, and repeated.
+// The end of a session is recorded while the sandbox of another process is away, and repeated when a process reaches
+// it.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import { createLogger } from '../../../shared/log.ts';

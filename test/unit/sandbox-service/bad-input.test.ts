@@ -1,5 +1,5 @@
-// What a client of the sandbox service gets for handles that are not its own, for credentials that are not valid, and
-// for more than the service takes; others are served meanwhile.
+// The sandbox service refuses handles that are not the client's own, credentials that are not valid, and more than it
+// accepts, and serves others meanwhile.
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,5 +1,5 @@
-// Faults between a gateway and the sandbox service during a turn of the real Codex: the turn ends, its error states
-// whether it may have had an effect, and its session stays usable.
+// After a fault between a gateway and the sandbox service during a turn of the real Codex, the turn ends, its error
+// states whether it may have had an effect, and its session stays usable.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// The end of a session whose sandbox cannot be reached: the session is deleted at once, and what runs for it ends when
-// a gateway reaches the sandbox. Two gateways on one store and one sandbox service, each a process of its own.
+// A session whose sandbox cannot be reached is deleted at once, and what runs for it ends when a gateway reaches the
+// sandbox. Two gateways on one store and one sandbox service run in processes of their own.
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

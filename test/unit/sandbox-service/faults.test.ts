@@ -1,5 +1,5 @@
-// Faults between a gateway and the sandbox service, in separate processes: every call ends, its error states whether it
-// may have had an effect, and the next call is served.
+// After a fault between a gateway and the sandbox service, in separate processes, every call ends, its error states
+// whether it may have had an effect, and the next call is served.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-// A sandbox service without a free slot: each call is answered with a named error, and those that have one go on.
+// A sandbox service without a free slot answers each call with a named error, and the calls that have a slot continue.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

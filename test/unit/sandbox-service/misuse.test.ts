@@ -1,5 +1,5 @@
-// What the sandbox service refuses: callers without the credential, parameters beyond their bounds, starts that are
-// repeated, handles of others.
+// The sandbox service refuses callers without the credential, parameters beyond their bounds, repeated starts, and
+// handles of others.
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';

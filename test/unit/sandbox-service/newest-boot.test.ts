@@ -1,5 +1,5 @@
-// A deploy of the sandbox service: two instances for a while, of which the platform leads new connections to the newer
-// one. Gateways and services are processes of their own.
+// During a deploy of the sandbox service, with two instances of which the platform leads new connections to the newer
+// one, new work starts there and running work ends on the older one. Gateways and services are processes of their own.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

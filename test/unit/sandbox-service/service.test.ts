@@ -1,5 +1,5 @@
-// The sandbox service beside a real gateway, each a process of its own: everything that runs for callers runs there,
-// and what happens to calls when one of the two is killed.
+// Everything that a gateway with a sandbox service runs for callers runs in the service, and each call has a defined
+// end when one of the two is killed. Both are processes of their own.
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';

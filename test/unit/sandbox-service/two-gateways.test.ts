@@ -1,5 +1,5 @@
-// Two gateways on one store and one sandbox service, each a process of its own: what one has started, the other serves,
-// also when the first has been killed.
+// Of two gateways on one store and one sandbox service, each serves what the other has started, also when the other has
+// been killed. Each is a process of its own.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-// A sandbox without network in which the gateway listens on one port: that port is the only place that its processes
+// In a sandbox without network in which the gateway listens on one port, that port is the only place that its processes
 // reach, and only its own processes reach it.
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';

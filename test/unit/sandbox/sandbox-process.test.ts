@@ -1,4 +1,5 @@
-// The status of one bwrap process, with a process of this machine in the place of the sandbox's init.
+// A sandbox that is ended during its setup is not mistaken for a failure of bwrap. A process of this machine replaces
+// the sandbox's init.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { PassThrough } from 'node:stream';

@@ -1,4 +1,4 @@
-// What a process inside cannot reach, and that no process is left behind.
+// A process inside the sandbox cannot reach the gateway, the network or other keys, and none is left behind.
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';

@@ -1,4 +1,5 @@
-// Long-running children of the sandbox, the administrator's paths, and what happens when directories are removed.
+// The sandbox runs long-running children, mounts the administrator's paths, recovers when directories are removed, and
+// shares its slots fairly.
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';

@@ -1,4 +1,5 @@
-// The system call filter, executed instruction by instruction as the kernel does, for both processors.
+// The system call filter allows what programs need and refuses the rest, executed instruction by instruction as the
+// kernel does, for both processors.
 import { expect, it } from 'vitest';
 import { type FilterKind, toSeccompFilter } from '../../../shared/sandbox/seccomp.ts';
 

@@ -1,4 +1,4 @@
-// The helper that starts processes: it passes on complete streams, reports failures by their code, and ends with its
+// The helper that starts processes passes on complete streams, reports failures by their code, and ends with its
 // processes when the helper or the gateway ends unexpectedly.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,4 +1,4 @@
-// The directories of keys where the gateway is root: each key has a uid of its own, and keeps it.
+// Where the gateway is root, the directory of each key has a uid of its own, and keeps it.
 import { chownSync, lstatSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-// A cursor that a caller has made up, with an id that no document can have, is refused: Firestore would fail with an
+// A cursor that a caller has made up, with an id that no document can have, is refused. Firestore would fail with an
 // error of its own, and the embedded store with another one.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { conversationList } from '../../../shared/methods/conversation.list.ts';

@@ -1,5 +1,5 @@
-// The embedded store: every case of the port in memory and in a file, and what only files have: restarts, second
-// processes, damage.
+// The embedded store passes every case of the port in memory and in a file, and a file survives restarts, second
+// processes and damage.
 import { execFile, execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';

@@ -1,5 +1,5 @@
-// The messages of google.firestore.v1 as the gateway encodes and decodes them, against protobufjs with the definitions
-// that Google's SDK contains.
+// The gateway encodes and decodes the messages of google.firestore.v1 as protobufjs does with the definitions that
+// Google's SDK contains.
 import { createRequire } from 'node:module';
 import { describe, expect, it } from 'vitest';
 import { decodeBegin, decodeCommit, decodeDocument } from '../../../shared/store/firestore/decode.ts';

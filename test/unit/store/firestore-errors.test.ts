@@ -1,5 +1,5 @@
-// How errors of Firestore reach a caller: those of queries by the texts that it sends with FAILED_PRECONDITION, and an
-// outage at each call of a locking transaction.
+// Errors of Firestore reach a caller as outages or defects: those of queries by the texts that Firestore sends with
+// FAILED_PRECONDITION, and an outage at each call of a locking transaction.
 import { expect, it } from 'vitest';
 import { RpcError } from '../../../shared/errors.ts';
 import type { FirestoreClient } from '../../../shared/store/firestore/client.ts';

@@ -1,4 +1,4 @@
-// Watches of Firestore that end while the SDK opens their stream.
+// A watch of Firestore that ends while the SDK opens its stream leaves no unhandled rejection.
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
 import { expect, it } from 'vitest';

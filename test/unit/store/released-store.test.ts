@@ -1,4 +1,4 @@
-// Stores of released versions, opened with the embedded adapter.
+// Stores of released versions are opened with the embedded adapter.
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { createEmbeddedStore } from '../../../shared/store/embedded/embedded.ts';

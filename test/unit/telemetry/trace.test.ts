@@ -1,4 +1,5 @@
-// The trace of a request: what its headers may contain, which lines carry it, and where it is passed on.
+// The trace of a request is read from its headers, is on all of its log lines, and is passed on with its calls and
+// events.
 import { once } from 'node:events';
 import { afterEach, describe, expect, it } from 'vitest';
 import WebSocket from 'ws';

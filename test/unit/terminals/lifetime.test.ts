@@ -1,4 +1,4 @@
-// When a terminal without watchers ends, by a clock of the test.
+// A terminal without watchers ends at its time, by a clock of the test.
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { createLifetime, type Lifetime } from '../../../shared/terminals/lifetime.ts';
 import type { Terminal } from '../../../shared/terminals/terminal.ts';

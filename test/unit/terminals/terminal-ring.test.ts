@@ -1,4 +1,4 @@
-// What a ring buffer keeps, and that reading it in any steps returns every character once.
+// A ring buffer keeps the last output of a terminal, and reading it in any steps returns every character once.
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { createRingBuffer } from '../../../shared/terminals/ring-buffer.ts';

@@ -1,4 +1,4 @@
-// The terminals behind their port, and the line in the log that each leaves.
+// The Terminals adapters pass the cases of their port, and each terminal leaves one line in the log.
 import { expect, it } from 'vitest';
 import { terminalsCases } from '../../cases/sandbox/terminals.cases.ts';
 import { startInProcess } from '../../support/fixtures/gateway/in-process.ts';

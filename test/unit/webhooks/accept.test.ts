@@ -1,3 +1,5 @@
+// A delivery that is acknowledged is recorded and published once, whether the store, the bus or the instance fails in
+// between.
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { acceptDelivery } from '../../../shared/webhooks/accept.ts';

@@ -1,4 +1,4 @@
-// The message of an event on Pub/Sub: CloudEvents 1.0 in binary mode, with the attribute that subscriptions filter on
+// An event on Pub/Sub is a message of CloudEvents 1.0 in binary mode, with the attribute that subscriptions filter on
 // and the key that keeps the order of a service.
 import { expect, it } from 'vitest';
 import { fromMessage, toMessage } from '../../../shared/webhooks/bus/cloud-event.ts';

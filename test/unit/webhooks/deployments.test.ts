@@ -1,3 +1,5 @@
+// `deployment.list` has the newest state of each service and region, whatever the order and number of deliveries, and
+// the push endpoint acknowledges only what is stored.
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { randomIds } from '../../../shared/clock.ts';

@@ -1,3 +1,4 @@
+// The in-process bus delivers each event to every subscriber, or refuses it.
 import { describe, expect, test } from 'vitest';
 import { createLogger } from '../../../shared/log.ts';
 import { createLocalBus } from '../../../shared/webhooks/bus/local-bus.ts';

@@ -1,3 +1,4 @@
+// `events.list` and `deployment.list` return the documented fields, in pages that have each entry once.
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { z } from 'zod';
 import { createGateway } from '../../../shared/gateway.ts';

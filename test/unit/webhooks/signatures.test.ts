@@ -1,3 +1,4 @@
+// A delivery is accepted only with a valid signature over its bytes, of Standard Webhooks or of GitHub.
 import { createHmac } from 'node:crypto';
 import { Webhook } from 'standardwebhooks';
 import { describe, expect, test } from 'vitest';

@@ -1,3 +1,4 @@
+// The webhook function answers the documented requests, authenticates by key or signature, and charges the sender.
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { connect } from 'node:net';

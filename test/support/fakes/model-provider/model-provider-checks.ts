@@ -1,4 +1,4 @@
-// The endpoints of the fake provider with which the gateway checks a token: a list of models, and the usage of a
+// Serves the endpoints of the fake provider with which the gateway checks a token: a list of models, and the usage of a
 // ChatGPT plan. Records the callers.
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 

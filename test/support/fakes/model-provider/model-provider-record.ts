@@ -1,4 +1,4 @@
-// What the fake provider records of a request: its content, how much of the answer was sent, and which side ended it.
+// Records a request to the fake provider: its content, how much of the answer was sent, and which side ended it.
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import type { Format } from './model-provider-wire.ts';
 

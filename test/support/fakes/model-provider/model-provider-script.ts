@@ -1,5 +1,5 @@
-// How the fake provider behaves for one request, and the directives by which a prompt selects it, so that a test in
-// another process can drive it through the gateway.
+// Describes how the fake provider behaves for one request, and the directives by which a prompt selects it, so that a
+// test in another process can drive it through the gateway.
 import type { EndReason, ToolCall } from './model-provider-wire.ts';
 
 export interface Script {

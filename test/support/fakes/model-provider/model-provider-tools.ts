@@ -1,4 +1,4 @@
-// The providers' validation of tools: an invalid tool fails the whole request.
+// Validates tools as the providers do: an invalid tool fails the whole request.
 const NAME = /^[a-zA-Z0-9_-]{1,64}$/;
 const PROPERTY = /^[a-zA-Z0-9_.-]{1,64}$/;
 const TOOLS_MAX = 128;

@@ -1,5 +1,5 @@
-// The wire formats of the fake provider: Anthropic Messages, OpenAI Responses, chat completions and Gemini
-// streamGenerateContent, as their own servers write them. Pure functions from an answer to text; no sockets.
+// Writes answers in the wire formats of the fake provider: Anthropic Messages, OpenAI Responses, chat completions and
+// Gemini streamGenerateContent, as their own servers do. Pure functions from an answer to text; no sockets.
 
 export type Format = 'anthropic' | 'openai' | 'google' | 'chat';
 

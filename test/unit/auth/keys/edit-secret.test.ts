@@ -1,4 +1,5 @@
-// The keys of a secret, changed by the real client library against a small Secret Manager, and read by an instance.
+// The tool that edits the keys of a secret loses no key, also when two operators use it at once. It runs the real
+// client library against a small Secret Manager, which an instance reads.
 import { createHash } from 'node:crypto';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { createApiKey, isCreatedKey } from '../../../../shared/auth/keys/create-api-key.ts';

@@ -1,3 +1,4 @@
+// A key document is read or refused as a whole, and no message contains any part of a key.
 import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';

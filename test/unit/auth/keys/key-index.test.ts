@@ -1,5 +1,5 @@
-// How digests are compared: by node's constant-time comparison, and by nothing that ends at the first byte that
-// differs.
+// A digest that may be that of a key is compared by Node's constant-time comparison, and never by one that ends at the
+// first byte that differs.
 import crypto, { createHash } from 'node:crypto';
 import { syncBuiltinESMExports } from 'node:module';
 import { afterEach, expect, it } from 'vitest';

@@ -1,5 +1,4 @@
-// The owner of what a caller has is the id of its key: another key of the same id, as after a rotation, finds all of
-// it.
+// The id of a key owns what a caller has, so another key of the same id, as after a rotation, finds all of it.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createFuzzFixture, type FuzzFixture, MCP_NAMES } from '../../../support/fixtures/fuzz/gateway.ts';
 import { describeWith } from '../../../support/requirements.ts';

@@ -1,4 +1,5 @@
-// The real client library against a small Secret Manager that speaks the real protocol, under a fake clock.
+// Keys in Secret Manager take effect and end within the stated times, and an outage does not refuse a valid key. The
+// suite runs the real client library against a small Secret Manager with the real protocol, under a fake clock.
 import { createHash } from 'node:crypto';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { createSecretManagerKeys } from '../../../../shared/auth/keys/secret-manager.ts';

@@ -1,5 +1,5 @@
-// The key file of one machine: it is created once, completely, and only its owner can read it. An envelope opens only
-// with the data to which it is bound.
+// The key file of one machine is created once, completely, and only its owner can read it. An envelope opens only with
+// the data to which it is bound.
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

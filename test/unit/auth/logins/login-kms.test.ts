@@ -1,4 +1,5 @@
-// The Cloud KMS adapter: the real client library over gRPC, against a small KMS.
+// The Cloud KMS adapter decrypts what it encrypted, reports each failure as an outage or an error, and recovers. The
+// suite runs the real client library over gRPC against a small KMS.
 import { randomBytes } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type KeyWrapper, open, seal } from '../../../../shared/auth/logins/envelope.ts';

@@ -1,5 +1,5 @@
-// Prompts that name a login: whose credentials reach the provider, which models they are for, and what a provider that
-// refuses or quotes them leads to.
+// A prompt that names a login uses the credentials of that login and no others, only for models of its provider. No
+// error contains the token, also when the provider refuses or quotes it.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { PROVIDERS } from '../../../../shared/engines/provider-names.ts';
 import { authLogin } from '../../../../shared/methods/auth.login.ts';

@@ -1,5 +1,5 @@
-// auth.login and auth.logout over real parts: what a provider is called with, what its responses mean, what is stored,
-// and whose it is.
+// auth.login checks a token at its provider and stores it encrypted, readable by its own key only; auth.logout deletes
+// it. The services are real, the provider is a fake.
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';

@@ -1,5 +1,5 @@
-// What happens to a prompt that finds its session busy: rejected, queued or let in, and how every place in a queue
-// ends.
+// A prompt that finds its session busy is rejected, queued or let in, as it requests. Every place in a queue ends, also
+// when its instance fails.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { QUEUE_ALIVE_MS } from '../../../../shared/conversations/owner-watch.ts';
 import { QUEUE_MAX } from '../../../../shared/conversations/turns/lease.ts';

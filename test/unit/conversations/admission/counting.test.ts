@@ -1,5 +1,5 @@
-// Prompts that are admitted by the commit that counts them, on whole gateways that share one store: each call is
-// counted once and runs once, also if the outcome of that commit is unknown.
+// A prompt whose admitting commit also counts its call is counted once and runs once, also if the outcome of that
+// commit is unknown. The suite runs whole gateways that share one store.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../../../shared/clock.ts';
 import { loadConfig } from '../../../../shared/config/load-config.ts';

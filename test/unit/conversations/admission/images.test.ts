@@ -1,5 +1,5 @@
-// Prompts of parts: texts and images. They are validated before anything is stored, sent to every provider in its own
-// form in this turn and the next ones, and listed in the history.
+// A prompt may consist of texts and images. They are validated before anything is stored, sent to every provider in its
+// own form in this turn and the next ones, and listed in the history.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { conversationHistory } from '../../../../shared/methods/conversation.history.ts';
 import { conversationList } from '../../../../shared/methods/conversation.list.ts';

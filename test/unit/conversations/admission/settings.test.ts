@@ -1,5 +1,5 @@
-// The settings of a prompt: validated before anything is charged, part of the idempotency key, and in the answer what a
-// model does not support.
+// The settings of a prompt are validated before anything is charged and are part of the idempotency key. The answer
+// names those that its model does not support.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { conversationHistory } from '../../../../shared/methods/conversation.history.ts';
 import { conversationPrompt } from '../../../../shared/methods/conversation.prompt.ts';

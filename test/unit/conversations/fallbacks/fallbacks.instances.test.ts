@@ -1,4 +1,4 @@
-// A turn whose fallback answers, read by another instance: while its first model fails, and after its owner has ended.
+// Another instance can read a turn whose fallback answers, while its first model fails and after its owner has ended.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { NumberedEvent } from '../../../../shared/conversations/records/event-log.ts';
 import { conversationHistory } from '../../../../shared/methods/conversation.history.ts';

@@ -1,6 +1,7 @@
-// Every failure of a model, before and after its answer has begun, with every kind of model next: which ones are
-// followed by the next model, and what the caller, the history and the log receive. The models are on real sockets in
-// the wire formats of their providers; Codex is the real program.
+// Each failure of a model is followed by the next model only where another one may answer, and the caller, the history
+// and the log receive what belongs to that. The suite combines every failure, before and after the answer has begun,
+// with every kind of next model. The models are on real sockets in the wire formats of their providers; Codex is the
+// real program.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Config } from '../../../../shared/config/config.ts';
 import type { Engine, Engines } from '../../../../shared/engines/engine.ts';

@@ -1,5 +1,5 @@
-// The fallbacks of a prompt beside the failures themselves (fallbacks.matrix.test.ts): what is refused, what counts as
-// one prompt, which models are passed over.
+// A prompt with fallbacks counts as one prompt, invalid fallbacks are refused, and models that fail repeatedly are
+// passed over. The failures themselves are in fallbacks.matrix.test.ts.
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { SCOPES } from '../../../../shared/config/values/key-document.ts';
 import { createEngines } from '../../../../shared/engines/engines.ts';

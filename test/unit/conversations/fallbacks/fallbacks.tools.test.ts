@@ -1,4 +1,4 @@
-// Tools in a turn with fallbacks: each model is given them in its own form, and a tool runs once.
+// Each model of a turn with fallbacks receives the tools in its own form, and a tool runs once.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { mcpConnect } from '../../../../shared/methods/mcp.connect.ts';
 import { createFakeMcpServer } from '../../../support/fakes/mcp-http-server.ts';

@@ -1,5 +1,5 @@
-// Sessions with messages that are only white space: the next prompt is answered, whichever way the messages were
-// stored.
+// A session with messages that are only white space stays usable: the next prompt is answered, whichever way the
+// messages were stored.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Conversations, conversationRef } from '../../../../shared/conversations/records/documents.ts';
 import { conversationCancel } from '../../../../shared/methods/conversation.cancel.ts';

@@ -1,5 +1,5 @@
-// A long conversation with tool calls and images, in the wire formats of its providers: it is trimmed in steps, and no
-// request has a tool call without its result.
+// A long conversation with tool calls and images is trimmed in steps, and no request has a tool call without its
+// result. The requests are checked in the wire formats of the providers.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { conversationPrompt } from '../../../../shared/methods/conversation.prompt.ts';
 import { mcpConnect } from '../../../../shared/methods/mcp.connect.ts';

@@ -1,5 +1,5 @@
-// The history of a conversation: complete, in order, with a cost that does not grow with its length; which part the
-// model receives, and what erases it.
+// The history of a conversation is complete and in order, at a cost that does not grow with its length. The model
+// receives the newest part that fits.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createHistory } from '../../../../shared/conversations/records/messages/history.ts';
 import { appendMessage } from '../../../../shared/conversations/records/messages/messages.ts';

@@ -1,5 +1,5 @@
-// Sessions that are too long for their model: trimmed until the provider takes them, remembered by every instance,
-// never out of service.
+// A session that is too long for its model is trimmed until the provider accepts it. Every instance remembers the
+// accepted size, and the session stays usable.
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { createFixture, type Fixture, failure, type Instance } from '../../../support/fixtures/turns/conversations.ts';

@@ -1,4 +1,4 @@
-// The retention cases on the embedded store; test/emulator/turns/turns.test.ts runs them on Firestore.
+// The cases of retention pass on the embedded store; test/emulator/turns/turns.test.ts runs them on Firestore.
 import { expect, it } from 'vitest';
 import { createRetention } from '../../../../shared/conversations/records/retention.ts';
 import { newConversation } from '../../../../shared/conversations/turns/lease.ts';

@@ -1,4 +1,4 @@
-// The storage limit of an owner: it holds over all instances, deletion frees storage, and an existing answer is not
+// The storage limit of an owner holds over all instances, deletion frees storage, and an existing answer is not
 // affected.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Conversations, conversationRef } from '../../../../shared/conversations/records/documents.ts';

@@ -1,5 +1,5 @@
-// What a turn costs that does not complete, or whose first model has failed: all that providers have counted, and an
-// estimate of the call that was cut. It is the same whichever instance ends the turn, and in the daily usage.
+// A turn that does not complete, or whose first model has failed, costs all that providers have counted, and an
+// estimate of the call that was cut. The sum is the same whichever instance ends the turn, and in the daily usage.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { conversationCancel } from '../../../../shared/methods/conversation.cancel.ts';
 import { conversationList } from '../../../../shared/methods/conversation.list.ts';

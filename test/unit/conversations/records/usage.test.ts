@@ -1,4 +1,5 @@
-// What turns cost: tokens by turn, session, key and day; the daily budget and its bound; the gateway's own time.
+// The tokens of turns add up by turn, session, key and day, and the daily budget holds within its bound. The gateway's
+// own time is measured without that of the models.
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { conversationCancel } from '../../../../shared/methods/conversation.cancel.ts';
 import { conversationList } from '../../../../shared/methods/conversation.list.ts';

@@ -1,5 +1,5 @@
-// How often a running turn is written: rarely while nothing but its own instance reads it, every second while another
-// instance follows it. Time is simulated.
+// A running turn is written rarely while only its own instance reads it, and every second while another instance
+// follows it. Time is simulated.
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { randomIds, systemClock } from '../../../../shared/clock.ts';
 import { loadConfig } from '../../../../shared/config/load-config.ts';

@@ -1,5 +1,5 @@
-// The reports of a failed turn: one error, one log line for the turn and one for the call, and whether the prompt may
-// be sent again.
+// A failed turn is reported by one error, one log line for the turn and one for the call, and the error states whether
+// the prompt may be sent again.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { createGateway } from '../../../../shared/gateway.ts';
 import * as methods from '../../../../shared/methods/index.ts';

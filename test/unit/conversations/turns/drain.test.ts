@@ -1,5 +1,5 @@
-// The turns of an instance that shuts down: they complete within its grace, or end as interrupted, each with one
-// terminal event that every reader gets.
+// The turns of an instance that shuts down complete within its grace or end as interrupted, each with one terminal
+// event that every reader gets.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { conversationHistory } from '../../../../shared/methods/conversation.history.ts';
 import { conversationResume } from '../../../../shared/methods/conversation.resume.ts';

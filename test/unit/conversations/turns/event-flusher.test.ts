@@ -1,4 +1,5 @@
-// The writer of a turn's events when the store fails, and when the turn has ended. Time is simulated.
+// The writer of a turn's events loses none of them when the store fails, and writes none after the turn has ended. Time
+// is simulated.
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { systemClock } from '../../../../shared/clock.ts';
 import { createEventLog } from '../../../../shared/conversations/records/event-log.ts';

@@ -1,4 +1,5 @@
-// Readers of a turn that runs on another instance: all readers on one instance share one watch and one set of reads.
+// All readers on one instance of a turn that runs on another share one watch and one set of reads, and each receives
+// every event once.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { conversationDelete } from '../../../../shared/methods/conversation.delete.ts';
 import { conversationPrompt } from '../../../../shared/methods/conversation.prompt.ts';

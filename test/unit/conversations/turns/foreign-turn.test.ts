@@ -1,5 +1,5 @@
-// A turn of another owner, named by `Last-Event-ID` alone, looks like one that does not exist: the same error, after
-// the same wait for a record that may not be stored yet. Also where the caller has a session of the same name.
+// A turn of another owner that `Last-Event-ID` names looks like one that does not exist: the same error, after the same
+// wait for a record that may not be stored yet, also where the caller has a session of the same name.
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { conversationPrompt } from '../../../../shared/methods/conversation.prompt.ts';
 import { conversationStatus } from '../../../../shared/methods/conversation.status.ts';

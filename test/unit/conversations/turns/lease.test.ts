@@ -1,5 +1,5 @@
-// Leases of turns: leases that expire, owners that continue after their lease has expired, cancels at the time of the
-// end. A turn ends exactly once.
+// A turn ends exactly once, whatever happens to its lease: it expires, its owner continues after that, or a cancel
+// arrives at the time of the end.
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {

@@ -1,4 +1,5 @@
-// The spans of a turn that uses tools, from the events of the real engines, through the real tracer to a collector.
+// A turn that uses tools has a span for each call of its model and for each tool. The events come from the real engines
+// and reach a collector through the real tracer.
 import { afterEach, expect, it } from 'vitest';
 import { traceTurn } from '../../../../shared/conversations/turns/run/turn-spans.ts';
 import type { Toolset } from '../../../../shared/engines/engine.ts';

@@ -1,4 +1,4 @@
-// An answer that is a member of an object is taken out of it while it arrives, in pieces of any size.
+// An answer that is a member of an object is taken out of the object while it arrives, in pieces of any size.
 import { expect, it } from 'vitest';
 import { createUnwrapper } from '../../../../shared/conversations/turns/run/unwrap-answer.ts';
 

@@ -1,5 +1,5 @@
-// When a cancelled turn is interrupted: only while Codex starts no command, because it cannot end a command that it has
-// not reported. The app-server is scripted; its requests to the provider pass the relay.
+// A cancelled turn of Codex is interrupted only while Codex starts no command, because Codex cannot end a command that
+// it has not reported. The app-server is scripted; its requests to the provider pass the relay.
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { PassThrough, Readable } from 'node:stream';

@@ -1,4 +1,4 @@
-// What of a conversation reaches Codex: no blank text, and less of it once the model finds it too long.
+// Codex receives a conversation without blank texts, and less of it once the model finds it too long.
 
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Message, Toolset } from '../../../../shared/engines/engine.ts';

@@ -1,5 +1,5 @@
-// How turns of the real Codex fail and stop: errors of the provider, a broken stream, a cancelled turn, a process that
-// ends during a turn.
+// A turn of the real Codex that fails or stops has a clear error, leaves no process, and its session continues: errors
+// of the provider, a broken stream, a cancelled turn, a process that ends during a turn.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { RpcError } from '../../../../shared/errors.ts';
 import {

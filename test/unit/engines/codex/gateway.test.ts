@@ -1,5 +1,5 @@
-// Codex through the whole gateway: a prompt over JSON-RPC, its events over SSE, its rollout in the store and gone with
-// the session.
+// Codex works through the whole gateway: a prompt over JSON-RPC has its events over SSE, and its rollout is in the
+// store until the session is erased.
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

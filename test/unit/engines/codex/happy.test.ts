@@ -1,5 +1,5 @@
-// The real `codex app-server` against a fake Responses API: the events of a turn, what it may change, and what it
-// calls.
+// The real `codex app-server` sends the events of a turn, changes files only in the workspace, and calls only what it
+// may, against a fake Responses API.
 
 import { existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

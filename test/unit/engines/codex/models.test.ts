@@ -1,5 +1,4 @@
-// The tools of Codex, for every model of its catalogue: the model calls them directly, and cannot run a script that
-// calls them.
+// Every model of the catalogue calls the tools of Codex directly, and cannot run a script that calls them.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// Concurrent Codex turns of two owners in one sandbox service: which files and processes the model's commands can
-// access, and which ones Codex itself can access if its own sandbox fails.
+// Concurrent Codex turns of two owners in one sandbox service cannot access each other's files and processes: neither
+// the model's commands, nor Codex itself if its own sandbox fails.
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { EXIT_PORT } from '../../../../shared/codex-host/app-server/exit.ts';

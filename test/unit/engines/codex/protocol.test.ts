@@ -1,5 +1,5 @@
-// The types the gateway sends and reads, against those that the installed Codex generates; and the allow-list of what
-// is ever sent.
+// The types that the gateway sends and reads agree with those that the installed Codex generates, and only the methods
+// of an allow-list are sent.
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-// The reasoning of a Codex turn as events: deltas first, then the whole text, which repeats them.
+// The reasoning of a Codex turn is sent as deltas first, then as the whole text, which repeats them.
 import { expect, it } from 'vitest';
 import { createReasoningText } from '../../../../shared/engines/codex/events/reasoning.ts';
 

@@ -1,5 +1,5 @@
-// A Codex conversation that is continued on another machine, by another engine, or after the end of its process: no
-// message is lost.
+// A Codex conversation loses no message when it is continued on another machine, by another engine, or after the end of
+// its process.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';

@@ -1,4 +1,5 @@
-// Stopping a turn stops the provider's work: seen at the provider's socket, not only at the caller.
+// A turn that stops also stops the provider's work. The suite checks this at the provider's socket, not only at the
+// caller.
 import { getEventListeners } from 'node:events';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider/model-provider.ts';

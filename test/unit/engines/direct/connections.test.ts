@@ -1,5 +1,5 @@
-// The connections to a provider: an idle one is used again after any silence for which the provider keeps it, a closed
-// one is replaced without an error, and one that a prompt will need is opened ahead of it.
+// An idle connection to a provider is used again after any silence for which the provider keeps it, a closed one is
+// replaced without an error, and one that a prompt will need is opened ahead of it.
 import { once } from 'node:events';
 import http from 'node:http';
 import https from 'node:https';

@@ -1,5 +1,5 @@
-// The error that a caller gets for a failure of a provider: the cause, with the provider's message once if there is
-// one, and never an empty success.
+// A failure of a provider gives the caller an error with its cause, with the provider's message once if there is one,
+// and is never an empty success.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { clean, readProviderMessage } from '../../../../shared/engines/failures/provider-message.ts';
 import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider/model-provider.ts';

@@ -1,4 +1,4 @@
-// All faults of a provider, in every wire format: the error for the caller, and the number of calls.
+// Every fault of a provider gives the caller the right error after the right number of calls, in every wire format.
 
 import { createServer as createHttpServer, type Server } from 'node:http';
 import { type AddressInfo, createServer } from 'node:net';

@@ -1,4 +1,5 @@
-// Every failure of a model in every wire format: what has failed, which decides which other models may answer.
+// Every failure of a model, in every wire format, states what has failed: the model, the account or the provider. That
+// decides which other models may answer.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { failedPart } from '../../../../shared/engines/fall-back.ts';
 import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider/model-provider.ts';

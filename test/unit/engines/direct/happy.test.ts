@@ -1,4 +1,4 @@
-// Answers that arrive as they should, in every wire format, through the real SDK providers over HTTP.
+// An answer reaches the caller complete, in every wire format, through the real SDK providers over HTTP.
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider/model-provider.ts';
 import { CASES, createTestEngine, KEY, runTurn, textOf } from '../../../support/fixtures/turns/engines.ts';

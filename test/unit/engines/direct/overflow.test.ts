@@ -1,4 +1,4 @@
-// A conversation that is too long for its model: the provider reports it and gets a shorter call, before the first
+// A conversation that is too long for its model is sent again, shorter, when the provider reports that before the first
 // token.
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';

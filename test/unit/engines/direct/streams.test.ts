@@ -1,4 +1,5 @@
-// Streams that differ from what the SDK expects: unknown kinds of events, and servers that omit optional fields.
+// Streams that differ from what the SDK expects are read: unknown kinds of events, and servers that omit optional
+// fields.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';

@@ -1,5 +1,5 @@
-// The tokens of a turn, in every wire format: they are reported once the provider has counted them, also for an answer
-// that is no success, and add up over the calls of the turn.
+// The tokens of a turn are reported once the provider has counted them, also for an answer that is no success, and add
+// up over the calls of the turn. In every wire format.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { EngineEvent } from '../../../../shared/turn-events.ts';
 import { type ModelProvider, startModelProvider } from '../../../support/fakes/model-provider/model-provider.ts';

@@ -1,5 +1,5 @@
-// Callers' processes inside the sandbox service, in each way to start them: what they can read of the service, of other
-// owners and of the machine, and which resources one owner can use up.
+// Callers' processes inside the sandbox service, in each way to start them, cannot read anything of the service, of
+// other owners or of the machine, and one owner cannot use up the resources of all.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,5 +1,5 @@
-// The port of the sandbox service, from inside a sandbox that shares its network: a server that is registered with
-// `network: true` reaches other programs of the machine, and not the service.
+// A server that is registered with `network: true` cannot reach the port of the sandbox service from inside its
+// sandbox, which shares the network, but other programs of the machine.
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';

@@ -1,5 +1,5 @@
-// MCP servers with `network: true` and the metadata server: a machine of two network namespaces, one with the program
-// and the other with a stand-in for Google's metadata server at its addresses.
+// MCP servers with `network: true` cannot reach the metadata server. The machine of the suite has two network
+// namespaces, one with the program and the other with a stand-in for Google's metadata server at its addresses.
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

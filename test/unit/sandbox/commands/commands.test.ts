@@ -1,4 +1,4 @@
-// The commands behind their port.
+// The Commands adapters pass the cases of their port.
 import { commandsCases } from '../../../cases/sandbox/commands.cases.ts';
 import { PORT_ADAPTERS } from '../../../support/fixtures/sandbox/sandbox-ports.ts';
 

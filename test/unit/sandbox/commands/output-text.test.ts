@@ -1,4 +1,4 @@
-// Which part of a command's output its response contains: measured as JSON, all of it where it fits.
+// A response contains all of a command's output where it fits, measured as JSON, and else a fair part of each stream.
 import { expect, it } from 'vitest';
 import { fitOutput } from '../../../../shared/sandbox/commands/output-text.ts';
 

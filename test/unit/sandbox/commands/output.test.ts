@@ -1,3 +1,4 @@
+// Collected output is complete and in order, and is offered piece by piece while it arrives.
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { collect } from '../../../../shared/sandbox/commands/output.ts';

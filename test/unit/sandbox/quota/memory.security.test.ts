@@ -1,4 +1,4 @@
-// The limit of the memory of all of an owner's processes together, on machines with control groups for it.
+// All processes of an owner together stay within one memory limit, on machines with control groups for it.
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-// The checks of the disk while commands run.
+// The disk is checked while commands run, also when the free space does not shrink.
 import { describe, expect, it } from 'vitest';
 import { DISK_LIMITS } from '../../../../shared/sandbox/limits.ts';
 import type { Free } from '../../../../shared/sandbox/quota/free-space.ts';

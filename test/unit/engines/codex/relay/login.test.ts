@@ -1,5 +1,5 @@
-// A caller's own ChatGPT account, used by Codex through the whole gateway: its token is sent to ChatGPT's backend and
-// to no other receiver.
+// Codex can use a caller's own ChatGPT account through the whole gateway. The token of the account is sent to ChatGPT's
+// backend and to no other receiver.
 import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

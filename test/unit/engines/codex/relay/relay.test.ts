@@ -1,5 +1,5 @@
-// The relay between Codex and its providers: it forwards only requests of a running turn, with the account of that
-// turn, and reports the end of each side to the other.
+// The relay between Codex and its providers forwards only requests of a running turn, with the account of that turn,
+// and reports the end of each side to the other.
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { type AddressInfo, createServer as createListener } from 'node:net';

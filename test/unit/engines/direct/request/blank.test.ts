@@ -1,5 +1,5 @@
-// Text that providers refuse, wherever it comes from, is never sent: what is only white space (the fake provider
-// refuses it as Anthropic does, in every role), and half of a surrogate pair.
+// Text that providers refuse is never sent, wherever it comes from: white space only (the fake provider refuses it as
+// Anthropic does, in every role), and half of a surrogate pair.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Message, Toolset } from '../../../../../shared/engines/engine.ts';
 import { isBlank } from '../../../../../shared/messages/text.ts';

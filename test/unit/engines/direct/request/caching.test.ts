@@ -1,5 +1,5 @@
-// Prompt caches of providers, in every wire format through the real SDK providers: each request begins with the one
-// before it, byte for byte, and caching is requested where a provider requires that.
+// Each request begins with the one before it, byte for byte, and requests caching where a provider requires that, so
+// that the prompt caches of providers serve it. In every wire format through the real SDK providers.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { decodeDetail, encodeDetail } from '../../../../../shared/conversations/records/messages/message-detail.ts';
 import type { Message, Toolset } from '../../../../../shared/engines/engine.ts';

@@ -1,5 +1,5 @@
-// What a turn sends of the turns before it, in every wire format through the real SDK providers: tool calls with their
-// results, reasoning to the model that signed it, each request as the beginning of the next.
+// A turn sends the tool calls of earlier turns with their results, and reasoning only to the model that signed it. In
+// every wire format through the real SDK providers.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { decodeDetail, encodeDetail } from '../../../../../shared/conversations/records/messages/message-detail.ts';

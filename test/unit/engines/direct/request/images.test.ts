@@ -1,4 +1,4 @@
-// Images of prompts in every wire format through the real SDK providers.
+// Images of prompts are sent in every wire format, through the real SDK providers.
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type ModelProvider, startModelProvider } from '../../../../support/fakes/model-provider/model-provider.ts';
 import { CASES, createTestEngine, runTurn } from '../../../../support/fixtures/turns/engines.ts';

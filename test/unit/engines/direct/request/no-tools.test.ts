@@ -1,4 +1,4 @@
-// Models that cannot use tools, in every wire format: the request is repeated without them, in each form in which
+// A request to a model that cannot use tools is repeated without them, in every wire format and for each form in which
 // servers refuse them.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Message, Toolset } from '../../../../../shared/engines/engine.ts';

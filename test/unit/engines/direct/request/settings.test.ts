@@ -1,5 +1,4 @@
-// The settings of a turn in every wire format through the real SDK providers: what is sent, and what is left out with a
-// warning.
+// The settings of a turn are sent, or left out with a warning, in every wire format through the real SDK providers.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createOfflineEngine } from '../../../../../shared/engines/offline.ts';
 import type { TurnSettings } from '../../../../../shared/messages/turn-settings.ts';

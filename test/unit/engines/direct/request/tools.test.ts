@@ -1,5 +1,5 @@
-// A model that uses tools: call, tool run, result, next call, in every wire format through the real SDK providers; and
-// where it ends.
+// A tool that a model calls is run and its result sent in the next call, for a bounded number of rounds. In every wire
+// format through the real SDK providers.
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Outcome, Toolset, TurnInput } from '../../../../../shared/engines/engine.ts';
