@@ -1,4 +1,4 @@
-// The sender, the delivery id and the event name of a request, from its credential and its headers.
+// Reads the sender, the delivery id and the event name of a request from its credential and its headers.
 import type { IncomingMessage } from 'node:http';
 import type { Caller } from '../../shared/auth/keys/keys.ts';
 import type { Delivery } from '../../shared/webhooks/interpret.ts';

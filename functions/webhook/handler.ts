@@ -1,4 +1,4 @@
-// HTTP for `POST /webhook` and `POST /webhook/sweep`: admission, and the status of the response. The pipeline is
+// Handles `POST /webhook` and `POST /webhook/sweep`: admission, and the status of the response. The pipeline is
 // shared/webhooks.
 import type { IncomingMessage } from 'node:http';
 import { setImmediate as nextTurn } from 'node:timers/promises';

@@ -1,4 +1,4 @@
-// The end of every request of the webhook function: one response and one log line.
+// Ends every request of the webhook function with one response and one log line.
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { CredentialError } from '../../shared/auth/wrong-credentials.ts';
 import { isReason, type RpcError, toRpcError } from '../../shared/errors.ts';

@@ -1,5 +1,6 @@
-// How the schema of an answer is sent to a provider: strict where its constrained mode supports all of the schema, else
-// not strict, as a tool or as an instruction. The gateway checks the answer against the whole schema in any case.
+// Decides how the schema of an answer is sent to a provider: strict where its constrained mode supports all of the
+// schema, else not strict, as a tool or as an instruction. The gateway checks the answer against the whole schema in
+// any case.
 import type { OutputSchema } from '../json/output-schema.ts';
 
 const JSON_ONLY = 'Answer only with JSON that matches this JSON Schema, without any other text:';

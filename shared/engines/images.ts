@@ -1,4 +1,4 @@
-// Whether a model takes images, and the messages of a conversation for one that does not.
+// Decides whether a model accepts images, and replaces those of a conversation by texts for a model that does not.
 import { type MessagePart, replaceImages } from '../messages/message-parts.ts';
 import type { Message } from './engine.ts';
 import { modelFacts } from './models/model-facts.ts';

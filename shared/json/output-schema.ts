@@ -1,5 +1,5 @@
-// The JSON Schema of an answer: which schemas are accepted, what is sent of one, and the JSON in an answer.
-// output-checker.ts compares them.
+// Checks whether a schema for answers is accepted, converts it to the form that is sent to a provider, and finds the
+// JSON in an answer. output-checker.ts compares the answer with the schema.
 import { countSchemas, formProblem } from './schema-form.ts';
 import { endlessReference, isWrapped, toPlainSchema } from './schema-plain.ts';
 

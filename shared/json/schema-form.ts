@@ -1,5 +1,5 @@
-// The form of a JSON Schema (2020-12 and the drafts before it): what each keyword must be, and where other schemas are
-// in it. Unknown keywords are allowed, as the specification demands.
+// Checks the form of a JSON Schema (2020-12 and the drafts before it): what each keyword must be, and where other
+// schemas are in it. Unknown keywords are allowed, as the specification demands.
 import { isObject } from './json-object.ts';
 import { toUnicodePattern } from './schema-pattern.ts';
 

@@ -1,6 +1,6 @@
-// A JSON Schema in one plain form, which validators and providers read alike: of JSON Schema 2020-12, its references to
-// `#` or a member of `$defs` at its root, its patterns valid with the flag `u`, without ids, anchors, comments and
-// unknown keywords.
+// Converts a JSON Schema to one plain form, which validators and providers read alike: of JSON Schema 2020-12, its
+// references to `#` or a member of `$defs` at its root, its patterns valid with the flag `u`, without ids, anchors,
+// comments and unknown keywords.
 import { isObject } from './json-object.ts';
 import { mapSchemas } from './schema-form.ts';
 import { toUnicodePattern } from './schema-pattern.ts';

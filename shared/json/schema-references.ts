@@ -1,4 +1,4 @@
-// What the references of a JSON Schema lead to, by the rules of its drafts: pointers, `$id`, `$anchor` and
+// Finds what the references of a JSON Schema lead to, by the rules of its drafts: pointers, `$id`, `$anchor` and
 // `$dynamicRef`.
 import { isObject } from './json-object.ts';
 import { mapSchemas } from './schema-form.ts';

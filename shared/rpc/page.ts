@@ -1,5 +1,5 @@
-// Bounds a page of a list in bytes as well as in entries: 200 messages of 1 MB would otherwise be one response. Counted
-// is the JSON text of each entry.
+// Bounds a page of a list in bytes as well as in entries, because 200 messages of 1 MB would otherwise be one response.
+// The bytes are those of the JSON text of each entry.
 import { RpcError } from '../errors.ts';
 
 /**

@@ -1,4 +1,4 @@
-// Log lines for people: what happened first, then the rest as `name=value`.
+// Formats log lines for people: what happened first, then the rest as `name=value`.
 
 /** The fields of the line of a call that its first words contain; the others follow. */
 interface CallFields {

@@ -1,4 +1,4 @@
-// Files that become images of the next prompt, within the size that a request may have.
+// Reads files as images of the next prompt, within the size that a request may have.
 import { useEffect, useMemo, useRef } from 'preact/hooks';
 import { METHODS } from '../../../shared/protocol.ts';
 import type { Client } from '../gateway/client.ts';

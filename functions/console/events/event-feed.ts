@@ -1,5 +1,5 @@
-// Events without a gap: the recorded ones, then the live ones from there, over every reconnection. Without a WebSocket
-// the recorded ones are read again every few seconds.
+// Reads events without a gap: the recorded ones, then the live ones from there, over every reconnection. Without a
+// WebSocket the recorded ones are read again every few seconds.
 import type { Notification } from '../../../shared/client/events.ts';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';
 import { METHODS, NOTIFICATIONS } from '../../../shared/protocol.ts';

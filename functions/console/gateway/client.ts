@@ -1,4 +1,4 @@
-// The gateway as the parts of the page use it: calls over HTTP; streams over the WebSocket or, where there is
+// Gives the parts of the page access to the gateway: calls over HTTP; streams over the WebSocket or, where there is
 // none, over HTTP. Rejects with GatewayError only.
 import type * as z from 'zod/mini';
 import type { Notification, TurnEvent } from '../../../shared/client/events.ts';

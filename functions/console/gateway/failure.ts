@@ -1,4 +1,4 @@
-// Failures as the page shows them: errors of the gateway and of its client, and what a page itself adds.
+// Converts errors of the gateway, of its client and of the page itself to the failures that the page shows.
 import { GatewayError, networkError } from '../../../shared/client/gateway-error.ts';
 
 /** Any error as a GatewayError: an abort, a failed import, a defect. */

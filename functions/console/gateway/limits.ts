@@ -1,4 +1,5 @@
-// The key's rate windows: read from auth.limits, corrected by the headers of responses, and counted down at each call.
+// Knows the key's rate windows: reads them from auth.limits, corrects them by the headers of responses, and counts them
+// down at each call.
 import type { Fetch } from '../../../shared/client/transport/http.ts';
 import { HEADERS } from '../../../shared/protocol.ts';
 import { createValue, type Value } from '../view.ts';

@@ -1,4 +1,4 @@
-// The outcome of a call: its duration, its events, its result or its failure.
+// Shows the outcome of a call: its duration, its events, its result or its failure.
 import { h, type VNode } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import type { GatewayError } from '../../../shared/client/gateway-error.ts';

@@ -1,4 +1,4 @@
-// Whether a session has MCP servers or a terminal, which only companions can use, marked on the session's document. The
+// Marks on a session's document whether the session has MCP servers or a terminal, which only companions can use. The
 // admission of a prompt finds the mark without a further read: a function forwards the prompt to a companion, any of
 // them, and a companion reads which servers there are. The mark is a hint: what it names may have ended.
 import type { Ids } from '../../clock.ts';

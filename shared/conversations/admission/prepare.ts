@@ -1,6 +1,6 @@
-// The reads of a prompt that begin while the limiter counts its call: the token budget, the session, the owner's total
-// of stored bytes, older messages. Nothing is read that this instance has in memory. What they find is checked by the
-// admitting commit, so a wrong or missing result costs a further read only.
+// Begins the reads of a prompt while the limiter counts its call: the token budget, the session, the owner's total of
+// stored bytes, older messages. Nothing is read that this instance has in memory. The admitting commit checks what they
+// find, so a wrong or missing result costs a further read only.
 import { type RpcError, toRpcError } from '../../errors.ts';
 import { conversationRef } from '../records/documents.ts';
 import { storageRef } from '../records/storage.ts';

@@ -1,5 +1,6 @@
-// When a session expires: some days after its last prompt or answer, its own number of days or else the deployment's.
-// From that moment on it looks absent to every caller. The sweep (expire.ts) erases it within a day of that.
+// Decides when a session expires: some days after its last prompt or answer, by its own number of days or else the
+// deployment's. From that moment on it looks absent to every caller. The sweep (expire.ts) erases it within a day of
+// that.
 import { utcDay, type WallClock } from '../../clock.ts';
 import type { ConversationDocument } from './documents.ts';
 

@@ -1,6 +1,6 @@
-// The title, the metadata and the preview of a session, as they are stored and returned. Metadata is stored as JSON
-// text, since a document restricts the names of its fields, and as `labels`: one hash for each key and value, by which
-// one index finds the sessions of any key.
+// Converts the title, the metadata and the preview of a session between their stored and their returned form. Metadata
+// is stored as JSON text, since a document restricts the names of its fields, and as `labels`: one hash for each key
+// and value, by which one index finds the sessions of any key.
 import { z } from 'zod';
 import { IMAGE_TOKENS } from '../../messages/estimate-tokens.ts';
 import { truncateText } from '../../messages/text.ts';

@@ -1,6 +1,6 @@
-// The bytes of messages that an owner stores: how they are counted, the document of the total, and the refusal. Each
-// conversation has its own exact count; its growth is added in the owner's next write of usage (usage-ledger.ts), so
-// that a prompt needs no further round trip.
+// Counts the bytes of messages that an owner stores, and makes the refusal when the limit is reached. Each conversation
+// has its own exact count; its growth is added to the document of the total in the owner's next write of usage
+// (usage-ledger.ts), so that a prompt needs no further round trip.
 import { z } from 'zod';
 import { RpcError } from '../../errors.ts';
 import { type DocumentOf, defineDocument, hashOwner } from '../../store/define-document.ts';

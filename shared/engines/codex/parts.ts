@@ -1,5 +1,5 @@
-// The parts of an answer of Codex for the history of the conversation: its text, its commands and patches, and the
-// tools that it called. Another engine that continues the conversation gets them as tool calls.
+// Records the parts of an answer of Codex for the history of the conversation: its text, its commands and patches, and
+// the tools that it called. Another engine that continues the conversation gets them as tool calls.
 import type { MessagePart } from '../../messages/message-parts.ts';
 import type { EngineEvent } from '../../turn-events.ts';
 import type { RunOptions } from '../engine.ts';

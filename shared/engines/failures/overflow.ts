@@ -1,6 +1,5 @@
-// A conversation that is too long for a model: how providers report it, and how it is trimmed. Trimming drops the
-// oldest messages in steps of a quarter, so that requests begin at the same message for many turns; the prompt stays
-// whole.
+// Recognises that a conversation is too long for a model, and trims it. Trimming drops the oldest messages in steps of
+// a quarter, so that requests begin at the same message for many turns; the prompt stays whole.
 import { boundTokens, estimateTextTokens, IMAGE_TOKENS } from '../../messages/estimate-tokens.ts';
 import type { MessagePart } from '../../messages/message-parts.ts';
 import { isBlank } from '../../messages/text.ts';

@@ -1,4 +1,4 @@
-// Tools that the model used in earlier turns of a conversation and that the turn no longer offers.
+// Declares the tools that the model used in earlier turns of a conversation and that the turn no longer offers.
 import type { EngineTool, Toolset, TurnInput } from '../engine.ts';
 
 /** Limit of OpenAI and Gemini. */

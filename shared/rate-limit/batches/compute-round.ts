@@ -1,5 +1,5 @@
-// What a transaction of the limiter computes from the document: the decisions of the calls, the blocks that it takes
-// and gives back, and the state to store. No I/O and no clock.
+// Computes a transaction of the limiter from the document: the decisions of the calls, the blocks that it takes and
+// gives back, and the state to store. No I/O and no clock.
 import type { Entry, Waiting } from '../counting/entries.ts';
 import type { Moment } from '../counting/outage.ts';
 import { refusalOf, wouldFitWithout } from '../counting/refusals.ts';

@@ -1,4 +1,4 @@
-// The decisions for the calls of a transaction that has failed.
+// Decides the calls of a transaction that has failed.
 import type { Clock } from '../../clock.ts';
 import { RpcError } from '../../errors.ts';
 import { errorFields, type Logger } from '../../log.ts';

@@ -1,6 +1,6 @@
-// How long a refusal is valid, and when its caller should retry. No I/O and no clock. A give-back lowers the count of a
-// window, but the count without the calls in blocks only grows, whatever happens to a block. So a refusal that does not
-// depend on blocks is valid until its window ends, and any other one for a second.
+// Decides how long a refusal is valid, and when its caller should retry. No I/O and no clock. A give-back lowers the
+// count of a window, but the count without the calls in blocks only grows, whatever happens to a block. So a refusal
+// that does not depend on blocks is valid until its window ends, and any other one for a second.
 import type { Limit } from '../../config/values/limits.ts';
 import type { RateDecision, TakeRequest } from '../limiter.ts';
 import { withoutBlocks } from '../windows/blocks.ts';

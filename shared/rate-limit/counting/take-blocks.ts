@@ -1,6 +1,6 @@
-// Which blocks a transaction takes: one for the current windows when those in memory will not last until the next
-// transaction, and one for the windows after the next edge shortly before it, so that not all instances refill at the
-// edge. No I/O and no clock.
+// Decides which blocks a transaction takes: one for the current windows when those in memory will not last until the
+// next transaction, and one for the windows after the next edge shortly before it, so that not all instances refill at
+// the edge. No I/O and no clock.
 import type { Limit } from '../../config/values/limits.ts';
 import { lifeMs, sizeBlock } from '../windows/block-policy.ts';
 import { addBlock } from '../windows/blocks.ts';

@@ -1,4 +1,4 @@
-// When the blocks of a key need a transaction that no call waits for. No I/O and no clock.
+// Decides when the blocks of a key need a transaction that no call waits for. No I/O and no clock.
 import { isBusy, rateOf } from '../windows/block-policy.ts';
 import type { Entry } from './entries.ts';
 import type { Moment } from './outage.ts';

@@ -1,6 +1,6 @@
-// When an instance counts in blocks, how large a block is and how long it lives. No I/O and no clock. The sizes keep
-// what all instances hold together small against the limit, and each instance's share in proportion to its calls, so
-// that the last calls of a window are not held by an instance that does not need them.
+// Decides when an instance counts in blocks, how large a block is and how long it is valid. No I/O and no clock. The
+// sizes keep what all instances hold together small against the limit, and each instance's share in proportion to its
+// calls, so that the last calls of a window are not held by an instance that does not need them.
 import type { Limit } from '../../config/values/limits.ts';
 import { HOLDERS_MAX, heldCalls, presentHolders } from './blocks.ts';
 import type { LimitState } from './limit-state.ts';

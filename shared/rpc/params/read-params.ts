@@ -1,4 +1,4 @@
-// The params of a call, checked by the schema of its method.
+// Reads the params of a call, and checks them by the schema of its method.
 import { type Issue, RpcError } from '../../errors.ts';
 import type { Call } from '../envelope.ts';
 import type { AnyMethod } from '../method.ts';

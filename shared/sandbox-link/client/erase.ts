@@ -1,4 +1,4 @@
-// The end of a session, or of an owner, in the sandbox service: on the newest boot, and on older ones to which this
+// Ends a session, or erases an owner, in the sandbox service: on the newest boot, and on older ones to which this
 // process still has a link.
 import type { Erased } from '../../sandbox-ports/ports.ts';
 import type { LinkKeeper } from '../link/connect/link-keeper.ts';

@@ -1,5 +1,5 @@
-// The messages of a conversation as those of another one: what its document contains of them, and the writes of its
-// other documents in steps of bounded size. Dropped messages are not copied.
+// Copies the messages of a conversation to another one: returns what its document contains of them, and the writes of
+// its other documents in steps of bounded size. Dropped messages are not copied.
 import type { Write } from '../../../store/store.ts';
 import { type ConversationDocument, Messages, messagesRef, type StoredMessage } from '../documents.ts';
 import { messageBytes } from '../storage.ts';

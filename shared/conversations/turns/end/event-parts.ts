@@ -1,5 +1,5 @@
-// The parts of an answer from the stored events of its turn, for a turn whose owner has ended: arguments and results of
-// tools are as the events contain them, at most 4 KiB each.
+// Makes the parts of an answer from the stored events of its turn, for a turn whose owner has ended. Arguments and
+// results of tools are as the events contain them, at most 4 KiB each.
 import type { MessagePart } from '../../../messages/message-parts.ts';
 import type { NumberedEvent } from '../../records/event-log.ts';
 

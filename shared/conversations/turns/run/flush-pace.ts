@@ -1,6 +1,6 @@
-// How long the events of a running turn wait until they are written. Writes are billed and most turns have no reader
-// elsewhere, so they are spaced out as the turn gets longer; for a reader on another instance, after a failed write, or
-// with much unwritten text, the turn is written every second.
+// Decides how long the events of a running turn wait until they are written. Writes are billed and most turns have no
+// reader elsewhere, so they are spaced out as the turn gets longer; for a reader on another instance, after a failed
+// write, or with much unwritten text, the turn is written every second.
 
 /** Events of a turn that another instance follows reach the store at most this late; Firestore's guideline. */
 const FOLLOWED_FLUSH_MS = 1_000;

@@ -1,4 +1,4 @@
-// A failed turn: its stored failure, and its line in the log.
+// Converts the error of a failed turn to the failure that is stored, and logs it.
 import type { RpcError } from '../../../errors.ts';
 import { causeOf, errorFields, type Logger } from '../../../log.ts';
 import type { TurnDocument } from '../../records/turn-documents.ts';

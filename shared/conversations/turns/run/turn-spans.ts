@@ -1,6 +1,6 @@
-// The spans of a turn, with the semantic conventions for generative AI
+// Makes the spans of a turn from its events, with the semantic conventions for generative AI
 // (https://opentelemetry.io/docs/specs/semconv/gen-ai/): `chat` for each call of a model, or `invoke_agent` for a turn
-// of Codex, and `execute_tool` for each tool, all made of the events of the turn.
+// of Codex, and `execute_tool` for each tool.
 import type { Outcome } from '../../../engines/engine.ts';
 import type { Span, Tracer } from '../../../telemetry/tracer.ts';
 import type { EngineEvent, Usage } from '../../../turn-events.ts';

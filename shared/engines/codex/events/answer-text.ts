@@ -1,4 +1,4 @@
-// The answer of a Codex turn: its messages, and the deltas of each.
+// Collects the answer of a Codex turn from its messages and the deltas of each.
 import type { EngineEvent } from '../../../turn-events.ts';
 
 /** Separator between two messages of one turn (a comment, then the answer). */

@@ -1,4 +1,4 @@
-// The output of a turn's commands as events, within the bounds of one event, of one command and of the turn.
+// Converts the output of a turn's commands to events, within the bounds of one event, of one command and of the turn.
 import { splitText, truncateText } from '../../../messages/text.ts';
 import type { EngineEvent } from '../../../turn-events.ts';
 

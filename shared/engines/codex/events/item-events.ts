@@ -1,4 +1,4 @@
-// The events of the commands, changes of files and MCP calls of a Codex turn.
+// Converts the commands, changes of files and MCP calls of a Codex turn to events.
 import { WORKSPACE } from '../../../codex-host/codex-host.ts';
 import { shorten } from '../../../messages/text.ts';
 import type { EngineEvent } from '../../../turn-events.ts';

@@ -1,4 +1,5 @@
-// The reasoning of a Codex turn: its deltas, and at the end of each item the text of all deltas since the item before.
+// Converts the reasoning of a Codex turn to events: its deltas, and at the end of each item the text of all deltas
+// since the item before.
 import type { EngineEvent } from '../../../turn-events.ts';
 import type { Item } from '../protocol/protocol.ts';
 
