@@ -1,5 +1,6 @@
-// Converts the pattern of a JSON Schema to a regular expression with the flag `u`, which validators use. Patterns that are
-// valid only without it are common: `\\\\-` or `\\\\_` for a character that needs no escape, a brace that begins no quantifier.
+// Converts the pattern of a JSON Schema to a regular expression with the flag `u`, which validators use. Patterns that
+// are valid only without it are common: `\\-` or `\\_` for a character that needs no escape, a brace that begins no
+// quantifier.
 
 /** Undefined if it is a regular expression neither with the flag nor after its escapes are mended. */
 export function toUnicodePattern(pattern: string): string | undefined {
