@@ -17,6 +17,8 @@ export const ID = /^[A-Za-z0-9_-]{1,128}$/;
 /** Names of fields in queries, which become part of an index expression. */
 const QUERY_FIELD = /^[A-Za-z][A-Za-z0-9_]{0,63}$/;
 const FIELD_BYTES_MAX = 1500;
+/** ASCII, and not reserved: nearly all names. */
+const PLAIN_FIELD = /^[a-z]\w{0,99}$/i;
 /** Names that Firestore reserves; the rule also excludes `__proto__`. */
 const RESERVED_FIELD = /^__.*__$/s;
 
@@ -128,6 +130,7 @@ function storedArray(items: readonly unknown[], depth: number, budget: Budget): 
 }
 
 function checkField(name: string, budget: Budget): void {
+  if (PLAIN_FIELD.test(name)) return charge(budget, name.length + 1);
   const bytes = Buffer.byteLength(name);
   if (bytes === 0 || bytes > FIELD_BYTES_MAX || !name.isWellFormed() || RESERVED_FIELD.test(name)) {
     throw new TypeError('store: a field name is not allowed');
