@@ -18,14 +18,14 @@ function toToolset(tools: readonly Json[], omitted: Toolset['omitted'] = []): To
 }
 
 /** The one tool of this schema as a model gets it; else why not. */
-function fit(inputSchema: Json, model: string) {
+function fitOne(inputSchema: Json, model: string) {
   const fitted = fitToolset(toToolset([inputSchema]), model);
   const [tool] = fitted?.tools ?? [];
   return tool ?? fitted?.omitted?.[0]?.reason ?? '';
 }
 
 function schemaOf(inputSchema: Json, model: string): Json {
-  const tool = fit(inputSchema, model);
+  const tool = fitOne(inputSchema, model);
   if (typeof tool === 'string') throw new Error(tool);
   return tool.inputSchema;
 }
@@ -208,20 +208,20 @@ describe.each(MODELS)('%s', (model) => {
     ['a text', { type: 'string' }],
     ['no object among its alternatives', { anyOf: [{ type: 'string' }, { type: 'array' }] }],
   ])('a tool is omitted whose parameters are %s', (_name, schema) => {
-    expect(fit(schema, model)).toBe('its parameters are not an object');
+    expect(fitOne(schema, model)).toBe('its parameters are not an object');
   });
 
   it('a tool that cannot be read in bounded time or size is omitted', () => {
     const loop = { anyOf: Array.from({ length: 64 }, () => ({ $ref: '#/$defs/a' })) };
-    expect(fit({ ...loop, $defs: { a: loop } }, model)).toBe('its schema has too many references');
-    expect(fit({ type: 'object', description: 'x'.repeat(70_000) }, model)).toBe('its schema is larger than 64 KiB');
-    expect(fit({ type: 'object', anyOf: Array(65).fill({}) }, model)).toBe('it has more than 64 alternatives');
+    expect(fitOne({ ...loop, $defs: { a: loop } }, model)).toBe('its schema has too many references');
+    expect(fitOne({ type: 'object', description: 'x'.repeat(70_000) }, model)).toBe('its schema is larger than 64 KiB');
+    expect(fitOne({ type: 'object', anyOf: Array(65).fill({}) }, model)).toBe('it has more than 64 alternatives');
     const wide = { properties: Object.fromEntries(Array.from({ length: 6_000 }, (_, n) => [`p${n}`, 1])) };
-    expect(fit({ type: 'object', ...wide }, model)).toBe('its schema is too large');
+    expect(fitOne({ type: 'object', ...wide }, model)).toBe('its schema is too large');
   });
 
   it('the schema of a tool states which properties belong together, and the tool is called with its own names', () => {
-    const tool = fit(FIND_PAGE, model);
+    const tool = fitOne(FIND_PAGE, model);
     if (typeof tool === 'string') throw new Error(tool);
     expect(tool.inputSchema.description).toBe('Give the properties of at least one of these forms: (1) id; (2) title.');
     const names = Object.keys(Object(tool.inputSchema.properties));

@@ -23,8 +23,8 @@ async function call(key: string, method: string, params: object = {}): Promise<R
   expect(error, method).toBeUndefined();
   return result ?? {};
 }
-const before = (method: string, params?: object) => call('old-key', method, params);
-const after = (method: string, params?: object) => call('new-key', method, params);
+const withOld = (method: string, params?: object) => call('old-key', method, params);
+const withNew = (method: string, params?: object) => call('new-key', method, params);
 
 describe('after a rotation', () => {
   beforeAll(async () => {
@@ -34,29 +34,29 @@ describe('after a rotation', () => {
 
   it('the new key has the sessions of the old one and its answers under idempotency keys', async () => {
     const prompt = { prompt: 'remember', session_id: 's', idempotency_key: 'once' };
-    const answer = await before('conversation.prompt', prompt);
-    expect(await after('conversation.prompt', prompt)).toEqual(answer);
-    expect(await after('conversation.status', { session_id: 's' })).toMatchObject({ status: 'idle' });
-    expect(await after('conversation.history', { session_id: 's' })).toMatchObject({
+    const answer = await withOld('conversation.prompt', prompt);
+    expect(await withNew('conversation.prompt', prompt)).toEqual(answer);
+    expect(await withNew('conversation.status', { session_id: 's' })).toMatchObject({ status: 'idle' });
+    expect(await withNew('conversation.history', { session_id: 's' })).toMatchObject({
       messages: [{ content: 'remember', turn_id: answer.turn_id }, {}],
     });
-    expect(await after('conversation.list')).toMatchObject({ conversations: [{ session_id: 's' }] });
+    expect(await withNew('conversation.list')).toMatchObject({ conversations: [{ session_id: 's' }] });
   });
 
   it('the new key has the logins of the old one', async () => {
-    const { session_id } = await before('auth.login', { provider: 'anthropic', credentials: { token: 'a-token' } });
+    const { session_id } = await withOld('auth.login', { provider: 'anthropic', credentials: { token: 'a-token' } });
     const prompt = { prompt: 'hi', auth_session_id: session_id };
-    expect(await after('conversation.prompt', prompt)).toMatchObject({ model: expect.stringMatching(/^anthropic/) });
-    expect(await after('auth.logout', { session_id })).toMatchObject({ logged_out: true });
+    expect(await withNew('conversation.prompt', prompt)).toMatchObject({ model: expect.stringMatching(/^anthropic/) });
+    expect(await withNew('auth.logout', { session_id })).toMatchObject({ logged_out: true });
   });
 
   it('the new key has the MCP connections of the old one', async () => {
     const [name] = MCP_NAMES;
-    await before('mcp.connect', { server_config: { name } });
-    expect(await after('mcp.list')).toMatchObject({ servers: [{ name }] });
-    const sum = await after('mcp.call', { name, tool: 'add', arguments: { a: 1, b: 2 } });
+    await withOld('mcp.connect', { server_config: { name } });
+    expect(await withNew('mcp.list')).toMatchObject({ servers: [{ name }] });
+    const sum = await withNew('mcp.call', { name, tool: 'add', arguments: { a: 1, b: 2 } });
     expect(sum).toMatchObject({ content: [{ text: '3' }] });
-    expect(await after('mcp.disconnect', { name })).toMatchObject({ disconnected: true });
+    expect(await withNew('mcp.disconnect', { name })).toMatchObject({ disconnected: true });
   });
 
   it('the new key has what is left of the limits of the old one', async () => {
@@ -65,8 +65,8 @@ describe('after a rotation', () => {
       return windows[0]?.remaining ?? Number.NaN;
     };
     const atFirst = await left('old-key');
-    await before('conversation.list');
-    await after('conversation.list');
+    await withOld('conversation.list');
+    await withNew('conversation.list');
     expect([await left('old-key'), await left('new-key')]).toEqual([atFirst - 2, atFirst - 2]);
   });
 });
@@ -78,10 +78,10 @@ describeWith('bubblewrap', 'after a rotation, with a sandbox', () => {
   afterAll(() => fixture.close());
 
   it('the new key has the terminals and the files of the old one', async () => {
-    await before('interactive.start', { session_id: 'tty' });
-    expect(await after('interactive.close', { session_id: 'tty' })).toMatchObject({ closed: true });
+    await withOld('interactive.start', { session_id: 'tty' });
+    expect(await withNew('interactive.close', { session_id: 'tty' })).toMatchObject({ closed: true });
     const run = { session_id: 's', command: 'sh' };
-    await before('exec', { ...run, args: ['-c', 'echo kept > file'] });
-    expect(await after('exec', { ...run, args: ['-c', 'cat file'] })).toMatchObject({ stdout: 'kept\n' });
+    await withOld('exec', { ...run, args: ['-c', 'echo kept > file'] });
+    expect(await withNew('exec', { ...run, args: ['-c', 'cat file'] })).toMatchObject({ stdout: 'kept\n' });
   });
 });
