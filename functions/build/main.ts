@@ -242,8 +242,6 @@ if (process.argv[1] === import.meta.filename) {
   if (functions === undefined || companion !== undefined) report('companion', await buildCompanion(companion));
   if (functions === undefined) report('sandbox', await buildSandbox());
   if (functions === undefined || page !== undefined) await buildConsole(page, socketUrl);
-  // The npm package of the client is not deployed, so it is built only together with everything else.
-  if (functions === undefined) report('client', await (await import('../cli/build.ts')).buildClient());
 }
 
 function report(name: string, { outputs }: Metafile): void {

@@ -1,6 +1,6 @@
-// Builds the npm package of the client and the command line: an ES module for Node 20 and browsers, a program, and
-// self-contained type declarations. It contains no server code; the types of the methods are generated from their
-// schemas.
+// `npm run build:client` builds the npm package of the client and the command line: an ES module for Node 20 and
+// browsers, a program, and self-contained type declarations. It contains no server code; the types of the methods are
+// generated from their schemas.
 import { spawnSync } from 'node:child_process';
 import { chmod, copyFile, cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -82,7 +82,7 @@ async function writeDeclarations(outdir: string): Promise<void> {
     };
     await writeFile(path.join(scratch, 'tsconfig.json'), JSON.stringify(config));
     await writeFile(path.join(scratch, 'package.json'), '{"type": "module"}');
-    const compiler = path.join(ROOT, 'node_modules/typescript/bin/tsc');
+    const compiler = path.join(ROOT, 'test/node_modules/typescript/bin/tsc');
     const { status, stdout } = spawnSync(process.execPath, [compiler, '-p', scratch], { encoding: 'utf8' });
     if (status !== 0) throw new Error(`the client's declarations: ${stdout}`);
     await makeDirectory(outdir);
@@ -117,4 +117,10 @@ async function writeManifest(outdir: string): Promise<void> {
     sideEffects: false,
   };
   await writeFile(path.join(outdir, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
+}
+
+if (process.argv[1] === import.meta.filename) {
+  const { outputs } = await buildClient();
+  const total = Object.values(outputs).reduce((sum, { bytes }) => sum + bytes, 0);
+  process.stdout.write(`client: ${Object.keys(outputs).length} files, ${(total / 1e6).toFixed(1)} MB\n`);
 }

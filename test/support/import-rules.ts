@@ -67,7 +67,7 @@ export const MODULES: readonly (readonly [module: string, mayImport: readonly st
   ['functions/console', ['client']],
   ['functions/cli', ['client', 'methods', 'auth/keys/edit-secret.ts', 'auth/keys/secret-versions.ts']],
   ['functions/local', ['*', 'functions/*']],
-  ['functions/build', ['engines', 'codex-host', 'functions/cli', 'functions/console']],
+  ['functions/build', ['engines', 'codex-host', 'functions/console']],
 ];
 
 /** The base modules: any file may import these files and folders, and they import only each other. */

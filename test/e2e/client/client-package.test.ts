@@ -147,5 +147,5 @@ export const none: [Different] extends [never] ? true : Different = true;
 function check(name: string, { extends: base, ...compilerOptions }: Record<string, unknown>, files: string[]): void {
   const config = { ...(base !== undefined && { extends: base }), compilerOptions, files, include: [] };
   writeFileSync(join(project, `${name}.json`), JSON.stringify(config));
-  run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', `${name}.json`], project);
+  run(process.execPath, [join(ROOT, 'test/node_modules/typescript/bin/tsc'), '-p', `${name}.json`], project);
 }

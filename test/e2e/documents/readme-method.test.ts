@@ -72,7 +72,7 @@ it('a method added by the documents’ steps answers, validates its params, and 
 it('a method added by the documents’ steps passes the compiler, the linter and the tests over the registry', () => {
   const files = ['shared/methods/hello.world.ts'];
   writeFileSync(join(copy, 'method.json'), JSON.stringify({ extends: './tsconfig.json', files, include: [] }));
-  run('node_modules/typescript/bin/tsc', '-p', 'method.json');
+  run('test/node_modules/typescript/bin/tsc', '-p', 'method.json');
   run('test/node_modules/@biomejs/biome/bin/biome', 'check', '--vcs-enabled=false', 'shared/methods');
-  run('node_modules/vitest/vitest.mjs', 'run', REGISTRY_TESTS);
+  run('test/node_modules/vitest/vitest.mjs', 'run', REGISTRY_TESTS);
 }, 60_000);

@@ -89,11 +89,12 @@ const commandsOf = (block?: CodeBlock): string[] =>
 
 it('npm run dev serves the gateway, and again after a source has changed', async () => {
   const watched = mkdtempSync(join(scratch, 'watched-'));
-  const [program, ...args] = Scripts.parse(
+  const [program, launcher = '', ...args] = Scripts.parse(
     JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')),
   ).scripts.dev.split(' ');
   expect(program).toBe('node');
-  const dev = await startLocalGateway({ command: [process.execPath, `--watch-path=${watched}`, ...args] });
+  const command = [process.execPath, launcher, `--watch-path=${watched}`, ...args] as const;
+  const dev = await startLocalGateway({ command });
   const startCount = (): number => dev.output().split('gateway ready at').length - 1;
   writeFileSync(join(watched, 'changed.ts'), '');
   await expect.poll(startCount).toBe(2);
@@ -177,7 +178,7 @@ describe('TypeScript blocks', () => {
       ...{ types: ['node'], typeRoots: [join(ROOT, 'node_modules/@types')] },
     };
     writeFileSync(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: all.map(file) }));
-    run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', '.'], project);
+    run(process.execPath, [join(ROOT, 'test/node_modules/typescript/bin/tsc'), '-p', '.'], project);
   });
 
   const runIt = (block: CodeBlock): string => {

@@ -3,9 +3,10 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 
 const Manifest = z.object({
-  allowScripts: z.record(z.string(), z.boolean()),
-  dependencies: z.record(z.string(), z.string()),
+  allowScripts: z.record(z.string(), z.boolean()).default({}),
+  dependencies: z.record(z.string(), z.string()).default({}),
   devDependencies: z.record(z.string(), z.string()).default({}),
+  optionalDependencies: z.record(z.string(), z.string()).default({}),
 });
 /** A member is absent if npm does not return it. */
 const Entry = z.object({
@@ -30,28 +31,23 @@ export interface LockedPackage extends z.output<typeof Entry> {
 }
 
 /**
- * The directories that have a package.json and a lockfile: the gateway's, and that of the packages which only tests
- * use.
+ * The directories that have a package.json and a lockfile: of the gateway, of the packages that only tests use, and of
+ * the Node for machines whose own is too old.
  */
-export const MANIFESTS = ['', 'test/'] as const;
+export const MANIFESTS = ['', 'test/', 'functions/node/'] as const;
 type ManifestDirectory = (typeof MANIFESTS)[number];
-
-/** The one package that is a folder of this project: it names the package of Node for each platform. */
-export const DEPLOYED_NODE = { name: 'deployed-node', directory: 'functions/node' } as const;
 
 export function readManifest(directory: ManifestDirectory = ''): z.output<typeof Manifest> {
   return Manifest.parse(readJson(`${directory}package.json`));
 }
 
-/** Every package of a package-lock.json but the project itself and its own folder. */
+/** Every package of a package-lock.json but the project itself. */
 export function readLockedPackages(directory: ManifestDirectory = ''): readonly LockedPackage[] {
   const { packages } = Lockfile.parse(readJson(`${directory}package-lock.json`));
   return Object.entries(packages)
-    .filter(([path, { link, resolved }]) => path !== '' && !isDeployedNode(path) && !(link && isDeployedNode(resolved)))
+    .filter(([path]) => path !== '')
     .map(([path, entry]) => ({ ...entry, path, name: path.split('node_modules/').at(-1) ?? path }));
 }
-
-const isDeployedNode = (path: string | undefined): boolean => path === DEPLOYED_NODE.directory;
 
 /** What a deployment installs: neither for development only nor there by chance. */
 export function isProduction({ dev, devOptional }: LockedPackage): boolean {

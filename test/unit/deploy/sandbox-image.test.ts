@@ -43,7 +43,7 @@ it('the image contains no secret and no setting of a gateway', () => {
   expect(variables).not.toMatch(/TOKEN|KEY|SECRET|GOOGLE/);
 });
 
-it('the image has the major version of Node.js that npm ci installs', () => {
+it('the image has the major version of Node.js that functions/node installs', () => {
   const { optionalDependencies } = JSON.parse(read('functions/node/package.json')) as {
     optionalDependencies: Record<string, string>;
   };

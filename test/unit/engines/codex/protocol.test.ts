@@ -103,7 +103,7 @@ describeWith('codex', 'the protocol of the installed Codex', () => {
   afterAll(() => rm(directory, { recursive: true, force: true }));
 
   const compile = (): Promise<string> =>
-    exec(join(ROOT, 'node_modules/.bin/tsc'), ['-p', directory]).then(
+    exec(join(ROOT, 'test/node_modules/.bin/tsc'), ['-p', directory]).then(
       () => '',
       (error: { stdout?: string }) => error.stdout ?? 'tsc did not run',
     );
