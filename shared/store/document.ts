@@ -130,9 +130,9 @@ function storedArray(items: readonly unknown[], depth: number, budget: Budget): 
 }
 
 function checkField(name: string, budget: Budget): void {
-  if (PLAIN_FIELD.test(name)) return charge(budget, name.length + 1);
-  const bytes = Buffer.byteLength(name);
-  if (bytes === 0 || bytes > FIELD_BYTES_MAX || !name.isWellFormed() || RESERVED_FIELD.test(name)) {
+  const isPlain = PLAIN_FIELD.test(name);
+  const bytes = isPlain ? name.length : Buffer.byteLength(name);
+  if (!isPlain && (bytes === 0 || bytes > FIELD_BYTES_MAX || !name.isWellFormed() || RESERVED_FIELD.test(name))) {
     throw new TypeError('store: a field name is not allowed');
   }
   charge(budget, bytes + 1);
