@@ -2,7 +2,7 @@
 // every Node since 18. Where the running Node is too old for the program, this installs the Node of functions/node,
 // once, and runs the program with that.
 import { spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { constants } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
 import { isatty } from 'node:tty';
@@ -18,6 +18,7 @@ const PROGRAMS = {
 /** `cli keys` is not part of the published command line, which contains no Google SDK. */
 const KEYS = 'functions/cli/keys/main.ts';
 const PARENT_CHECK_MS = 250;
+const NPM_ARGS = ['ci', '--include=optional', '--ignore-scripts', '--no-audit'];
 const SELF = fileURLToPath(import.meta.url);
 const ROOT = resolve(SELF, '../..');
 const NODE_FOLDER = join(ROOT, 'functions/node');
@@ -71,8 +72,7 @@ async function runInChild() {
     process.stderr.write(
       `Node ${process.versions.node} cannot run this: installing Node 24 in functions/node (60 MB, once)\n`,
     );
-    const npmArgs = ['ci', '--include=optional', '--ignore-scripts', '--no-audit'];
-    await run('npm', npmArgs, { cwd: NODE_FOLDER, stdio: 'ignore' });
+    await install((cwd) => run('npm', NPM_ARGS, { cwd, stdio: 'ignore' }));
   }
   // Programs that the child starts by name, or by `#!/usr/bin/env node`, need the same Node.
   const env = { ...process.env, PATH: `${NODE_BIN}${delimiter}${process.env.PATH ?? ''}` };
@@ -83,6 +83,28 @@ async function runInChild() {
     );
   }
   process.exitCode = code ?? 1;
+}
+
+/**
+ * Installs Node in a folder of its own and then moves it to its place, because several scripts may start at the same
+ * time: the first one that is done installs for all. A failure shows in `isInstalled`.
+ */
+async function install(runNpm) {
+  let scratch;
+  try {
+    scratch = mkdtempSync(join(NODE_FOLDER, '.installing-'));
+    for (const file of ['package.json', 'package-lock.json'])
+      copyFileSync(join(NODE_FOLDER, file), join(scratch, file));
+    await runNpm(scratch);
+    const place = join(NODE_FOLDER, 'node_modules');
+    if (isInstalled()) return;
+    rmSync(place, { recursive: true, force: true });
+    renameSync(join(scratch, 'node_modules'), place);
+  } catch {
+    // The folder cannot be written, npm has installed nothing, or another script was faster.
+  } finally {
+    if (scratch !== undefined) rmSync(scratch, { recursive: true, force: true });
+  }
 }
 
 /** Whether the folder has what its lockfile names for this platform; npm writes its own record last. */

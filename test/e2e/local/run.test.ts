@@ -2,7 +2,7 @@
 // one first. It runs in a copy, with a program and an `npm` of the test, on Nodes that report other versions.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -41,12 +41,17 @@ process.stdin.on('end', () => argv[3] === 'stay' || process.exit(code));
 setInterval(() => {}, 60_000);
 `;
 
-/** Installs a link to NODE; fails where that is empty. */
+/**
+ * Installs a link to NODE, for a second if SLOW; fails where NODE is empty, and, as the real one can, in a folder in which
+ * another one installs.
+ */
 const NPM = `#!/bin/sh
 echo "$PWD $*" >> ${calls}
 echo 'a line of npm'; echo 'npm error' >&2
-[ -n "$NODE" ] || exit 1
+[ -n "$NODE" ] && mkdir busy || exit 1
+[ -z "$SLOW" ] || sleep 1
 mkdir -p node_modules/.bin && ln -sf "$NODE" node_modules/.bin/node && cp package-lock.json node_modules/.package-lock.json
+rmdir busy
 `;
 
 mkdirSync(folder, { recursive: true });
@@ -55,6 +60,7 @@ writeFileSync(join(scratch, 'package.json'), '{"type": "module"}');
 for (const file of ['program.ts', 'test/program.ts']) writeFileSync(join(scratch, file), PROGRAM);
 writeFileSync(join(scratch, 'bin/npm'), NPM, { mode: 0o755 });
 cpSync(join(ROOT, 'functions/run.js'), join(scratch, 'functions/run.js'));
+cpSync(join(ROOT, 'functions/node/package.json'), join(folder, 'package.json'));
 afterAll(() => rmSync(scratch, { recursive: true }));
 
 const running: ChildProcess[] = [];
@@ -69,14 +75,19 @@ afterEach(() => {
 
 interface Options {
   readonly node?: string;
+  readonly slow?: boolean;
   readonly command?: readonly string[];
 }
 
-function start(args: readonly string[], { node = process.execPath, command = [] }: Options = {}) {
+function start(args: readonly string[], { node = process.execPath, slow = false, command = [] }: Options = {}) {
   const [file = '', ...rest] = [...command, process.execPath, ...args];
   const child = spawn(file, rest, {
     cwd: scratch,
-    env: { PATH: `${join(scratch, 'bin')}:${dirname(process.execPath)}:/usr/bin:/bin`, NODE: node },
+    env: {
+      PATH: `${join(scratch, 'bin')}:${dirname(process.execPath)}:/usr/bin:/bin`,
+      NODE: node,
+      SLOW: slow ? '1' : '',
+    },
     stdio: 'pipe',
   });
   running.push(child);
@@ -145,13 +156,20 @@ describe('a Node that is too old', () => {
   it('an old Node installs a new one once, prints one line about it, and runs the program with it', async () => {
     const first = await run([OLD, 'functions/run.js', '--no-warnings', 'program.ts', '3', '--flag']);
     expect(first).toMatchObject({ code: 3, stderr: INSTALLING, stdout: [expect.anything(), 'in'] });
-    expect(first.installs).toEqual([expect.stringMatching(/functions\/node ci /)]);
+    expect(first.installs).toEqual([expect.stringMatching(/functions\/node\/\.installing-\w+ ci /)]);
+    expect(readdirSync(folder)).toEqual(['node_modules', 'package-lock.json', 'package.json']);
     const { main, args, execArgv, named, execPath } = started(first.stdout[0]);
     expect({ main, args, execArgv }).toEqual({ main: true, args: ['3', '--flag'], execArgv: ['--no-warnings'] });
     expect(named).toBe(execPath);
 
     const second = await run([OLD, 'functions/run.js', 'program.ts', '3']);
     expect(second).toMatchObject({ code: 3, stderr: '', installs: first.installs });
+  });
+
+  it('scripts that an old Node starts at the same time install beside each other, and all run', async () => {
+    const runs = Array.from({ length: 4 }, () => run([OLD, 'functions/run.js', 'program.ts', '3'], { slow: true }));
+    for (const { code } of await Promise.all(runs)) expect(code).toBe(3);
+    expect(readdirSync(folder)).toEqual(['node_modules', 'package-lock.json', 'package.json']);
   });
 
   it('programs that the program starts by name run on the installed Node', async () => {
