@@ -27,9 +27,12 @@ interface Thread {
   readonly ready: Promise<unknown>;
 }
 
-/** The worker runs one check at a time. */
+/**
+ * The worker runs one check at a time, about 1,000 a second. Every answer that does not match waits for it, so as many
+ * may wait as turns of an instance end at about the same time.
+ */
 const slots = createSlots({
-  ...{ perKey: 1, total: 1, waiting: 32, waitMs: 60_000 },
+  ...{ perKey: 1, total: 1, waiting: 1_024, waitMs: 60_000 },
   message: 'too many answers are waiting for validation',
 });
 let thread: Thread | undefined;

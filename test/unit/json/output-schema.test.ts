@@ -384,6 +384,12 @@ describe('an answer', () => {
     expect((await settled).map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'rejected']);
   });
 
+  it('answers of one owner that do not match and end at the same time are all described', async () => {
+    const found = await Promise.all(Array.from({ length: 200 }, () => readOutput(CITY, '{"city":1}')));
+    const issues = [{ path: 'output.city', message: expect.stringMatching(/expected string/) }];
+    expect(found).toEqual(Array.from({ length: 200 }, () => ({ issues })));
+  });
+
   it('an answer whose pattern is too large to run is described', async () => {
     const schema: OutputSchema = { type: 'string', pattern: `^(?:${'x?'.repeat(15_000)}){1,1000}$` };
     expect(schemaProblem(schema)).toBeUndefined();
