@@ -72,6 +72,19 @@ describe('the bundle', () => {
     expect(await exited).toEqual([0, null]);
   }, 60_000);
 
+  it('the bundle describes an answer that does not match its schema, in a worker thread of the bundle', async () => {
+    const { child, url } = await start({ GATEWAY_STORE: 'memory', GATEWAY_BUS: 'local', GATEWAY_API_KEY: 'k' });
+    const client = await connect(`${url.replace('http', 'ws')}/ws`, { headers: { 'X-API-Key': 'k' } });
+    // The model repeats the prompt.
+    const output_schema = { type: 'object', properties: { city: { type: 'string' } } };
+    const { error } = await client.call('conversation.prompt', { prompt: '{"city":1}', output_schema });
+    const issues = [{ path: 'output.city', message: expect.stringMatching(/expected string/) }];
+    expect(error).toMatchObject({ data: { reason: 'upstream_error', issues } });
+    const exited = once(child, 'exit');
+    child.kill('SIGTERM');
+    expect((await exited)[0]).toBe(0);
+  });
+
   it('the bundle of the companion fetches the certificates of ID tokens through the proxy of its machine', async () => {
     const proxy = createServer().listen(0, '127.0.0.1');
     const connected = once(proxy, 'connect');
