@@ -42,8 +42,8 @@ setInterval(() => {}, 60_000);
 `;
 
 /**
- * Installs a link to NODE, for a second if SLOW; fails where NODE is empty, and, as the real one can, in a folder in which
- * another one installs.
+ * Installs a link to NODE, for a second if SLOW. It fails where NODE is empty and, as the real one can, in a folder in
+ * which another one installs.
  */
 const NPM = `#!/bin/sh
 echo "$PWD $*" >> ${calls}
